@@ -1,0 +1,5 @@
+"""``python -m mads``."""
+
+from mads.cli import main
+
+main()

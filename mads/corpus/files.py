@@ -1,0 +1,141 @@
+"""Which files make up a corpus, and what is in them: one pass that counts and fingerprints.
+
+The pass reads every byte once, so a truncated or foreign file is found before any work is done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mads.errors import DataError, UsageError
+
+COMPRESSION = {".jsonl": None, ".jsonl.gz": "gzip", ".jsonl.zst": "zstd"}
+SUFFIXES = (*COMPRESSION, ".parquet")
+CHUNK_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusFile:
+    """One corpus file: its size and rows, and the sha256 of its bytes as they lie on disk."""
+
+    path: str
+    size: int
+    num_rows: int
+    text_bytes: int  # uncompressed, as far as the format tells
+    sha256: str
+
+
+def suffix_of(path: Path) -> str | None:
+    """Return the known suffix of a corpus file, or None."""
+    return next((suffix for suffix in SUFFIXES if path.name.endswith(suffix)), None)
+
+
+def find_files(paths: Sequence[Path]) -> list[Path]:
+    """Return the corpus files among ``paths``; a folder stands for all in it, sorted by name.
+
+    Raises UsageError for a path that does not exist or has no known format.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = [p for p in sorted(path.rglob("*")) if p.is_file() and suffix_of(p)]
+            inside = [p for p in inside if not p.name.startswith(".")]
+            if not inside:
+                raise UsageError(f"{path} holds no corpus file ({', '.join(SUFFIXES)}).")
+            found += inside
+        elif not path.exists():
+            raise UsageError(f"{path} does not exist.")
+        elif suffix_of(path) is None:
+            raise UsageError(
+                f"{path} has no known format: found {path.suffix or 'no suffix'!r}, "
+                f"expected one of {', '.join(SUFFIXES)}."
+            )
+        else:
+            found.append(path)
+    files = list(dict.fromkeys(p.resolve() for p in found))
+    if not files:
+        raise UsageError("no corpus: give at least one file or folder.")
+    return files
+
+
+def scan(files: Sequence[Path], workers: int) -> Iterator[CorpusFile]:
+    """Count and fingerprint every file, in order.
+
+    Raises DataError that lists every damaged file, after all have been looked at.
+    """
+    problems: list[str] = []
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for future in [pool.submit(scan_file, path) for path in files]:
+            try:
+                yield future.result()
+            except DataError as error:
+                problems.append(str(error))
+    if problems:
+        lines = "\n".join(f"  - {problem}" for problem in problems)
+        raise DataError(f"{len(problems)} of {len(files)} corpus files cannot be read:\n{lines}")
+
+
+def scan_file(path: Path) -> CorpusFile:
+    """Count and fingerprint one file; raises DataError when it is damaged or foreign."""
+    size = path.stat().st_size
+    if size == 0:
+        raise DataError(f"{path} is empty (0 bytes). Copy it again, or leave it out.")
+    _refuse_foreign(path)
+    if suffix_of(path) == ".parquet":
+        num_rows, text_bytes = _scan_parquet(path)
+    else:
+        num_rows, text_bytes = _scan_lines(path)
+    with path.open("rb") as handle:
+        sha256 = hashlib.file_digest(handle, "sha256").hexdigest()
+    return CorpusFile(str(path), size, num_rows, text_bytes, sha256)
+
+
+def _refuse_foreign(path: Path) -> None:
+    with path.open("rb") as handle:
+        head = handle.read(64)
+    if head.startswith(b"version https://git-lfs"):
+        raise DataError(f"{path} is a git-LFS pointer, not the data. Run `git lfs pull`.")
+    if head.lstrip().startswith((b"<!", b"<html", b"<?xml", b"<HTML")):
+        raise DataError(f"{path} is a web page, not a corpus file. Download it again.")
+
+
+def open_lines(path: Path) -> pa.NativeFile:
+    """Open a JSON-lines file, decompressed; reading raises OSError when it is damaged."""
+    return pa.input_stream(str(path), compression=COMPRESSION[suffix_of(path) or ""])
+
+
+def damaged(path: Path, error: Exception) -> DataError:
+    """Return the error for a file that cannot be read to its end."""
+    reason = str(error).splitlines()[0].rstrip(".")
+    return DataError(f"{path} is damaged or truncated: {reason}. Copy it again, or leave it out.")
+
+
+def _scan_lines(path: Path) -> tuple[int, int]:
+    num_lines = num_bytes = 0
+    last = b"\n"
+    try:
+        with open_lines(path) as stream:
+            while chunk := stream.read(CHUNK_BYTES):
+                num_lines += chunk.count(b"\n")
+                num_bytes += len(chunk)
+                last = chunk[-1:]
+    except OSError as error:
+        raise damaged(path, error) from error
+    return num_lines + (last != b"\n"), num_bytes
+
+
+def _scan_parquet(path: Path) -> tuple[int, int]:
+    try:
+        with pq.ParquetFile(path) as file:
+            groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+            return file.metadata.num_rows, sum(group.total_byte_size for group in groups)
+    except (OSError, pa.ArrowException) as error:
+        raise damaged(path, error) from error

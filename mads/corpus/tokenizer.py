@@ -1,0 +1,118 @@
+"""The tokenizer of a store: any Hugging Face tokenizer, or a byte-level BPE trained here.
+
+Either way the store keeps its own copy as a Hugging Face folder, so later stages need nothing
+from outside. Documents are encoded without special tokens and end with the end-of-text token.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+from mads.config import TokenizerConfig
+from mads.errors import DataError, UsageError
+from mads.run_dir import PARTIAL, publish
+
+END_OF_TEXT = "<|endoftext|>"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreTokenizer:
+    """The tokenizer of a store; ``fingerprint`` is the sha256 of its tokenizer.json."""
+
+    tokenizer: Tokenizer
+    end_of_text: int
+    vocab_size: int
+    fingerprint: str
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return each text's tokens, the end-of-text token last."""
+        encoded = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [[*item.ids, self.end_of_text] for item in encoded]
+
+    def encode_plain(self, text: str) -> list[int]:
+        """Return a text's tokens without the end-of-text token."""
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+
+def open_tokenizer(folder: Path) -> StoreTokenizer:
+    """Open a store's tokenizer; raises DataError when it is damaged."""
+    path = folder / "tokenizer.json"
+    try:
+        raw = path.read_bytes()
+        tokenizer = Tokenizer.from_buffer(raw)
+        config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder} holds no readable tokenizer: {error}") from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    name = config.get("eos_token")
+    name = name.get("content") if isinstance(name, dict) else name
+    end_of_text = tokenizer.token_to_id(name) if name else None
+    if end_of_text is None:
+        raise DataError(f"{folder}: the tokenizer has no end-of-text token (eos_token).")
+    return StoreTokenizer(
+        tokenizer,
+        end_of_text,
+        tokenizer.get_vocab_size(with_added_tokens=True),
+        hashlib.sha256(raw).hexdigest(),
+    )
+
+
+def fetch_tokenizer(config: TokenizerConfig, folder: Path) -> None:
+    """Copy a Hugging Face tokenizer by id or path into a folder.
+
+    Raises UsageError when it cannot be loaded or has no fast (tokenizer.json) form.
+    """
+    from transformers import AutoTokenizer  # slow to import
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            config.name, revision=config.revision or None, use_fast=True, trust_remote_code=False
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"tokenizer.name: {config.name!r} cannot be loaded: {reason}") from error
+    if not tokenizer.is_fast or tokenizer.eos_token is None:
+        raise UsageError(
+            f"tokenizer.name: {config.name!r} lacks a tokenizer.json or an eos_token; "
+            "both are needed."
+        )
+    partial = folder.with_name(folder.name + PARTIAL)
+    tokenizer.save_pretrained(str(partial))
+    publish(partial, folder)
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int, folder: Path) -> None:
+    """Train a byte-level BPE and write it as a Hugging Face folder."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    partial = folder.with_name(folder.name + PARTIAL)
+    partial.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(partial / "tokenizer.json"))
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": END_OF_TEXT,
+        "bos_token": None,
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": 1_000_000_000,
+    }
+    (partial / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
+    publish(partial, folder)

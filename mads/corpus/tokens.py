@@ -1,0 +1,109 @@
+"""Token files that other trainers read unchanged: the Megatron indexed data set (MMIDIDX).
+
+A shard is ``.bin`` (all tokens, uint16 or int32) and ``.idx`` (little endian): magic
+``MMIDIDX\\0\\0``, version uint64 = 1, type code uint8 (8 = uint16, 4 = int32), number of
+sequences uint64, number of documents + 1 uint64, sequence lengths int32, byte offsets int64,
+document bounds int64. Here every corpus row is one sequence and one document, so that row i is
+sequence i; a row without tokens is a sequence of length 0.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mads.errors import DataError
+from mads.run_dir import PARTIAL, publish
+
+MAGIC = b"MMIDIDX\x00\x00"
+HEADER = struct.Struct("<9sQBQQ")
+TYPE_CODES: dict[int, type[np.uint16] | type[np.int32]] = {8: np.uint16, 4: np.int32}
+
+
+class TokenWriter:
+    """Writes one shard; the files appear under their names when the block ends without error."""
+
+    def __init__(self, bin_path: Path, idx_path: Path, vocab_size: int) -> None:
+        self._code = 8 if vocab_size <= 2**16 else 4
+        self._paths = (bin_path, idx_path)
+        bin_path.parent.mkdir(parents=True, exist_ok=True)
+        self._partial = bin_path.with_name(bin_path.name + PARTIAL)
+        self._bin: BinaryIO = self._partial.open("wb")
+        self._lengths: list[int] = []
+
+    def add(self, tokens: Sequence[int]) -> None:
+        """Append one row's tokens (none for a row without text)."""
+        self._bin.write(np.asarray(tokens, dtype=TYPE_CODES[self._code]).tobytes())
+        self._lengths.append(len(tokens))
+
+    def __enter__(self) -> TokenWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bin.close()
+        if kind is not None:
+            self._partial.unlink(missing_ok=True)
+            return
+        bin_path, idx_path = self._paths
+        publish(self._partial, bin_path)
+        partial = idx_path.with_name(idx_path.name + PARTIAL)
+        partial.write_bytes(self._index())
+        publish(partial, idx_path)
+
+    def _index(self) -> bytes:
+        num = len(self._lengths)
+        lengths = np.asarray(self._lengths, dtype=np.int32)
+        itemsize = np.dtype(TYPE_CODES[self._code]).itemsize
+        ends = np.cumsum(lengths, dtype=np.int64) * itemsize
+        offsets = np.concatenate(([0], ends[:-1])).astype(np.int64) if num else ends
+        bounds = np.arange(num + 1, dtype=np.int64)
+        header = HEADER.pack(MAGIC, 1, self._code, num, num + 1)
+        return header + lengths.tobytes() + offsets.tobytes() + bounds.tobytes()
+
+
+class TokenReader:
+    """Reads the rows of one shard through memory maps."""
+
+    def __init__(self, bin_path: Path, idx_path: Path) -> None:
+        try:
+            index = np.memmap(idx_path, dtype=np.uint8, mode="r")
+            magic, version, code, num, _ = HEADER.unpack(index[: HEADER.size].tobytes())
+        except (OSError, ValueError, struct.error) as error:
+            raise DataError(f"{idx_path} cannot be read: {error}") from error
+        if magic != MAGIC or version != 1 or code not in TYPE_CODES:
+            raise DataError(f"{idx_path} is not a Megatron index written by mads.")
+        start, middle = HEADER.size, HEADER.size + 4 * num
+        self.lengths_N: NDArray[np.int32] = index[start:middle].view(np.int32)
+        self._offsets: NDArray[np.int64] = index[middle : middle + 8 * num].view(np.int64)
+        self._dtype = TYPE_CODES[code]
+        expected = int(self.lengths_N.sum(dtype=np.int64)) * np.dtype(self._dtype).itemsize
+        if bin_path.stat().st_size != expected:
+            raise DataError(
+                f"{bin_path} does not fit its index: found {bin_path.stat().st_size} bytes, "
+                f"expected {expected}. Delete both and run `mads annotate` again."
+            )
+        # An empty file cannot be mapped.
+        self._bin = np.memmap(bin_path, np.uint8, "r") if expected else np.zeros(0, np.uint8)
+
+    def __len__(self) -> int:
+        return len(self.lengths_N)
+
+    def row(self, row: int, start: int = 0, stop: int | None = None) -> NDArray[np.int64]:
+        """Return the tokens [start, stop) of a row."""
+        itemsize = np.dtype(self._dtype).itemsize
+        first = int(self._offsets[row])
+        length = int(self.lengths_N[row])
+        stop = length if stop is None else min(stop, length)
+        part = self._bin[first + start * itemsize : first + stop * itemsize]
+        return np.frombuffer(part.tobytes(), dtype=self._dtype).astype(np.int64)

@@ -1,0 +1,302 @@
+"""The offline stage: corpus -> documents, tokens, memories, cell index, manifest.
+
+Work is cut into spans of shards that processes take in any order. A shard's file under its final
+name is finished work, so a killed call goes on where it was, with any number of processes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.queues import SimpleQueue
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from mads.agents import open_agent
+from mads.config import Recipe, parse_bytes
+from mads.corpus.files import CorpusFile, find_files, scan
+from mads.corpus.rows import RowFormat, read_batches
+from mads.corpus.tokenizer import fetch_tokenizer, open_tokenizer, train_tokenizer
+from mads.errors import DataError
+from mads.memory.agent_memory import METADATA_KEY
+from mads.memory.index import build_index
+from mads.memory.labelling import annotate_span, missing_parts, start_worker
+from mads.memory.store import AgentInfo, Draft, Shard, Store
+from mads.run_dir import StoreDir, exclusive, provenance, read_json, write_json
+from mads.seeds import derive, uniform
+from mads.types import Agent, Status
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what, done, total); the unit of ``total`` is rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotateResult:
+    """What a store holds: the counts that ``mads annotate`` prints."""
+
+    rows: int
+    statuses: Mapping[str, int]
+    text_bytes: int
+    tokens: int
+    cells: int
+    new_shards: int  # shards that this call worked on
+
+
+def annotate(
+    paths: Sequence[Path], out: Path, recipe: Recipe, on_progress: Progress
+) -> AnnotateResult:
+    """Make or complete a store.
+
+    Raises UsageError for a corpus or recipe that cannot be used, DataError for damaged data or
+    for a store that was begun from something else.
+    """
+    files = find_files(paths)
+    agents = {name: open_agent(name, config) for name, config in recipe.agents.items()}
+    workers = recipe.corpus.workers or os.cpu_count() or 1
+    with exclusive(out):
+        store = StoreDir(out)
+        draft = _make_draft(_scan(files, workers, on_progress), recipe, agents)
+        _begin(store, draft)
+        _make_tokenizer(store, draft, recipe, on_progress)
+        new_shards = _label(store, draft, recipe, workers, on_progress)
+        if store.manifest.is_file() and not new_shards:
+            return _result(Store(out).manifest, new_shards)
+        store.manifest.unlink(missing_ok=True)
+        return _finish(store, draft, recipe, new_shards, on_progress)
+
+
+def _scan(files: Sequence[Path], workers: int, on_progress: Progress) -> list[CorpusFile]:
+    found = []
+    for file in scan(files, min(workers, len(files))):
+        found.append(file)
+        on_progress("scan files", len(found), len(files))
+    return found
+
+
+def _make_draft(files: Sequence[CorpusFile], recipe: Recipe, agents: Mapping[str, Agent]) -> Draft:
+    size = recipe.corpus.shard_docs
+    shards = [
+        Shard(number, first, min(size, file.num_rows - first))
+        for number, file in enumerate(files)
+        for first in range(0, file.num_rows, size)
+    ]
+    identity = [
+        *(file.sha256 for file in files),
+        recipe.corpus.text_field,
+        str(recipe.corpus.max_doc_bytes),
+    ]
+    return Draft(
+        files=tuple(files),
+        shards=tuple(shards),
+        corpus={
+            "text_field": recipe.corpus.text_field,
+            "max_doc_bytes": recipe.corpus.max_doc_bytes,
+            "fingerprint": hashlib.sha256("\n".join(identity).encode()).hexdigest(),
+        },
+        tokenizer=dataclasses.asdict(recipe.tokenizer),
+        agents={
+            name: AgentInfo(tuple(agent.categories), agent.fingerprint)
+            for name, agent in agents.items()
+        },
+        seed=recipe.seed,
+    )
+
+
+def _begin(store: StoreDir, draft: Draft) -> None:
+    """Compare the draft with what the folder was begun with; write it when that is new."""
+    if store.draft.is_file():
+        before = Draft.from_json(read_json(store.draft), store.draft)
+        added = _check_same(store, before, draft)
+        if not added:
+            return
+        # With a new agent the store is incomplete until its memory and a new index are written.
+        store.manifest.unlink(missing_ok=True)
+    elif any(entry.name != ".lock" for entry in store.root.iterdir()):
+        raise DataError(
+            f"{store.root} is neither empty nor a store (it has no {store.draft.name}). "
+            "Give another --out."
+        )
+    write_json(store.draft, draft.to_json())
+
+
+def _check_same(store: StoreDir, before: Draft, now: Draft) -> list[str]:
+    """Return the agents that are new; raise DataError, with both values, for any other change."""
+    pairs: list[tuple[str, Any, Any]] = [
+        ("corpus.text_field", before.corpus["text_field"], now.corpus["text_field"]),
+        ("corpus.max_doc_bytes", before.corpus["max_doc_bytes"], now.corpus["max_doc_bytes"]),
+        ("corpus fingerprint", before.corpus["fingerprint"], now.corpus["fingerprint"]),
+        ("corpus.shard_docs and files", before.shards, now.shards),
+        ("seed", before.seed, now.seed),
+    ]
+    keys = before.tokenizer.keys() | now.tokenizer.keys()
+    pairs += [
+        (f"tokenizer.{key}", before.tokenizer.get(key), now.tokenizer.get(key))
+        for key in sorted(keys)
+    ]
+    for name, info in before.agents.items():
+        other = now.agents.get(name)
+        pairs.append((f"agent {name!r}", info.fingerprint, other.fingerprint if other else None))
+    for what, old, new in pairs:
+        if old != new:
+            raise DataError(
+                f"{store.root} was made with another {what}: found {_short(old)}, "
+                f"now {_short(new)}. Give another --out, or the old values."
+            )
+    return [name for name in now.agents if name not in before.agents]
+
+
+def _short(value: object) -> str:
+    text = f"{len(value)} shards" if isinstance(value, tuple) else str(value)
+    return text if len(text) <= 24 else f"{text[:16]}…"
+
+
+def _make_tokenizer(store: StoreDir, draft: Draft, recipe: Recipe, on_progress: Progress) -> None:
+    if store.tokenizer.is_dir():
+        return
+    if recipe.tokenizer.name:
+        fetch_tokenizer(recipe.tokenizer, store.tokenizer)
+        return
+    texts = _tokenizer_sample(draft, recipe, on_progress)
+    train_tokenizer(texts, recipe.tokenizer.vocab_size, store.tokenizer)
+
+
+def _tokenizer_sample(draft: Draft, recipe: Recipe, on_progress: Progress) -> Iterator[str]:
+    """Yield a seeded sample of texts, about ``sample_bytes`` in all."""
+    total = max(sum(file.text_bytes for file in draft.files), 1)
+    keep = recipe.tokenizer.sample_bytes / total
+    seed = derive(recipe.seed, "tokenizer sample")
+    row_format = RowFormat(recipe.corpus.text_field, (), recipe.corpus.max_doc_bytes)
+    done, rows = 0, sum(file.num_rows for file in draft.files)
+    for number, file in enumerate(draft.files):
+        first = 0
+        for batch in read_batches(Path(file.path), 0, file.num_rows, row_format):
+            numbers = np.arange(first, first + len(batch), dtype=np.uint64)
+            chosen = uniform(numbers, derive(seed, number)) < keep
+            yield from (text for text, use in zip(batch.texts, chosen, strict=True) if use and text)
+            first += len(batch)
+            done += len(batch)
+            on_progress("train tokenizer", done, rows)
+
+
+def _label(
+    store: StoreDir, draft: Draft, recipe: Recipe, workers: int, on_progress: Progress
+) -> int:
+    """Label and tokenise every shard that is not finished; return how many there were."""
+    todo = [i for i in range(len(draft.shards)) if missing_parts(store, draft, i)]
+    if not todo:
+        return 0
+    spans = _spans(draft, todo, workers)
+    rows = sum(shard.num_rows for shard in draft.shards)
+    done = rows - sum(draft.shards[i].num_rows for i in todo)
+    context = get_context("spawn")
+    reports: SimpleQueue[int] = context.SimpleQueue()
+    with ProcessPoolExecutor(
+        min(workers, len(spans)),
+        context,
+        initializer=start_worker,
+        initargs=(store, draft, recipe.agents, reports),
+    ) as pool:
+        futures: set[Future[None]] = {pool.submit(annotate_span, span) for span in spans}
+        try:
+            while futures:
+                finished, futures = wait(futures, timeout=0.1)
+                while not reports.empty():
+                    done += reports.get()
+                    on_progress("label and tokenise", done, rows)
+                for future in finished:
+                    future.result()
+        except BrokenProcessPool as error:
+            raise DataError(
+                "a worker process was killed, most likely for want of memory. Run the same "
+                "command again with --set corpus.workers=1; it goes on where it was."
+            ) from error
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    on_progress("label and tokenise", rows, rows)
+    return len(todo)
+
+
+def _spans(draft: Draft, todo: Sequence[int], workers: int) -> list[tuple[int, ...]]:
+    """Cut the shards to do into spans of one file each, the largest first."""
+    length = max(1, len(todo) // (4 * workers))
+    spans: list[list[int]] = []
+    for shard in todo:
+        last = spans[-1] if spans else []
+        together = last and draft.shards[last[-1]].file == draft.shards[shard].file
+        if together and len(last) < length:
+            last.append(shard)
+        else:
+            spans.append([shard])
+    spans.sort(key=lambda span: -sum(draft.shards[i].num_rows for i in span))
+    return [tuple(span) for span in spans]
+
+
+def _finish(
+    store: StoreDir, draft: Draft, recipe: Recipe, new_shards: int, on_progress: Progress
+) -> AnnotateResult:
+    rows = 2 * sum(shard.num_rows for shard in draft.shards)
+    done = 0
+
+    def report(more: int) -> None:
+        nonlocal done
+        done += more
+        on_progress("build index", done, rows)
+
+    num_cells, num_docs = build_index(store, draft, parse_bytes(recipe.index_memory), report)
+    tokenizer = open_tokenizer(store.tokenizer)
+    identity = [
+        draft.corpus["fingerprint"],
+        tokenizer.fingerprint,
+        *(info.fingerprint for info in draft.agents.values()),
+        str(draft.seed),
+    ]
+    manifest = {
+        **draft.to_json(),
+        "tokenizer_fingerprint": tokenizer.fingerprint,
+        "vocab_size": tokenizer.vocab_size,
+        "fingerprint": hashlib.sha256("\n".join(identity).encode()).hexdigest(),
+        "documents": _count_documents(store, draft),
+        "index": {"cells": num_cells, "docs": num_docs},
+        "provenance": provenance(),
+    }
+    write_json(store.manifest, manifest)
+    return _result(manifest, new_shards)
+
+
+def _count_documents(store: StoreDir, draft: Draft) -> dict[str, Any]:
+    statuses = dict.fromkeys((status.value for status in Status), 0)
+    totals = {"rows": 0, "tokens": 0, "text_bytes": 0}
+    for shard in range(len(draft.shards)):
+        metadata = pq.read_metadata(store.documents(shard))
+        summary = json.loads(metadata.metadata[METADATA_KEY])
+        totals["rows"] += metadata.num_rows
+        totals["tokens"] += summary["tokens"]
+        totals["text_bytes"] += summary["text_bytes"]
+        for name, count in summary["statuses"].items():
+            statuses[name] += count
+    expected = sum(file.num_rows for file in draft.files)
+    assert totals["rows"] == expected, "rows in = rows out"
+    return {**totals, "statuses": statuses}
+
+
+def _result(manifest: Mapping[str, Any], new_shards: int) -> AnnotateResult:
+    documents = manifest["documents"]
+    return AnnotateResult(
+        rows=documents["rows"],
+        statuses=documents["statuses"],
+        text_bytes=documents["text_bytes"],
+        tokens=documents["tokens"],
+        cells=manifest["index"]["cells"],
+        new_shards=new_shards,
+    )

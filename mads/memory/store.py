@@ -1,0 +1,178 @@
+"""The manifest of a store, written last: without it a store is not complete and not read."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from mads.corpus.files import CorpusFile
+from mads.corpus.tokenizer import StoreTokenizer, open_tokenizer
+from mads.corpus.tokens import TokenReader
+from mads.errors import DataError, UsageError
+from mads.run_dir import StoreDir, read_json
+from mads.types import ROW_BITS, Cells
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A run of rows of one corpus file; shard i of the store mirrors it row for row."""
+
+    file: int
+    first_row: int
+    num_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class AgentInfo:
+    """What the manifest says of an agent: its categories in order and its fingerprint."""
+
+    categories: tuple[str, ...]
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What a store is made from. Two annotate calls with equal drafts make the same store."""
+
+    files: tuple[CorpusFile, ...]
+    shards: tuple[Shard, ...]
+    corpus: Mapping[str, Any]  # text_field, max_doc_bytes, fingerprint
+    tokenizer: Mapping[str, Any]
+    agents: Mapping[str, AgentInfo]
+    seed: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the draft as JSON values."""
+        return {"format": FORMAT, **dataclasses.asdict(self)}
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any], path: Path) -> Draft:
+        """Read a draft; raises DataError when it was written by another format."""
+        if value.get("format") != FORMAT:
+            raise DataError(
+                f"{path} has format {value.get('format')!r}; this version of mads reads {FORMAT}."
+            )
+        return Draft(
+            files=tuple(CorpusFile(**item) for item in value["files"]),
+            shards=tuple(Shard(**item) for item in value["shards"]),
+            corpus=value["corpus"],
+            tokenizer=value["tokenizer"],
+            agents={
+                name: AgentInfo(tuple(item["categories"]), item["fingerprint"])
+                for name, item in value["agents"].items()
+            },
+            seed=value["seed"],
+        )
+
+
+class Store:
+    """A complete store, read only."""
+
+    def __init__(self, root: Path) -> None:
+        self.dir = StoreDir(root)
+        if not self.dir.manifest.is_file():
+            raise _no_manifest(self.dir)
+        self.manifest = read_json(self.dir.manifest)
+        self.draft = Draft.from_json(self.manifest, self.dir.manifest)
+        self._tokens: dict[int, TokenReader] = {}
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever a selection from the store could change."""
+        value: str = self.manifest["fingerprint"]
+        return value
+
+    @cached_property
+    def tokenizer(self) -> StoreTokenizer:
+        """The store's tokenizer; raises DataError when it is not the one of the manifest."""
+        tokenizer = open_tokenizer(self.dir.tokenizer)
+        expected = self.manifest["tokenizer_fingerprint"]
+        if tokenizer.fingerprint != expected:
+            raise DataError(
+                f"{self.dir.tokenizer} is not the tokenizer of this store: "
+                f"found {tokenizer.fingerprint[:16]}, expected {expected[:16]}."
+            )
+        return tokenizer
+
+    @cached_property
+    def cells(self) -> Cells:
+        """The cell index."""
+        table = read_table(self.dir.cells)
+        agents = self.draft.agents
+        missing = [name for name in agents if name not in table.column_names]
+        if missing:
+            raise DataError(
+                f"{self.dir.cells} lacks the agents {missing}; run `mads annotate` again."
+            )
+        columns = [table[name].to_numpy() for name in agents]
+        return Cells(
+            agents=tuple(agents),
+            categories={name: info.categories for name, info in agents.items()},
+            category_CA=_stack(columns, table.num_rows),
+            num_docs_C=table["num_docs"].to_numpy().astype("int64"),
+            num_tokens_C=table["num_tokens"].to_numpy().astype("int64"),
+            first_row_C=table["first_row"].to_numpy().astype("int64"),
+        )
+
+    def order_docs(self, row_N: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """Return the documents at rows of the order; only their row groups are read."""
+        with pq.ParquetFile(self.dir.order) as file:
+            groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+            ends = np.cumsum(groups)
+            group_N = np.searchsorted(ends, row_N, side="right")
+            doc_N = np.empty(len(row_N), np.uint64)
+            for group in np.unique(group_N).tolist():
+                here = group_N == group
+                column = file.read_row_group(group, columns=["doc"])["doc"].to_numpy()
+                doc_N[here] = column[row_N[here] - (ends[group] - groups[group])]
+        return doc_N
+
+    def tokens(self, doc: int) -> tuple[TokenReader, int]:
+        """Return the reader of a document's shard, and the document's row in it."""
+        shard, row = doc >> ROW_BITS, doc & ((1 << ROW_BITS) - 1)
+        if shard not in self._tokens:
+            paths = self.dir.tokens_bin(shard), self.dir.tokens_idx(shard)
+            self._tokens[shard] = TokenReader(*paths)
+        return self._tokens[shard], row
+
+
+def _stack(columns: list[NDArray[np.uint16]], num_rows: int) -> NDArray[np.uint16]:
+    if not columns:
+        return np.zeros((num_rows, 0), np.uint16)
+    return np.stack(columns, axis=1).astype(np.uint16)
+
+
+def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read a Parquet file of a store or run; raises DataError when it is missing or damaged."""
+    try:
+        return pq.ParquetFile(path).read(columns=columns)
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist. Was something deleted?") from error
+    except (OSError, pa.ArrowException, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path} cannot be read as Parquet: {reason}") from error
+
+
+def _no_manifest(store: StoreDir) -> Exception:
+    if not store.root.exists():
+        return UsageError(f"store {store.root} does not exist. `mads annotate` makes one.")
+    if store.draft.is_file():
+        return DataError(
+            f"{store.root} is not complete: it has no {store.manifest.name}. "
+            "Run the same `mads annotate` again; it goes on where it was."
+        )
+    return DataError(
+        f"{store.root} is not a store: it has no {store.manifest.name}. "
+        "Give the folder that `mads annotate --out` wrote."
+    )

@@ -1,0 +1,98 @@
+"""Which documents to probe, and what their rewards say of each category.
+
+One sample serves all agents: every document counts for its category of each agent. Cells are
+sampled so that every category gets its number of documents, and each document carries the inverse
+of its cell's sampling rate as a weight, so that every category mean estimates the mean over all
+documents of that category (Horvitz and Thompson 1952, Hájek 1971).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mads.seeds import derive, shuffled, uniform
+from mads.types import CategoryReward, Cells
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Probes:
+    """Documents to probe: their cells, their rows in the order, and 1 / sampling rate."""
+
+    cell_N: Ints
+    row_N: Ints
+    weight_N: Floats
+
+
+def sampling_counts(cells: Cells, per_category: int) -> Floats:
+    """Return the expected number of probes of each cell.
+
+    A cell is sampled at the highest rate that one of its categories asks for, so each category
+    gets at least min(per_category, its documents) probes in expectation.
+    """
+    rate_C = np.zeros(len(cells))
+    for column, agent in enumerate(cells.agents):
+        category_C = cells.category_CA[:, column]
+        docs_J = np.bincount(category_C, cells.num_docs_C, len(cells.categories[agent]))
+        rate_J = np.minimum(1.0, per_category / np.maximum(docs_J, 1.0))
+        rate_C = np.maximum(rate_C, rate_J[category_C])
+    counts: Floats = rate_C * cells.num_docs_C
+    return counts
+
+
+def choose_probes(cells: Cells, per_category: int, seed: int) -> Probes:
+    """Draw the probes of one round.
+
+    Expected counts are rounded by systematic sampling over the cells in a seeded order. Within a
+    cell the documents are a run of its shuffled order from a seeded place on, which is a uniform
+    sample without replacement.
+    """
+    number_C = np.arange(len(cells), dtype=np.uint64)
+    expected_C = sampling_counts(cells, per_category)
+    order = shuffled(number_C, derive(seed, "probe cells"))
+    start = float(uniform(np.zeros(1, np.uint64), derive(seed, "probe start"))[0])
+    ends = np.floor(np.cumsum(expected_C[order]) + start).astype(np.int64)
+    count_C = np.zeros(len(cells), np.int64)
+    count_C[order] = np.diff(np.concatenate(([0], ends)))
+    count_C = np.minimum(count_C, cells.num_docs_C)
+    first_C = uniform(number_C, derive(seed, "probe rows")) * cells.num_docs_C
+    cell_N = np.repeat(np.arange(len(cells)), count_C)
+    place_N = np.arange(len(cell_N)) - np.repeat(np.cumsum(count_C) - count_C, count_C)
+    inside_N = (first_C.astype(np.int64)[cell_N] + place_N) % cells.num_docs_C[cell_N]
+    return Probes(
+        cell_N,
+        cells.first_row_C[cell_N] + inside_N,
+        cells.num_docs_C[cell_N] / expected_C[cell_N],
+    )
+
+
+def category_rewards(
+    cells: Cells, cell_N: Ints, weight_N: Floats, reward_N: Floats
+) -> dict[str, dict[str, CategoryReward]]:
+    """Equation 4: each category's mean reward, with its standard error and share of the corpus.
+
+    A category with fewer than two probes is absent: its error is not known.
+    """
+    total_docs = int(cells.num_docs_C.sum())
+    result: dict[str, dict[str, CategoryReward]] = {}
+    for column, agent in enumerate(cells.agents):
+        category_C = cells.category_CA[:, column]
+        docs_J = np.bincount(category_C, cells.num_docs_C, len(cells.categories[agent]))
+        result[agent] = {}
+        for index, name in enumerate(cells.categories[agent]):
+            here = category_C[cell_N] == index
+            count = int(here.sum())
+            if count < 2:
+                continue
+            weight, reward = weight_N[here], reward_N[here]
+            mean = float(weight @ reward / weight.sum())
+            spread = float(np.square(weight * (reward - mean)).sum())
+            stderr = (spread * count / (count - 1)) ** 0.5 / float(weight.sum())
+            share = float(docs_J[index]) / total_docs
+            result[agent][name] = CategoryReward(mean, stderr, count, share)
+    return result

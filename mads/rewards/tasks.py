@@ -1,0 +1,180 @@
+"""Reference and evaluation tasks: items of context and continuation, loss on the latter only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+
+from mads.config import TaskConfig
+from mads.corpus.tokenizer import StoreTokenizer
+from mads.errors import DataError, UsageError
+from mads.seeds import derive, shuffled
+from mads.training.data import padded_batch
+from mads.training.model import LanguageModel, TokenBatch
+from mads.types import ReferenceExample
+
+Item = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A tokenised task: its weight and its batches, which hold items of like length."""
+
+    name: str
+    weight: float
+    batches: tuple[TokenBatch, ...]
+    num_examples: int
+
+    @property
+    def num_labels(self) -> int:
+        """Continuation tokens of the whole task."""
+        return sum(int((batch.labels_BT >= 0).sum()) for batch in self.batches)
+
+
+def _cloze(item: Item) -> ReferenceExample:
+    return ReferenceExample(item["context"], item["continuation"])
+
+
+def _jeopardy(item: Item) -> ReferenceExample:
+    return ReferenceExample(item["context"].strip() + "\nAnswer:", " " + item["continuation"])
+
+
+def _lambada(item: Item) -> ReferenceExample:
+    if "until_last" in item:
+        return ReferenceExample(item["until_last"].rstrip(), " " + item["last_word"])
+    context, _, word = item["text"].rstrip().rpartition(" ")
+    return ReferenceExample(context, " " + word)
+
+
+def _squad(item: Item) -> ReferenceExample:
+    answers = item["answers"]
+    first = answers["text"][0] if isinstance(answers, dict) else answers[0]["text"]
+    context = f"{item['context']}\nQuestion: {item['question'].strip()}\nAnswer:"
+    return ReferenceExample(context, " " + first)
+
+
+def _choices(item: Item) -> ReferenceExample:
+    """Multiple choice: the loss of the right answer."""
+    if "gold" in item:
+        return ReferenceExample(item["query"].rstrip(), " " + item["choices"][item["gold"]])
+    question = item.get("question", item.get("question_stem"))
+    choices = item["choices"]
+    right = choices["text"][list(choices["label"]).index(item["answerKey"])]
+    return ReferenceExample(f"Question: {question}\nAnswer:", " " + right)
+
+
+FORMATS: dict[str, Callable[[Item], ReferenceExample]] = {
+    "cloze": _cloze,
+    "lambada": _lambada,
+    "squad": _squad,
+    "jeopardy": _jeopardy,
+    "choices": _choices,
+}
+
+
+def load_examples(name: str, config: TaskConfig, seed: int) -> list[ReferenceExample]:
+    """Return a seeded subset of a task's items; a bad item is a DataError that names its row."""
+    path = _local_file(name, config)
+    read = FORMATS[config.format]
+    examples = []
+    for row, item in enumerate(_items(path)):
+        try:
+            example = read(item)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(
+                f"task {name!r}: {path} row {row} is not in the format {config.format!r} "
+                f"({type(error).__name__}: {error}); found the keys {sorted(item)}."
+            ) from error
+        if example.continuation.strip():
+            examples.append(example)
+    if not examples:
+        raise DataError(f"task {name!r}: {path} holds no item with a continuation.")
+    order = shuffled(np.arange(len(examples), dtype=np.uint64), derive(seed, "task", name))
+    return [examples[i] for i in order[: config.num_examples or None].tolist()]
+
+
+def _local_file(name: str, config: TaskConfig) -> Path:
+    if not config.path:
+        raise UsageError(f"task {name!r} has no path. Give a file or a Hugging Face data set id.")
+    path = Path(config.path)
+    if path.is_file():
+        return path
+    looks_like_id = len(path.parts) == 2 and not path.is_absolute() and not path.suffix
+    if not looks_like_id:
+        raise UsageError(f"task {name!r}: {config.path} does not exist.")
+    return _fetch(name, config)
+
+
+def _fetch(name: str, config: TaskConfig) -> Path:
+    """Fetch a Hugging Face data set's split and return its one file."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    patterns = [f"*{config.split}*.{suffix}" for suffix in ("parquet", "jsonl", "jsonl.gz")]
+    try:
+        folder = snapshot_download(config.path, repo_type="dataset", allow_patterns=patterns)
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(
+            f"task {name!r}: the data set {config.path!r} cannot be fetched: {reason}"
+        ) from error
+    files = sorted(p for pattern in patterns for p in Path(folder).rglob(pattern))
+    if len(files) != 1:
+        raise UsageError(
+            f"task {name!r}: the data set {config.path!r} has {len(files)} files for the split "
+            f"{config.split!r}, expected 1. Download one and give its path."
+        )
+    return files[0]
+
+
+def _items(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        if path.suffix == ".parquet":
+            yield from pq.ParquetFile(path).read().to_pylist()
+            return
+        with pa.input_stream(str(path), compression="detect") as lines:
+            for line in lines.read().splitlines():
+                if line.strip():
+                    item = json.loads(line)
+                    yield item if isinstance(item, dict) else {}
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+
+
+def make_task(
+    name: str,
+    config: TaskConfig,
+    tokenizer: StoreTokenizer,
+    context: int,
+    batch_size: int,
+    seed: int,
+) -> Task:
+    """Load and tokenise a task; an item longer than ``context`` tokens loses its beginning."""
+    sequences: list[tuple[NDArray[np.int64], int]] = []
+    for example in load_examples(name, config, seed):
+        before = tokenizer.encode_plain(example.context) or [tokenizer.end_of_text]
+        after = tokenizer.encode_plain(example.continuation)[: context - 1]
+        kept = before[max(len(before) + len(after) - context, 0) :]
+        sequences.append((np.array(kept + after, np.int64), len(kept)))
+    sequences.sort(key=lambda pair: len(pair[0]))
+    batches = [
+        padded_batch([s for s, _ in group], [first for _, first in group])
+        for group in (sequences[i : i + batch_size] for i in range(0, len(sequences), batch_size))
+    ]
+    return Task(name, config.weight, tuple(batches), len(sequences))
+
+
+def task_loss(lm: LanguageModel, task: Task) -> float:
+    """Return the mean loss of a task's continuation tokens, in nats."""
+    with lm.evaluating(), torch.no_grad():
+        total = sum(float(lm.token_losses(batch).double().sum()) for batch in task.batches)
+    return total / task.num_labels

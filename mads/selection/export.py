@@ -1,0 +1,139 @@
+"""What a selection leaves behind: plan.json, selection.parquet and, if asked for, the texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mads.config import SelectionConfig
+from mads.corpus.rows import RowFormat, raw_lines
+from mads.errors import DataError
+from mads.memory.store import Store
+from mads.run_dir import RoundDir, atomic_path, read_json, write_json
+from mads.selection.plan import Cursors, Plan
+from mads.selection.query import Selection
+from mads.types import ROW_BITS, ConsoleState
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """One selection with its plan; a round that needs more than the corpus has several."""
+
+    plan: Plan
+    selection: Selection
+
+
+def write_selection(
+    folder: RoundDir,
+    chosen: Sequence[Chosen],
+    state: ConsoleState,
+    config: SelectionConfig,
+    store_fingerprint: str,
+    seed: int,
+) -> None:
+    """Write console.json, selection.parquet and, last, plan.json."""
+    write_json(folder.console, console_to_json(state))
+    tables = [c.selection.to_table(c.plan, config.decay) for c in chosen]
+    with atomic_path(folder.selection) as partial:
+        pq.write_table(pa.concat_tables(tables), partial, compression="zstd")
+    plan = {
+        "store": store_fingerprint,
+        "round": state.round,
+        "seed": seed,
+        "policy": config.policy,
+        "budget_tokens": chosen[0].plan.budget,
+        "num_docs": sum(len(c.selection.doc_N) for c in chosen),
+        "num_tokens": sum(c.selection.num_tokens for c in chosen),
+        "ranges": [part for c in chosen for part in c.selection.ranges],
+        "cursors": chosen[-1].selection.cursors.to_json(),
+    }
+    write_json(folder.plan, plan)
+
+
+def read_plan(path: Path, store_fingerprint: str) -> dict[str, Any]:
+    """Read a plan; raises DataError, with both fingerprints, when it is of another store."""
+    plan: dict[str, Any] = read_json(path)
+    if plan["store"] != store_fingerprint:
+        raise DataError(
+            f"{path} was made with another store: found {plan['store'][:16]}, expected "
+            f"{store_fingerprint[:16]}. Give the store that the run was trained on."
+        )
+    return plan
+
+
+def plan_cursors(plan: dict[str, Any]) -> Cursors:
+    """Return the cursors after a plan."""
+    return Cursors.from_json(plan["cursors"])
+
+
+def console_to_json(state: ConsoleState) -> dict[str, Any]:
+    """Return a console state as JSON values, keyed by name."""
+    return {
+        "round": state.round,
+        "theta": dict(state.theta),
+        "weights": {agent: dict(values) for agent, values in state.weights.items()},
+    }
+
+
+def read_console(path: Path) -> ConsoleState:
+    """Read a console state; raises DataError for a file that is not one."""
+    value = read_json(path)
+    try:
+        return ConsoleState(
+            round=int(value["round"]),
+            weights={
+                agent: {name: float(w) for name, w in table.items()}
+                for agent, table in value["weights"].items()
+            },
+            theta={agent: float(t) for agent, t in value["theta"].items()},
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"{path} is not a console state: expected round, theta and weights "
+            f"({type(error).__name__}: {error})."
+        ) from error
+
+
+def write_texts(
+    store: Store, selection: Selection, out: Path, on_progress: Callable[[int, int], None]
+) -> list[Path]:
+    """Write the selected rows as they stand in the corpus, one jsonl.zst per corpus file.
+
+    A document keeps its place among its file's rows. Raises DataError when a corpus file is gone
+    or has changed since ``mads annotate``.
+    """
+    shard_N = (selection.doc_N >> np.uint64(ROW_BITS)).astype(np.int64)
+    row_N = (selection.doc_N & np.uint64((1 << ROW_BITS) - 1)).astype(np.int64)
+    first = np.array([shard.first_row for shard in store.draft.shards], np.int64)
+    file_of = np.array([shard.file for shard in store.draft.shards], np.int64)
+    file_N, row_N = file_of[shard_N], row_N + first[shard_N]
+    row_format = RowFormat(max_doc_bytes=store.draft.corpus["max_doc_bytes"])
+    written = []
+    files = np.unique(file_N).tolist()
+    for done, number in enumerate(files):
+        source = store.draft.files[number]
+        path = Path(source.path)
+        if not path.is_file() or path.stat().st_size != source.size:
+            raise DataError(
+                f"{path} is gone or has changed since the store was made (expected "
+                f"{source.size} bytes), so its texts cannot be written."
+            )
+        name = path.name.split(".")[0]
+        target = out / f"{number:05d}-{name}.jsonl.zst"
+        rows = np.sort(row_N[file_N == number]).tolist()
+        with (
+            atomic_path(target) as partial,
+            pa.OSFile(str(partial), "wb") as raw,
+            pa.CompressedOutputStream(raw, "zstd") as stream,
+        ):
+            for line in raw_lines(path, rows, row_format.max_line_bytes):
+                stream.write(line + b"\n")
+        written.append(target)
+        on_progress(done + 1, len(files))
+    return written

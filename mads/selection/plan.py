@@ -1,0 +1,181 @@
+"""Which tokens of which cell are selected: a pure function of scores, cursors and a budget.
+
+Suffix C: one value per cell. A cell's documents stand in one shuffled order and are taken from
+it cyclically, so its whole usage is a cursor: documents before it were selected ``passes`` + 1
+times, the others ``passes`` times. A *level* is one of these two parts of a cell; all documents
+of a level share one score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mads.config import SelectionConfig
+from mads.errors import DataError
+from mads.seeds import derive, shuffled
+from mads.types import Cells, ConsoleState
+
+SCORE_DIGITS = 12
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Cursors:
+    """How often each cell's documents were selected so far (see the module's text)."""
+
+    passes_C: Ints
+    row_C: Ints  # documents before the cursor
+    tokens_C: Ints  # tokens before the cursor
+
+    @staticmethod
+    def start(num_cells: int) -> Cursors:
+        """Return the cursors before any selection."""
+        return Cursors(*(np.zeros(num_cells, np.int64) for _ in range(3)))
+
+    def to_json(self) -> dict[str, list[int]]:
+        """Return the cursors as JSON values."""
+        return {
+            "passes": self.passes_C.tolist(),
+            "row": self.row_C.tolist(),
+            "tokens": self.tokens_C.tolist(),
+        }
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Cursors:
+        """Read what ``to_json`` wrote."""
+        return Cursors(*(np.array(value[k], np.int64) for k in ("passes", "row", "tokens")))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Tokens to take from each cell, cyclically from its cursor.
+
+    ``whole_C`` of ``quota_C`` is taken in any case: levels that lie wholly above the cut. ``cut``
+    lists the cells whose quota ends inside a level, in the order in which the rest of their
+    quotas is rounded to whole documents: documents are taken while the tokens taken from the
+    cells so far are fewer than their quotas so far. The sum of quotas is ``budget``, or all there
+    is, so a selection exceeds its budget by less than one document.
+    """
+
+    budget: int
+    quota_C: Floats
+    whole_C: Floats
+    cut: Ints
+    score_C: Floats  # of a document that was never selected
+    cursors: Cursors
+
+    @property
+    def shortfall(self) -> int:
+        """Tokens by which the corpus (with ``max_passes``) falls short of the budget."""
+        return max(0, self.budget - round(float(self.quota_C.sum())))
+
+
+def cell_scores(cells: Cells, state: ConsoleState) -> Floats:
+    """Equation 6 for each cell: ``Σ_A θ_A w_A[c_A]``; raises DataError when names do not match."""
+    score_C = np.zeros(len(cells))
+    for column, agent in enumerate(cells.agents):
+        names = cells.categories[agent]
+        weights = state.weights.get(agent)
+        missing = [agent] if weights is None else [n for n in names if n not in weights]
+        if weights is None or missing or agent not in state.theta:
+            raise DataError(
+                f"the console state has no weight for {missing or [agent]} of agent {agent!r}. "
+                "Was it made with another store?"
+            )
+        table = np.array([weights[name] for name in names])
+        score_C += state.theta[agent] * table[cells.category_CA[:, column]]
+    return score_C
+
+
+def decayed(score: Floats, uses: Ints, rate: float) -> Floats:
+    """Return scores after ``uses`` selections: S / (1 + λn), or S·(1 + λn) when negative.
+
+    A negative score must fall, not rise, with use.
+    """
+    factor = 1.0 + rate * uses
+    return np.where(score >= 0, score / factor, score * factor)
+
+
+def make_plan(
+    cells: Cells,
+    score_C: Floats,
+    cursors: Cursors,
+    budget: int,
+    config: SelectionConfig,
+    seed: int,
+) -> Plan:
+    """Return the plan of one selection of ``budget`` tokens under the recipe's policy."""
+    if config.policy == "random":
+        score_C = np.zeros(len(cells))
+    later_C = cells.num_tokens_C - cursors.tokens_C
+    cell_L = np.concatenate([np.arange(len(cells))] * 2)
+    uses_L = np.concatenate([cursors.passes_C, cursors.passes_C + 1])
+    tokens_L = np.concatenate([later_C, cursors.tokens_C]).astype(np.float64)
+    if config.max_passes:
+        tokens_L = np.where(uses_L < config.max_passes, tokens_L, 0.0)
+    score_L = np.round(decayed(score_C[cell_L], uses_L, config.decay), SCORE_DIGITS)
+    if budget >= tokens_L.sum():
+        share_L = np.ones_like(tokens_L)
+    elif config.policy == "sample":
+        share_L = exponential_clocks(score_L, tokens_L, budget, config.temperature)
+    else:
+        share_L = top_levels(score_L, uses_L, tokens_L, budget)
+    per_level = share_L * tokens_L
+    whole_L = per_level if config.policy != "sample" else np.zeros_like(per_level)
+    quota_C = np.bincount(cell_L, per_level, len(cells)).astype(np.float64)
+    whole_C = np.bincount(cell_L, np.where(share_L == 1.0, whole_L, 0.0), len(cells))
+    partial = (share_L > 0) & (share_L < 1) & (tokens_L > 0)
+    cells_cut = np.unique(cell_L[partial])
+    cut = cells_cut[shuffled(cells_cut.astype(np.uint64), derive(seed, "cut"))]
+    return Plan(budget, quota_C, whole_C.astype(np.float64), cut, score_C, cursors)
+
+
+def top_levels(score_L: Floats, uses_L: Ints, tokens_L: Floats, budget: int) -> Floats:
+    """Return the share of each level that the budget reaches, from the top.
+
+    Order: score ↓, then uses ↑. Levels that tie in both share what is left in proportion to
+    their tokens.
+    """
+    share_L = np.zeros(len(score_L))
+    order = np.lexsort((uses_L, -score_L))
+    same = (np.diff(score_L[order]) == 0) & (np.diff(uses_L[order]) == 0)
+    group = np.concatenate(([0], np.cumsum(~same)))
+    sizes = np.bincount(group, tokens_L[order])
+    before = np.cumsum(sizes) - sizes
+    filled = np.clip(budget - before, 0, sizes)
+    share_G = np.divide(filled, sizes, out=np.zeros_like(sizes), where=sizes > 0)
+    share_L[order] = share_G[group]
+    return share_L
+
+
+def exponential_clocks(
+    score_L: Floats, tokens_L: Floats, budget: int, temperature: float
+) -> Floats:
+    """Return the share of each level that a Gumbel top-k of the budget takes.
+
+    Adding Gumbel noise to S/τ and keeping the top is letting an exponential clock of rate e^{S/τ}
+    ring for each document and keeping the first (Efraimidis and Spirakis 2006): a document rings
+    before κ with probability 1 − exp(−κ e^{S/τ}). κ is solved for the budget by bisection.
+    """
+    rate_L = score_L / temperature
+    low, high = -float(rate_L.max()) - 60.0, -float(rate_L.min()) + 60.0
+
+    def shares(log_time: float) -> Floats:
+        return -np.expm1(-np.exp(np.minimum(log_time + rate_L, 700.0)))
+
+    for _ in range(200):
+        middle = (low + high) / 2
+        if float(shares(middle) @ tokens_L) < budget:
+            low = middle
+        else:
+            high = middle
+    share_L = shares(high)
+    # What is left of the bisection's error is spread, so that quotas add up to the budget.
+    scale = budget / float(share_L @ tokens_L)
+    return np.clip(share_L * scale, 0.0, 1.0)

@@ -1,0 +1,158 @@
+"""What people see: progress bars, the live view of a run, tables. Words go to stderr.
+
+On a terminal things move; in a pipe or a log there is one line per 30 seconds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+LINE_SECONDS = 30.0
+TOP_CATEGORIES = 3
+
+console = Console(stderr=True)
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Yield a function that is told (what, done, total)."""
+    if not console.is_terminal:
+        yield _lines()
+        return
+    columns = (
+        TextColumn("{task.description:20}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bars:
+        tasks: dict[str, Any] = {}
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield report
+
+
+def _lines() -> Callable[[str, int, int], None]:
+    last: dict[str, float] = {}
+    ended: set[str] = set()
+
+    def report(what: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if done >= total and what not in ended:
+            ended.add(what)
+            say(f"{what}: {done:,} of {total:,}")
+        elif done < total and now - last.setdefault(what, now) >= LINE_SECONDS:
+            last[what] = now
+            say(f"{what}: {done:,} of {total:,}")
+
+    return report
+
+
+def say(text: str) -> None:
+    """Print a line for people."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """Print a table for people; the first column is text, the others are numbers."""
+    view = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
+    for i, name in enumerate(columns):
+        view.add_column(name, justify="left" if i == 0 else "right")
+    for row in rows:
+        view.add_row(*row)
+    console.print(view)
+
+
+def weights_line(theta: Mapping[str, float]) -> str:
+    """Return θ on one line."""
+    return "  ".join(f"{agent} {value:.3f}" for agent, value in theta.items())
+
+
+def top_categories(weights: Mapping[str, Mapping[str, float]], agent: str) -> str:
+    """Return an agent's largest category weights on one line."""
+    ranked = sorted(weights[agent].items(), key=lambda item: -item[1])[:TOP_CATEGORIES]
+    return ", ".join(f"{name} {value:.2f}" for name, value in ranked)
+
+
+def losses_line(losses: Mapping[str, float]) -> str:
+    """Return task losses on one line."""
+    return "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
+
+
+class RunView:
+    """The view of a run (the Watcher of ``mads.loop``)."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+        self._step: Mapping[str, Any] = {}
+        self._round: Mapping[str, Any] = {}
+        self._speed = 0.0
+        self._said = time.monotonic()
+        self._live = Live(console=console, refresh_per_second=4, get_renderable=self._view)
+
+    def __enter__(self) -> RunView:
+        if console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if console.is_terminal:
+            self._live.stop()
+
+    def step(self, record: Mapping[str, Any]) -> None:
+        """Show a step."""
+        self._step = record
+        old, new = self._speed, record["tokens_per_s"]
+        self._speed = new if not old else 0.9 * old + 0.1 * new
+        if not console.is_terminal and time.monotonic() - self._said >= LINE_SECONDS:
+            self._said = time.monotonic()
+            say(self._step_line())
+
+    def round(self, record: Mapping[str, Any]) -> None:
+        """Show the beginning of a round, or the end of the run."""
+        losses = losses_line(record["losses"])
+        if record["kind"] == "end":
+            say(f"end      step {record['step']:>6}  {losses}")
+            return
+        self._round = record
+        theta = weights_line(record["theta"])
+        say(f"round {record['round']:>2} step {record['step']:>6}  {losses}  |  θ {theta}")
+
+    def note(self, text: str) -> None:
+        """Show a note."""
+        say(f"note: {text}")
+
+    def _step_line(self) -> str:
+        left = (self._steps - self._step["step"] - 1) / max(self._per_second(), 1e-9)
+        return (
+            f"step {self._step['step'] + 1:>6} of {self._steps}  loss {self._step['loss']:.3f}  "
+            f"{self._speed:,.0f} tokens/s  {left / 60:.0f} min left"
+        )
+
+    def _per_second(self) -> float:
+        """Return steps per second, from the speed and the tokens of a step."""
+        return self._speed / float(self._step.get("tokens", 1))
+
+    def _view(self) -> Group:
+        view = Table.grid(padding=(0, 2))
+        if self._step:
+            view.add_row("training", self._step_line())
+        if self._round:
+            view.add_row("round", str(self._round["round"]))
+            view.add_row("θ", weights_line(self._round["theta"]))
+            weights = self._round["weights"]
+            for agent in weights:
+                view.add_row(f"w {agent}", top_categories(weights, agent))
+        return Group(view)

@@ -1,0 +1,90 @@
+"""From selected documents to batches.
+
+    documents (any order) -> one seeded order -> one stream of tokens -> sequences of T -> batches
+
+A round's stream is cut at the round's last token. The order depends on the seed and the round
+only, so it is the same on any number of processes; a batch is found from its step alone, so
+nothing needs to be saved to go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mads.memory.store import Store
+from mads.seeds import derive, shuffled
+from mads.training.model import NO_LABEL, TokenBatch
+
+
+class RoundData:
+    """The batches of one round."""
+
+    def __init__(
+        self,
+        store: Store,
+        doc_N: NDArray[np.uint64],
+        num_tokens_N: NDArray[np.int64],
+        context: int,
+        seed: int,
+    ) -> None:
+        order = shuffled(doc_N, derive(seed, "order"))
+        self._store = store
+        self._doc_N = doc_N[order]
+        self._ends_N = np.cumsum(num_tokens_N[order])
+        self._context = context
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the whole stream."""
+        return int(self._ends_N[-1]) if len(self._ends_N) else 0
+
+    def batch(self, number: int, num_sequences: int, document_mask: bool) -> TokenBatch:
+        """Return the batch with this number in the round."""
+        first = number * num_sequences
+        pairs = [self._sequence(first + i) for i in range(num_sequences)]
+        tokens_BT = torch.from_numpy(np.stack([tokens for tokens, _ in pairs]))
+        positions_BT = torch.from_numpy(np.stack([places for _, places in pairs]))
+        labels_BT = torch.full_like(tokens_BT, NO_LABEL)
+        labels_BT[:, :-1] = tokens_BT[:, 1:]
+        if not document_mask:
+            return TokenBatch(tokens_BT, labels_BT)
+        # The first token of a document cannot be told from the document before it.
+        labels_BT[:, :-1][positions_BT[:, 1:] == 0] = NO_LABEL
+        return TokenBatch(tokens_BT, labels_BT, positions_BT)
+
+    def _sequence(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return tokens, and places counted from each document's first token in the sequence."""
+        start, stop = number * self._context, (number + 1) * self._context
+        assert stop <= self.num_tokens, "a round has enough tokens for its steps"
+        tokens, places = [], []
+        at = start
+        index = int(np.searchsorted(self._ends_N, start, side="right"))
+        while at < stop:
+            end = int(self._ends_N[index])
+            reader, row = self._store.tokens(int(self._doc_N[index]))
+            length = int(reader.lengths_N[row])
+            part = reader.row(row, length - (end - at), length - max(end - stop, 0))
+            tokens.append(part)
+            places.append(np.arange(len(part)))
+            at += len(part)
+            index += 1
+        return np.concatenate(tokens), np.concatenate(places)
+
+
+def padded_batch(sequences: Sequence[NDArray[np.int64]], first_label: Sequence[int]) -> TokenBatch:
+    """Pad sequences on the right; the loss counts on tokens from ``first_label`` (>= 1) on.
+
+    Padding cannot be seen by the tokens before it and has no label.
+    """
+    longest = max(len(sequence) for sequence in sequences)
+    tokens_BT = torch.zeros((len(sequences), longest), dtype=torch.int64)
+    labels_BT = torch.full_like(tokens_BT, NO_LABEL)
+    for i, (sequence, first) in enumerate(zip(sequences, first_label, strict=True)):
+        tokens = torch.from_numpy(sequence)
+        tokens_BT[i, : len(tokens)] = tokens
+        labels_BT[i, first - 1 : len(tokens) - 1] = tokens[first:]
+    return TokenBatch(tokens_BT, labels_BT)

@@ -1,0 +1,157 @@
+"""The language model and the one way in which its loss is computed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name that PyTorch's users know
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
+from transformers.configuration_utils import PretrainedConfig
+from transformers.utils import logging as transformers_logging
+
+from mads.config import ModelConfig, TrainingConfig
+from mads.errors import UsageError
+
+NO_LABEL = -100
+
+transformers_logging.disable_progress_bar()  # the run has a view of its own
+
+
+@dataclass(frozen=True, slots=True)
+class TokenBatch:
+    """Tokens, the next token at each place (NO_LABEL where no loss counts), places in documents.
+
+    ``positions_BT`` is None when every sequence is one document from its first token on.
+    """
+
+    tokens_BT: Tensor
+    labels_BT: Tensor
+    positions_BT: Tensor | None = None
+
+    def rows(self, start: int, stop: int) -> TokenBatch:
+        """Return the sequences [start, stop)."""
+        positions = None if self.positions_BT is None else self.positions_BT[start:stop]
+        return TokenBatch(self.tokens_BT[start:stop], self.labels_BT[start:stop], positions)
+
+
+def model_config(config: ModelConfig, vocab_size: int, context: int) -> PretrainedConfig:
+    """Return the Hugging Face configuration; raises UsageError when ``model.hf`` has none."""
+    if config.hf:
+        try:
+            found: PretrainedConfig = AutoConfig.from_pretrained(config.hf, trust_remote_code=False)
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise UsageError(f"model.hf: {config.hf!r} cannot be loaded: {reason}") from error
+        return found
+    return LlamaConfig(
+        vocab_size=config.vocab_size or -(-vocab_size // 64) * 64,
+        hidden_size=config.hidden_size,
+        intermediate_size=config.ffn_size,
+        num_hidden_layers=config.num_layers,
+        num_attention_heads=config.num_heads,
+        num_key_value_heads=config.num_heads,
+        max_position_embeddings=context,
+        rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
+        tie_word_embeddings=config.tie_embeddings,
+        use_cache=False,
+    )
+
+
+def count_parameters(config: PretrainedConfig) -> int:
+    """Count a model's parameters without allocating them."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+    return sum(p.numel() for p in model.parameters())
+
+
+class LanguageModel:
+    """A causal language model on its device, in its precision."""
+
+    def __init__(self, model: nn.Module, training: TrainingConfig) -> None:
+        self.device = torch.device(_device(training.device))
+        self.model = model.to(self.device)
+        wanted = training.precision
+        if wanted == "auto":
+            wanted = "bfloat16" if self.device.type == "cuda" else "float32"
+        self.bfloat16 = wanted == "bfloat16"
+        self._forward = torch.compile(self.model) if training.compile else self.model
+
+    @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """The trainable parameters by name; tied ones once."""
+        return {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+
+    def token_losses(self, batch: TokenBatch) -> Tensor:
+        """Return the cross-entropy in nats at each place, 0 where no loss counts, shape (B, T)."""
+        tokens = batch.tokens_BT.to(self.device, non_blocking=True)
+        labels = batch.labels_BT.to(self.device, non_blocking=True)
+        extra: dict[str, Any] = {}
+        if batch.positions_BT is not None:
+            # Positions that start again at 0 keep attention inside each document.
+            extra["position_ids"] = batch.positions_BT.to(self.device, non_blocking=True)
+        with self.autocast():
+            logits = self._forward(input_ids=tokens, use_cache=False, **extra).logits
+        flat = F.cross_entropy(
+            logits.float().flatten(0, 1),
+            labels.flatten(),
+            ignore_index=NO_LABEL,
+            reduction="none",
+        )
+        return flat.view(labels.shape)
+
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Switch dropout off; the mode is put back."""
+        mode = self.model.training
+        self.model.eval()
+        try:
+            yield
+        finally:
+            self.model.train(mode)
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """Return the context in which forward passes run."""
+        if not self.bfloat16:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+
+def build_model(
+    config: ModelConfig, training: TrainingConfig, vocab_size: int, seed: int
+) -> LanguageModel:
+    """Build a model from the recipe with seeded initial weights, or load ``model.hf``.
+
+    Raises UsageError when the device is not there, when the model cannot be loaded, or when the
+    tokenizer has more tokens than it.
+    """
+    shape = model_config(config, vocab_size, training.context)
+    if vocab_size > shape.vocab_size:
+        raise UsageError(
+            f"model.vocab_size: found {shape.vocab_size}, but the store's tokenizer has "
+            f"{vocab_size} tokens."
+        )
+    _device(training.device)
+    if config.hf and config.pretrained:
+        model = AutoModelForCausalLM.from_pretrained(
+            config.hf, dtype=torch.float32, trust_remote_code=False
+        )
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+                shape, dtype=torch.float32
+            )
+    return LanguageModel(model, training)
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"training.device: {name!r} is not there; torch sees no GPU.")
+    return name

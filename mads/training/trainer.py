@@ -1,0 +1,96 @@
+"""Optimizer steps: AdamW, gradient accumulation, clipping, learning-rate schedules."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mads.config import TrainingConfig
+from mads.errors import DataError
+from mads.seeds import derive
+from mads.training.model import NO_LABEL, LanguageModel, TokenBatch
+
+
+def learning_rate(step: int, config: TrainingConfig) -> float:
+    """Return the learning rate of an optimizer step; steps count from 0.
+
+    All schedules warm up linearly. ``cosine`` then falls to ``min_lr_ratio`` of the peak at the
+    last step; ``wsd`` (warm-up, stable, decay) stays and falls linearly over ``cooldown`` steps.
+    """
+    peak, floor = config.learning_rate, config.learning_rate * config.min_lr_ratio
+    if step < config.warmup:
+        return peak * (step + 1) / config.warmup
+    if config.schedule == "constant":
+        return peak
+    if config.schedule == "cosine":
+        done = (step - config.warmup) / max(config.steps - 1 - config.warmup, 1)
+        return floor + (peak - floor) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+    cooldown = config.cooldown or max(config.steps // 5, 1)
+    left = (config.steps - 1 - step) / cooldown
+    return floor + (peak - floor) * min(left, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """The loss (nats per token), gradient norm before clipping and learning rate of a step."""
+
+    loss: float
+    grad_norm: float
+    learning_rate: float
+
+
+class Trainer:
+    """Takes optimizer steps on a model."""
+
+    def __init__(self, lm: LanguageModel, config: TrainingConfig, seed: int) -> None:
+        self.lm = lm
+        self._config = config
+        self._seed = seed
+        parameters = list(lm.parameters.values())
+        groups = [
+            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
+            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        beta1, beta2 = config.betas
+        self.optimizer = torch.optim.AdamW(groups, betas=(beta1, beta2), fused=True)
+
+    def step(self, number: int, batch: TokenBatch) -> StepResult:
+        """Take one step on a whole batch, in micro-batches; raises DataError on a NaN loss."""
+        rate = learning_rate(number, self._config)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        # Only dropout draws from the global generator; a seed per step makes resuming exact.
+        torch.manual_seed(derive(self._seed, "step", number))
+        self.lm.model.train()
+        num_labels = int((batch.labels_BT != NO_LABEL).sum())
+        total = torch.zeros((), device=self.lm.device)
+        size = self._config.micro_batch
+        for start in range(0, len(batch.tokens_BT), size):
+            part = self.lm.token_losses(batch.rows(start, start + size)).sum() / num_labels
+            part.backward()  # type: ignore[no-untyped-call]
+            total += part.detach()
+        norm = torch.nn.utils.clip_grad_norm_(
+            self.lm.parameters.values(), self._config.grad_clip or math.inf
+        )
+        loss = float(total)
+        if not math.isfinite(loss) or not math.isfinite(float(norm)):
+            raise DataError(
+                f"step {number}: the loss is {loss} (gradient norm {float(norm)}). Resume from "
+                "the last checkpoint with a lower training.learning_rate."
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return StepResult(loss, float(norm), rate)
+
+    def second_moments(self) -> dict[str, Tensor]:
+        """Return Adam's bias-corrected second moments v̂ by parameter name; empty before a step."""
+        beta2 = self._config.betas[1]
+        moments = {}
+        for name, parameter in self.lm.parameters.items():
+            state = self.optimizer.state.get(parameter)
+            if state:
+                moments[name] = state["exp_avg_sq"] / (1 - beta2 ** float(state["step"]))
+        return moments

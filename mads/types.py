@@ -1,0 +1,138 @@
+"""The nouns that cross stages. Read this file first.
+
+Suffixes on array names give shapes: N documents of a batch or a list, C cells, A agents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+NO_CATEGORY = 0xFFFF
+"""The category of a document that no agent reads because its status is not ``ok``."""
+
+ROW_BITS = 32
+
+
+class Status(StrEnum):
+    """What became of a corpus row. Only ``ok`` rows are labelled, tokenised and selected."""
+
+    OK = "ok"
+    EMPTY = "empty"  # the text is missing visible characters
+    NO_TEXT = "no_text"  # the text field is absent, null or not a string
+    UNDECODABLE = "undecodable"  # not valid UTF-8 or not valid JSON
+    TOO_LONG = "too_long"  # longer than corpus.max_doc_bytes
+
+
+def doc_id(shard: int, row: int) -> int:
+    """Return the number of a document: shard in the high 32 bits, row in the low ones."""
+    return shard << ROW_BITS | row
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentBatch:
+    """Consecutive corpus rows.
+
+    ``texts`` holds "" where the status is not ``ok``; ``fields`` maps a dotted field path to
+    one value per row (None where absent).
+    """
+
+    texts: list[str]
+    statuses: list[Status]
+    num_bytes: list[int]
+    fields: Mapping[str, list[object]]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def ok(self) -> DocumentBatch:
+        """Return only the rows whose status is ``ok``."""
+        keep = [i for i, status in enumerate(self.statuses) if status is Status.OK]
+        if len(keep) == len(self):
+            return self
+        return DocumentBatch(
+            texts=[self.texts[i] for i in keep],
+            statuses=[Status.OK] * len(keep),
+            num_bytes=[self.num_bytes[i] for i in keep],
+            fields={name: [values[i] for i in keep] for name, values in self.fields.items()},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """One agent's answer for N documents: a category index and the score behind it."""
+
+    category_N: NDArray[np.uint16]
+    score_N: NDArray[np.float32]
+
+
+class Agent(Protocol):
+    """Turns documents into one category each.
+
+    ``fields`` are the corpus fields that it reads besides the text; ``fingerprint`` changes
+    whenever any label could change.
+    """
+
+    name: str
+    categories: tuple[str, ...]
+    fields: tuple[str, ...]
+    fingerprint: str
+
+    def label(self, batch: DocumentBatch) -> Labels:
+        """Label a batch of ``ok`` documents; raises DataError for a value it cannot place."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CategoryReward:
+    """The mean reward of one category (positive = training on it lowers the reference loss)."""
+
+    mean: float
+    stderr: float
+    num_docs: int
+    share: float  # of the corpus's documents, in [0, 1]
+
+
+CategoryRewards = Mapping[str, Mapping[str, CategoryReward]]
+"""Agent name -> category name -> reward. A category that was not probed is absent."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleState:
+    """What the agent console knows: ``w`` per agent and category, ``theta`` per agent."""
+
+    round: int
+    weights: Mapping[str, Mapping[str, float]]
+    theta: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """The cell index: documents that share one category per agent, C cells.
+
+    ``category_CA`` holds category indices in the order of ``agents``; ``first_row_C`` is where
+    the cell begins in ``index/order.parquet``.
+    """
+
+    agents: tuple[str, ...]
+    categories: Mapping[str, tuple[str, ...]]
+    category_CA: NDArray[np.uint16]
+    num_docs_C: NDArray[np.int64]
+    num_tokens_C: NDArray[np.int64]
+    first_row_C: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.num_docs_C)
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceExample:
+    """One item of a reference task: the loss counts on the continuation's tokens only."""
+
+    context: str
+    continuation: str

@@ -1,0 +1,179 @@
+"""The ``fasttext`` back-end and the three shipped models."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mads.agents.fasttext_agent import FastTextAgent, bin_scores, expectation
+from mads.agents.fasttext_model import MODELS, read_card
+from mads.config import AgentConfig
+from mads.errors import UsageError
+from mads.types import DocumentBatch, Labels, Status
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+TOPICS = (
+    *("Activity", "Education", "Entertainment", "Finance", "Health", "Business and Industrial"),
+    *("Infrastructure", "Literature and Art", "Nature", "Others", "Law and Government"),
+    *("Networking", "Technology"),
+)
+LESSON = (
+    "Photosynthesis is the process by which plants convert sunlight, water and carbon dioxide into "
+    "glucose and oxygen. Students learn how chlorophyll absorbs light, why leaves are green, and "
+    "how scientists discovered the role of each molecule. In the classroom experiment, measure the "
+    "oxygen that a water plant releases at several distances from a lamp and explain the result."
+)
+SPAM = (
+    "CLICK HERE!!! Make money fast, $$$ guaranteed!!! Cheap watches, free shipping, buy now, order "
+    "today, limited offer, remove me from this mailing list, casino bonus, viagra, hot singles."
+)
+
+
+def label(agent: FastTextAgent, texts: list[str]) -> Labels:
+    n = len(texts)
+    return agent.label(DocumentBatch(texts, [Status.OK] * n, [len(t) for t in texts], {}))
+
+
+def names(agent: FastTextAgent, texts: list[str]) -> list[str]:
+    return [agent.categories[i] for i in label(agent, texts).category_N]
+
+
+def test_bins_are_unit_wide_closed_at_both_ends_and_clamp() -> None:
+    scores = [-0.1, 0.0, 0.999, 1.0, 1.5, 2.0, 3.999, 4.0, 4.5, 5.0, 7.3]
+    found = bin_scores(np.array(scores, np.float32), 5)
+    assert found.tolist() == [0, 0, 0, 1, 1, 2, 3, 4, 4, 4, 4]
+    assert found.dtype == np.uint16
+
+
+def test_the_expectation_is_the_mean_of_the_bin_centres() -> None:
+    prob_NC = np.array([[1, 0, 0, 0, 0], [0, 0, 0, 0, 1], [0.5, 0, 0.25, 0.25, 0]])
+    # 0.5 · 0.5 + 0.25 · 2.5 + 0.25 · 3.5 = 1.75
+    assert expectation(prob_NC).tolist() == [0.5, 4.5, 1.75]
+
+
+def test_a_classifier_takes_the_most_probable_category(toy: Callable[..., Path]) -> None:
+    agent = FastTextAgent("pets", AgentConfig(model=str(toy())))
+    labels = label(agent, ["the cat purrs", "a dog barks", ""])
+    assert names(agent, ["the cat purrs", "a dog barks", ""]) == ["cat", "dog", "dog"]
+    assert (labels.score_N[:2] > 0.5).all()
+    assert labels.score_N[2] == 0
+
+
+def test_an_ordinal_score_is_calibrated_and_its_bin_is_the_category(
+    toy: Callable[..., Path],
+) -> None:
+    flat = {"raw": [0.5, 1.5], "score": [1.25, 1.25]}
+    agent = FastTextAgent("pets", AgentConfig(model=str(toy(kind="ordinal", calibration=flat))))
+    labels = label(agent, ["the cat purrs", "\n"])
+    assert labels.score_N.tolist() == [1.25, 0.0]
+    assert labels.category_N.tolist() == [1, 1]  # the card's empty_category is the second
+
+
+def test_keys_of_another_back_end_are_refused() -> None:
+    config = AgentConfig(field="meta.x", other="y")
+    with pytest.raises(UsageError, match=r"agents\.q: the back-end 'fasttext' has no field, other"):
+        FastTextAgent("q", config)
+    with pytest.raises(UsageError, match=r"agents\.q\.model: 'q' is not shipped"):
+        FastTextAgent("q", replace(config, field="", other=""))
+
+
+def test_a_batch_larger_than_one_prediction_keeps_its_order() -> None:
+    agent = FastTextAgent("domain", AgentConfig())
+    texts = [f"document number {i} about {'law' if i % 2 else 'code();'}" for i in range(2_100)]
+    whole = label(agent, texts)
+    halves = [label(agent, texts[:1_500]), label(agent, texts[1_500:])]
+    assert whole.category_N.tolist() == [c for half in halves for c in half.category_N]
+    assert whole.score_N.tolist() == [s for half in halves for s in half.score_N]
+
+
+@pytest.mark.parametrize(
+    ("name", "categories", "empty"),
+    [
+        ("quality", ("[0,1)", "[1,2)", "[2,3)", "[3,4)", "[4,5]"), "[0,1)"),
+        (
+            "domain",
+            ("ArXiv", "Book", "Wikipedia", "CommonCrawl", "GitHub", "StackExchange", "C4"),
+            "CommonCrawl",
+        ),
+        ("topic", TOPICS, "Others"),
+    ],
+)
+def test_a_shipped_model_and_its_card_agree(
+    name: str, categories: tuple[str, ...], empty: str
+) -> None:
+    agent = FastTextAgent(name, AgentConfig())
+    assert agent.categories == categories
+    assert agent.fields == ()
+    assert names(agent, ["", "\ud800\n"]) == [empty, empty]
+    card = json.loads((MODELS / f"{name}.json").read_text())
+    model = (MODELS / f"{name}.ftz").read_bytes()
+    assert card["sha256"] == hashlib.sha256(model).hexdigest()
+    assert card["size_bytes"] == len(model)
+    held_out = card["held_out"]
+    counts = np.array(held_out["confusion_matrix"]["counts"])
+    assert counts.sum() == held_out["documents"] == sum(d["rows_held_out"] for d in card["data"])
+    assert held_out["accuracy"] == pytest.approx(counts.trace() / counts.sum(), abs=1e-4)
+    assert held_out["accuracy"] > held_out["majority_baseline_accuracy"] + 0.2
+    assert list(held_out["per_category"]) == list(categories)
+    assert all(source["licence"] for source in card["data"])
+
+
+def test_three_models_are_shipped_and_small() -> None:
+    files = sorted(MODELS.glob("*.ftz"))
+    assert [file.stem for file in files] == ["domain", "quality", "topic"]
+    assert sum(file.stat().st_size for file in MODELS.iterdir()) < 5_000_000
+    assert len({read_card(file).fingerprint() for file in files}) == 3
+
+
+def test_quality_ranks_a_lesson_over_gossip_over_spam() -> None:
+    agent = FastTextAgent("quality", AgentConfig())
+    gossip = "So we went to the mall yesterday and omg the shoes, lol. Then Kate called me again."
+    scores = label(agent, [LESSON, gossip, SPAM]).score_N
+    assert scores[0] > 2 > scores[1] >= scores[2]
+    assert scores[2] < 0.5
+
+
+def test_domain_knows_code_papers_and_questions() -> None:
+    agent = FastTextAgent("domain", AgentConfig())
+    texts = [
+        'import os\n\ndef main():\n    """Run."""\n    for x in range(3):\n        print(x)\n' * 3,
+        r"\begin{lemma} Let $X$ be a scheme and $\mathcal{F}$ a sheaf. \end{lemma} \begin{proof} "
+        r"See \cite{foo}, Theorem \ref{thm-bar}. \end{proof}",
+        "Q: How do I prove this? I have tried induction but it fails. Any hints?\n\nA: You should "
+        "use the identity above. Hope this helps, please accept the answer if it works for you.",
+    ]
+    assert names(agent, texts) == ["GitHub", "ArXiv", "StackExchange"]
+
+
+def test_topic_knows_plain_subjects() -> None:
+    agent = FastTextAgent("topic", AgentConfig())
+    texts = [
+        "The patient should ask a doctor about symptoms, medication and the disease treatment.",
+        "Investors sold stocks as the bank raised interest rates; the fund's loan portfolio fell.",
+        "The court ruled that the police search was illegal; the attorney of the defendant said "
+        "the senate should change the law.",
+        "Install the software, update Windows and restart the computer to load the new driver.",
+    ]
+    expected = ["Health", "Finance", "Law and Government", "Technology"]
+    assert names(agent, texts) == expected
+
+
+def test_quality_agrees_with_people_on_real_pages() -> None:
+    path = DATA / "labels/edu_quality/dclm_human_agreement.jsonl.gz"
+    if not path.is_file():
+        pytest.skip("the shared data is absent")
+    with gzip.open(path) as file:
+        items = [json.loads(line) for line in file]
+    agent = FastTextAgent("quality", AgentConfig())
+    score_N = label(agent, [item["text"] for item in items]).score_N
+    good_N = np.array([item["label"] == 1 for item in items])
+    above = score_N[good_N][:, None] > score_N[~good_N][None, :]
+    card = json.loads((MODELS / "quality.json").read_text())
+    assert above.mean() == pytest.approx(card["held_out"]["auc_dclm_human_agreement"], abs=0.01)
