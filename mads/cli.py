@@ -51,6 +51,9 @@ def main() -> None:
         sys.stdout.flush()
         print(f"mads: {error}", file=sys.stderr)  # noqa: T201 - the one place
         sys.exit(error.exit_code)
+    except OSError as error:  # no permission, no space: the machine's problem, and it says where
+        print(f"mads: {error}", file=sys.stderr)  # noqa: T201 - the one place
+        sys.exit(1)
     except KeyboardInterrupt:
         print("mads: interrupted; run the same command to go on.", file=sys.stderr)  # noqa: T201
         sys.exit(130)

@@ -8,8 +8,8 @@ a value before the check; the value is TOML (``true``, ``3e-4``, ``["a", "b"]``)
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -164,6 +164,7 @@ class Recipe:
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
 
 
+_MAX_NAME = 64
 DEFAULT_AGENTS = ("quality", "domain", "topic")
 RESERVED_NAMES = frozenset(
     {"cell", "doc", "num_docs", "num_tokens", "first_row", "tokens_before", "reward", "loss"}
@@ -261,13 +262,13 @@ def _apply_override(table: dict[str, Any], text: str) -> None:
 def recipe_from_table(table: Mapping[str, Any], where: str, base: Path | None = None) -> Recipe:
     """Build a recipe from parsed TOML; relative task paths count from ``base``."""
     problems: list[str] = []
-    recipe = _build(Recipe, dict(table), "", problems)
+    recipe: Recipe = _build(Recipe, dict(table), "", problems)
+    problems += _out_of_range(recipe)
     if not problems:
-        problems += _out_of_range(recipe)
+        problems += _misfits(recipe)
     if problems:
         lines = "\n".join(f"  - {problem}" for problem in problems)
         raise UsageError(f"{where}: {len(problems)} problem(s) in the recipe:\n{lines}")
-    assert isinstance(recipe, Recipe)
     if not recipe.agents:
         agents = {name: AgentConfig() for name in DEFAULT_AGENTS}
         recipe = dataclasses.replace(recipe, agents=agents)
@@ -282,7 +283,7 @@ def _resolve_paths(recipe: Recipe, base: Path | None) -> Recipe:
         found = {}
         for name, task in tasks.items():
             near = base / task.path
-            path = str(near.resolve()) if task.path and near.exists() else task.path
+            path = str(near.absolute()) if task.path and near.exists() else task.path
             found[name] = dataclasses.replace(task, path=path)
         return found
 
@@ -293,8 +294,11 @@ def _resolve_paths(recipe: Recipe, base: Path | None) -> Recipe:
     )
 
 
+_BAD = object()  # stands for a value that is reported as a problem
+
+
 def _build(cls: type[Any], table: dict[str, Any], place: str, problems: list[str]) -> Any:
-    """Build one section; every problem found is appended, and None stands for a bad value."""
+    """Build one section; every problem found is appended, and its key keeps the default."""
     hints = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
     for key, value in table.items():
@@ -303,7 +307,7 @@ def _build(cls: type[Any], table: dict[str, Any], place: str, problems: list[str
             problems.append(f"{at}: unknown key; {did_you_mean(key, hints)}")
             continue
         values[key] = _convert(hints[key], value, at, problems)
-    return cls(**values) if not problems else None
+    return cls(**{key: value for key, value in values.items() if value is not _BAD})
 
 
 def _convert(hint: Any, value: Any, at: str, problems: list[str]) -> Any:
@@ -311,24 +315,22 @@ def _convert(hint: Any, value: Any, at: str, problems: list[str]) -> Any:
     if dataclasses.is_dataclass(hint) and isinstance(value, dict):
         return _build(typing.cast("type[Any]", hint), value, f"{at}.", problems)
     if origin is dict and isinstance(value, dict):
-        return {
-            key: _convert(args[1], item, f"{at}.{key}", problems) for key, item in value.items()
-        }
+        found = {k: _convert(args[1], item, f"{at}.{k}", problems) for k, item in value.items()}
+        return {key: item for key, item in found.items() if item is not _BAD}
     if origin is tuple and isinstance(value, list | tuple):
-        return tuple(
-            _convert(args[0], item, f"{at}[{i}]", problems) for i, item in enumerate(value)
-        )
+        items = tuple(_convert(args[0], v, f"{at}[{i}]", problems) for i, v in enumerate(value))
+        return _BAD if _BAD in items else items
     if origin is Literal:
         if value in args:
             return value
         problems.append(f"{at}: {value!r} is not known; {did_you_mean(str(value), args)}")
-        return None
+        return _BAD
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint in (int, float, str, bool) and type(value) is hint:
         return value
     problems.append(f"{at}: found {value!r}, expected {_describe(hint)}")
-    return None
+    return _BAD
 
 
 def _describe(hint: Any) -> str:
@@ -347,6 +349,22 @@ def _out_of_range(recipe: Recipe) -> list[str]:
         value = getattr(getattr(recipe, section), name)
         if not low <= value <= high:
             problems.append(f"{key}: found {value}, expected {low:g} to {high:g}")
+    for name, size in (
+        ("index_memory", recipe.index_memory),
+        ("selection.memory", recipe.selection.memory),
+    ):
+        try:
+            parse_bytes(size)
+        except UsageError as error:
+            problems.append(f"{name}: {error}")
+    if len(recipe.training.betas) != 2:
+        problems.append(f"training.betas: found {len(recipe.training.betas)} numbers, expected 2")
+    return problems + _bad_names(recipe)
+
+
+def _misfits(recipe: Recipe) -> list[str]:
+    """Return the values that are possible, but not together."""
+    problems = []
     training, model = recipe.training, recipe.model
     if training.batch_tokens % training.context:
         problems.append(
@@ -358,17 +376,7 @@ def _out_of_range(recipe: Recipe) -> list[str]:
             f"model.hidden_size: {model.hidden_size} is not a multiple of "
             f"model.num_heads ({model.num_heads})"
         )
-    for name, size in (
-        ("index_memory", recipe.index_memory),
-        ("selection.memory", recipe.selection.memory),
-    ):
-        try:
-            parse_bytes(size)
-        except UsageError as error:
-            problems.append(f"{name}: {error}")
-    if len(training.betas) != 2:
-        problems.append(f"training.betas: found {len(training.betas)} numbers, expected 2")
-    return problems + _bad_names(recipe)
+    return problems
 
 
 def _bad_names(recipe: Recipe) -> list[str]:
@@ -380,10 +388,10 @@ def _bad_names(recipe: Recipe) -> list[str]:
     }
     allowed = set("abcdefghijklmnopqrstuvwxyz0123456789_-")
     problems = [
-        f"{group}.{name}: a name has only a-z, 0-9, _ and -"
+        f"{group}.{name}: a name has only a-z, 0-9, _ and -, {_MAX_NAME} of them at most"
         for group, entries in groups.items()
         for name in entries
-        if not name or set(name) - allowed
+        if not 0 < len(name) <= _MAX_NAME or set(name) - allowed
     ]
     return problems + [
         f"agents.{name}: this name is a column of the index; take another"
@@ -405,8 +413,10 @@ def parse_bytes(text: str) -> int:
     unit = text.strip()[len(number) :].strip().upper()
     try:
         size = float(number) * units[unit]
-    except (ValueError, KeyError) as error:
-        raise UsageError(f"{text!r} is not a size; write 4GB, say.") from error
+    except (ValueError, KeyError):
+        size = math.nan
+    if not 1 <= size < 2**63:
+        raise UsageError(f"{text!r} is not a size; write 4GB, say.")
     return int(size)
 
 
@@ -441,5 +451,5 @@ def _value(value: Any) -> str:
         return f'"{escaped.translate(control)}"'
     if isinstance(value, list | tuple):
         return f"[{', '.join(_value(item) for item in value)}]"
-    assert isinstance(value, int | float), types.NoneType
+    assert isinstance(value, int | float)
     return repr(value)

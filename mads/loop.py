@@ -330,8 +330,11 @@ class _Loop:
         return chosen
 
     def _round_data(self, number: int, doc_N: Any, num_tokens_N: Any) -> RoundData:
+        start, stop = round_bounds(number, self.recipe)
+        context = self.recipe.training.context
+        num_sequences = (stop - start) * self.recipe.training.batch_tokens // context
         seed = derive(self.recipe.seed, "round", number)
-        return RoundData(self.store, doc_N, num_tokens_N, self.recipe.training.context, seed)
+        return RoundData(self.store, doc_N, num_tokens_N, num_sequences, context, seed)
 
     def _step(self, step: int, number: int) -> None:
         config = self.recipe.training

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import mads
-from mads.errors import DataError
+from mads.errors import DataError, UsageError
 
 PARTIAL = ".partial"
 
@@ -40,19 +40,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 def publish(partial: Path, path: Path) -> None:
     """Sync a finished file (or folder of files) and rename it into its place."""
-    files = [p for p in partial.rglob("*") if p.is_file()] if partial.is_dir() else [partial]
-    for file in files:
-        with file.open("rb") as handle:
-            os.fsync(handle.fileno())
+    inside = sorted(partial.rglob("*")) if partial.is_dir() else []
+    for entry in (*inside, partial):
+        _sync(entry)
     if path.is_dir():
         shutil.rmtree(path)
     partial.replace(path)
-    sync_folder(path.parent)
+    _sync(path.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Sync a folder, so that a rename in it survives a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Sync a file, or a folder, so that a rename in it survives a power cut."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
@@ -82,7 +81,12 @@ def read_json(path: Path) -> Any:
 
 @contextmanager
 def exclusive(root: Path) -> Iterator[None]:
-    """Hold a folder for one writer; raises DataError when another process holds it."""
+    """Hold a folder for one writer.
+
+    Raises UsageError when it is a file, DataError when another process holds it.
+    """
+    if root.exists() and not root.is_dir():
+        raise UsageError(f"{root} is a file, not a folder. Give another --out.")
     root.mkdir(parents=True, exist_ok=True)
     with (root / ".lock").open("a") as handle:
         try:

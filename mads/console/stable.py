@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from mads.config import ConsoleConfig
 from mads.types import CategoryReward, CategoryRewards, ConsoleState
 
-LOG_WEIGHT_LIMIT = 3.0
+LOG_WEIGHT_SCALE = 0.5  # log w of an effect of one standard deviation
+LOG_WEIGHT_LIMIT = 1.5
 
 Key = tuple[str, str]
 
@@ -48,9 +49,9 @@ def reliability(variance: float, stderr: float) -> float:
     return variance / total if total > 0 else 0.0
 
 
-def log_weight(old: float, effect: float, trust: float, rate: float) -> float:
-    """Return log w after one moving-average step of size η·trust towards the effect."""
-    new = old + rate * trust * (effect - old)
+def log_weight(old: float, goal: float, trust: float, rate: float) -> float:
+    """Return log w after one moving-average step of size η·trust towards its goal."""
+    new = old + rate * trust * (goal - old)
     return max(-LOG_WEIGHT_LIMIT, min(LOG_WEIGHT_LIMIT, new))
 
 
@@ -113,7 +114,8 @@ def stable_update(
         trust = reliability(variance, stderr[agent, name])
         shrunk[agent, name] = trust * value / scale
         old = math.log(max(weights[agent][name], 1e-12))
-        weights[agent][name] = math.exp(log_weight(old, value / scale, trust, config.weight_rate))
+        goal = LOG_WEIGHT_SCALE * value / scale
+        weights[agent][name] = math.exp(log_weight(old, goal, trust, config.weight_rate))
     gains = {
         agent: agent_gain(
             weights[agent],

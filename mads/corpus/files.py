@@ -6,10 +6,13 @@ The pass reads every byte once, so a truncated or foreign file is found before a
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 
 import pyarrow as pa
@@ -41,12 +44,13 @@ def suffix_of(path: Path) -> str | None:
 def find_files(paths: Sequence[Path]) -> list[Path]:
     """Return the corpus files among ``paths``; a folder stands for all in it, sorted by name.
 
-    Raises UsageError for a path that does not exist or has no known format.
+    Links keep their own names: a Hugging Face cache links to files without a suffix. Raises
+    UsageError for a path that does not exist or has no known format.
     """
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = [p for p in sorted(path.rglob("*")) if p.is_file() and suffix_of(p)]
+            inside = [p for p in sorted(path.rglob("*")) if suffix_of(p) and not p.is_dir()]
             inside = [p for p in inside if not p.name.startswith(".")]
             if not inside:
                 raise UsageError(f"{path} holds no corpus file ({', '.join(SUFFIXES)}).")
@@ -60,10 +64,32 @@ def find_files(paths: Sequence[Path]) -> list[Path]:
             )
         else:
             found.append(path)
-    files = list(dict.fromkeys(p.resolve() for p in found))
-    if not files:
+    if not found:
         raise UsageError("no corpus: give at least one file or folder.")
-    return files
+    files: dict[Path, Path] = {}
+    for path in found:
+        files.setdefault(path.resolve(), path.absolute())
+    for path in files.values():
+        if os.fsencode(path).decode("utf-8", "replace") != str(path):
+            raise UsageError(f"{str(path)!r}: a file's name must be UTF-8. Rename it.")
+    return list(files.values())
+
+
+def end_with_parent() -> None:
+    """Make a worker process end when its parent is killed, instead of waiting for ever.
+
+    Ctrl-C reaches the worker too; its parent is the one to say so.
+    """
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    parent = parent_process()
+    assert parent is not None
+    sentinel = parent.sentinel
+
+    def wait() -> None:
+        connection.wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def scan(files: Sequence[Path], workers: int) -> Iterator[CorpusFile]:
@@ -72,7 +98,7 @@ def scan(files: Sequence[Path], workers: int) -> Iterator[CorpusFile]:
     Raises DataError that lists every damaged file, after all have been looked at.
     """
     problems: list[str] = []
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent) as pool:
         for future in [pool.submit(scan_file, path) for path in files]:
             try:
                 yield future.result()
@@ -85,10 +111,13 @@ def scan(files: Sequence[Path], workers: int) -> Iterator[CorpusFile]:
 
 def scan_file(path: Path) -> CorpusFile:
     """Count and fingerprint one file; raises DataError when it is damaged or foreign."""
-    size = path.stat().st_size
-    if size == 0:
-        raise DataError(f"{path} is empty (0 bytes). Copy it again, or leave it out.")
-    _refuse_foreign(path)
+    try:
+        size = path.stat().st_size
+        if size == 0:
+            raise DataError(f"{path} is empty (0 bytes). Copy it again, or leave it out.")
+        _refuse_foreign(path)
+    except OSError as error:  # a link to nothing (git-annex), no permission
+        raise DataError(f"{path} cannot be opened: {error.strerror}.") from error
     if suffix_of(path) == ".parquet":
         num_rows, text_bytes = _scan_parquet(path)
     else:

@@ -85,8 +85,12 @@ def _json_lines(path: Path, max_line_bytes: int) -> Iterator[bytes | None]:
         return
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(BATCH_DOCS):
-            for record in batch.to_pylist():
-                yield json.dumps(record, ensure_ascii=False, default=str).encode()
+            for record in _records(batch, len(batch)):
+                yield json.dumps(record, ensure_ascii=False, default=_json_value).encode()
+
+
+def _json_value(value: object) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _rows(path: Path, first_row: int, num_rows: int, row_format: RowFormat) -> Iterator[Row]:
@@ -162,16 +166,27 @@ def _records(batch: pa.RecordBatch, group_rows: int) -> Iterable[dict[str, Any]]
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         try:
             columns[name] = column.to_pylist()
-        except UnicodeDecodeError:
-            if pa.types.is_struct(column.type):
-                columns[name] = [None] * len(column)
-            else:
-                columns[name] = column.cast(pa.large_binary()).to_pylist()
+        except ValueError:
+            columns[name] = [_python_value(value) for value in column]
     if not columns:
         return [{} for _ in range(min(group_rows, len(batch)))]
     return [
         dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
     ]
+
+
+def _python_value(value: pa.Scalar) -> object:
+    """Return a value that pyarrow may be unable to convert, as far as it can be."""
+    if isinstance(value, pa.StructScalar) and value.is_valid:
+        names = [value.type.field(i).name for i in range(value.type.num_fields)]
+        return {name: _python_value(value[i]) for i, name in enumerate(names)}
+    try:
+        return value.as_py()
+    except UnicodeDecodeError:
+        is_text = pa.types.is_string(value.type) or pa.types.is_large_string(value.type)
+        return value.cast(pa.large_binary()).as_py() if is_text else None
+    except ValueError:  # a time in nanoseconds, which Python does not have
+        return str(value.cast(pa.string()))
 
 
 def make_row(record: object, row_format: RowFormat) -> Row:

@@ -1,7 +1,8 @@
 """The tokenizer of a store: any Hugging Face tokenizer, or a byte-level BPE trained here.
 
 Either way the store keeps its own copy as a Hugging Face folder, so later stages need nothing
-from outside. Documents are encoded without special tokens and end with the end-of-text token.
+from outside. Documents are encoded without special tokens and end with the end-of-text token; the
+same characters inside a text are text.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from traceback import format_exception_only
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
@@ -52,6 +54,7 @@ def open_tokenizer(folder: Path) -> StoreTokenizer:
         raise DataError(f"{folder} holds no readable tokenizer: {error}") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True  # as text
     name = config.get("eos_token")
     name = name.get("content") if isinstance(name, dict) else name
     end_of_text = tokenizer.token_to_id(name) if name else None
@@ -60,7 +63,7 @@ def open_tokenizer(folder: Path) -> StoreTokenizer:
     return StoreTokenizer(
         tokenizer,
         end_of_text,
-        tokenizer.get_vocab_size(with_added_tokens=True),
+        max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1,  # numbers may have gaps
         hashlib.sha256(raw).hexdigest(),
     )
 
@@ -76,8 +79,8 @@ def fetch_tokenizer(config: TokenizerConfig, folder: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(
             config.name, revision=config.revision or None, use_fast=True, trust_remote_code=False
         )
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError) as error:
+        reason = format_exception_only(error)[-1].splitlines()[0]
         raise UsageError(f"tokenizer.name: {config.name!r} cannot be loaded: {reason}") from error
     if not tokenizer.is_fast or tokenizer.eos_token is None:
         raise UsageError(

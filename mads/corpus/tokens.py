@@ -79,18 +79,24 @@ class TokenReader:
         try:
             index = np.memmap(idx_path, dtype=np.uint8, mode="r")
             magic, version, code, num, _ = HEADER.unpack(index[: HEADER.size].tobytes())
+            found = bin_path.stat().st_size
         except (OSError, ValueError, struct.error) as error:
             raise DataError(f"{idx_path} cannot be read: {error}") from error
         if magic != MAGIC or version != 1 or code not in TYPE_CODES:
             raise DataError(f"{idx_path} is not a Megatron index written by mads.")
+        if len(index) != HEADER.size + 20 * num + 8:
+            raise DataError(
+                f"{idx_path} is truncated: found {len(index)} bytes, expected "
+                f"{HEADER.size + 20 * num + 8}. Delete it and run `mads annotate` again."
+            )
         start, middle = HEADER.size, HEADER.size + 4 * num
         self.lengths_N: NDArray[np.int32] = index[start:middle].view(np.int32)
         self._offsets: NDArray[np.int64] = index[middle : middle + 8 * num].view(np.int64)
         self._dtype = TYPE_CODES[code]
         expected = int(self.lengths_N.sum(dtype=np.int64)) * np.dtype(self._dtype).itemsize
-        if bin_path.stat().st_size != expected:
+        if found != expected:
             raise DataError(
-                f"{bin_path} does not fit its index: found {bin_path.stat().st_size} bytes, "
+                f"{bin_path} does not fit its index: found {found} bytes, "
                 f"expected {expected}. Delete both and run `mads annotate` again."
             )
         # An empty file cannot be mapped.

@@ -258,7 +258,8 @@ def _finish(
     identity = [
         draft.corpus["fingerprint"],
         tokenizer.fingerprint,
-        *(info.fingerprint for info in draft.agents.values()),
+        *(f"{name} {info.fingerprint}" for name, info in draft.agents.items()),
+        *(f"{shard.file} {shard.first_row} {shard.num_rows}" for shard in draft.shards),
         str(draft.seed),
     ]
     manifest = {

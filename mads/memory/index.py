@@ -94,6 +94,12 @@ def _shard_rows(store: StoreDir, draft: Draft, shard: int, radix: NDArray[np.int
                 f"{path} has {len(category)} rows, expected {documents.num_rows}. "
                 "Delete it and run `mads annotate` again."
             )
+        lacking = np.flatnonzero(keep & (category >= len(info.categories)))
+        if len(lacking):
+            raise DataError(
+                f"{path} has no category for row {lacking[0]}, whose status is ok. "
+                f"Agent {name!r} must give every such document one."
+            )
         code += category.astype(np.int64) * factor
     return _ShardRows(
         documents["doc"].to_numpy()[keep],
@@ -178,9 +184,17 @@ def _assign_buckets(
 
 
 def _write_order(buckets: list[Path], path: Path) -> None:
+    """Write the buckets in row groups of equal size, so that the buckets leave no trace."""
     with pq.ParquetWriter(path, ORDER_SCHEMA, compression="lz4", use_dictionary=["cell"]) as writer:
+        rest = ORDER_SCHEMA.empty_table()
         for table in _sorted_buckets(buckets):
-            writer.write_table(table, row_group_size=ROW_GROUP)
+            rest = pa.concat_tables([rest, table])
+            whole = rest.num_rows - rest.num_rows % ROW_GROUP
+            if whole:
+                writer.write_table(rest.slice(0, whole).combine_chunks(), row_group_size=ROW_GROUP)
+                rest = rest.slice(whole)
+        if rest.num_rows:
+            writer.write_table(rest.combine_chunks(), row_group_size=ROW_GROUP)
 
 
 def _sorted_buckets(buckets: list[Path]) -> Iterator[pa.Table]:

@@ -9,11 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from multiprocessing import connection, parent_process
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from numpy.typing import NDArray
 
 from mads.agents import open_agent
 from mads.config import AgentConfig
+from mads.corpus.files import end_with_parent
 from mads.corpus.rows import RowFormat, read_batches
 from mads.corpus.tokenizer import StoreTokenizer, open_tokenizer
 from mads.corpus.tokens import TokenWriter
@@ -122,14 +121,7 @@ def start_worker(
     global _worker  # noqa: PLW0603 - a pool hands a worker its state only here
     _worker = Worker(store, draft, configs, reports)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one process per core is enough
-    parent = parent_process()
-    assert parent is not None
-
-    def die_with_parent() -> None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=die_with_parent, daemon=True).start()
+    end_with_parent()
 
 
 def annotate_span(shards: Sequence[int]) -> None:

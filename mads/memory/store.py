@@ -58,22 +58,24 @@ class Draft:
 
     @staticmethod
     def from_json(value: Mapping[str, Any], path: Path) -> Draft:
-        """Read a draft; raises DataError when it was written by another format."""
-        if value.get("format") != FORMAT:
-            raise DataError(
-                f"{path} has format {value.get('format')!r}; this version of mads reads {FORMAT}."
+        """Read a draft; raises DataError when it is damaged or was written by another format."""
+        if not isinstance(value, dict) or value.get("format") != FORMAT:
+            found = value.get("format") if isinstance(value, dict) else type(value).__name__
+            raise DataError(f"{path} has format {found!r}; this version of mads reads {FORMAT}.")
+        try:
+            return Draft(
+                files=tuple(CorpusFile(**item) for item in value["files"]),
+                shards=tuple(Shard(**item) for item in value["shards"]),
+                corpus=value["corpus"],
+                tokenizer=value["tokenizer"],
+                agents={
+                    name: AgentInfo(tuple(item["categories"]), item["fingerprint"])
+                    for name, item in value["agents"].items()
+                },
+                seed=value["seed"],
             )
-        return Draft(
-            files=tuple(CorpusFile(**item) for item in value["files"]),
-            shards=tuple(Shard(**item) for item in value["shards"]),
-            corpus=value["corpus"],
-            tokenizer=value["tokenizer"],
-            agents={
-                name: AgentInfo(tuple(item["categories"]), item["fingerprint"])
-                for name, item in value["agents"].items()
-            },
-            seed=value["seed"],
-        )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{path} is damaged: {type(error).__name__} {error}.") from error
 
 
 class Store:

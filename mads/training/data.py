@@ -1,10 +1,11 @@
 """From selected documents to batches.
 
-    documents (any order) -> one seeded order -> one stream of tokens -> sequences of T -> batches
+    documents -> seeded order -> one stream of tokens -> sequences of T -> seeded order -> batches
 
-A round's stream is cut at the round's last token. The order depends on the seed and the round
-only, so it is the same on any number of processes; a batch is found from its step alone, so
-nothing needs to be saved to go on.
+The stream is cut at the round's last token, and the sequences are shuffled once more, since a
+long document would else fill whole batches. The order depends on the seed and the round only, so
+it is the same on any number of processes; a batch is found from its step alone, so nothing needs
+to be saved to go on.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class RoundData:
         store: Store,
         doc_N: NDArray[np.uint64],
         num_tokens_N: NDArray[np.int64],
+        num_sequences: int,
         context: int,
         seed: int,
     ) -> None:
@@ -36,16 +38,14 @@ class RoundData:
         self._doc_N = doc_N[order]
         self._ends_N = np.cumsum(num_tokens_N[order])
         self._context = context
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens of the whole stream."""
-        return int(self._ends_N[-1]) if len(self._ends_N) else 0
+        assert num_sequences * context <= num_tokens_N.sum(), "a round has tokens for its steps"
+        numbers = np.arange(num_sequences, dtype=np.uint64)
+        self._sequences = shuffled(numbers, derive(seed, "sequences"))
 
     def batch(self, number: int, num_sequences: int, document_mask: bool) -> TokenBatch:
         """Return the batch with this number in the round."""
-        first = number * num_sequences
-        pairs = [self._sequence(first + i) for i in range(num_sequences)]
+        chosen = self._sequences[number * num_sequences : (number + 1) * num_sequences]
+        pairs = [self._sequence(int(sequence)) for sequence in chosen]
         tokens_BT = torch.from_numpy(np.stack([tokens for tokens, _ in pairs]))
         positions_BT = torch.from_numpy(np.stack([places for _, places in pairs]))
         labels_BT = torch.full_like(tokens_BT, NO_LABEL)
@@ -59,7 +59,6 @@ class RoundData:
     def _sequence(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return tokens, and places counted from each document's first token in the sequence."""
         start, stop = number * self._context, (number + 1) * self._context
-        assert stop <= self.num_tokens, "a round has enough tokens for its steps"
         tokens, places = [], []
         at = start
         index = int(np.searchsorted(self._ends_N, start, side="right"))

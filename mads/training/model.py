@@ -19,7 +19,8 @@ from mads.errors import UsageError
 
 NO_LABEL = -100
 
-transformers_logging.disable_progress_bar()  # the run has a view of its own
+# The run has a view of its own.
+transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,84 @@
+"""What every update rule must do."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from mads.config import ConsoleConfig
+from mads.console import RULES, initial_state, update
+from mads.types import CategoryReward, ConsoleState
+
+CATEGORIES = {"quality": ["bad", "good"], "domain": ["web", "code", "novels"]}
+
+
+def reward(mean: float, stderr: float = 0.05, share: float = 0.3) -> CategoryReward:
+    return CategoryReward(mean, stderr, num_docs=20, share=share)
+
+
+def config(rule: str) -> ConsoleConfig:
+    return ConsoleConfig(rule=rule)  # type: ignore[arg-type]
+
+
+@pytest.fixture(params=sorted(RULES))
+def rule(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+def test_helpful_gains_and_harmful_loses(rule: str) -> None:
+    """Mistake 2: a larger reference loss raised a weight."""
+    state = initial_state(CATEGORIES)
+    for _ in range(4):
+        rewards = {
+            "quality": {"bad": reward(-1.0), "good": reward(1.0)},
+            "domain": {"web": reward(0.0), "code": reward(-1.0), "novels": reward(1.0)},
+        }
+        state = update(state, rewards, config(rule)).state
+    assert state.weights["quality"]["good"] > state.weights["quality"]["bad"]
+    domain = state.weights["domain"]
+    assert domain["novels"] > domain["web"] > domain["code"]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_rewards_that_are_not_finite_refuse_the_round(rule: str, bad: float) -> None:
+    """Mistake 6: NaN and empty categories crashed or passed through."""
+    state = initial_state(CATEGORIES)
+    state = ConsoleState(
+        4, {"quality": {"bad": 0.5, "good": 2.0}, "domain": state.weights["domain"]}, state.theta
+    )
+    for broken in (reward(bad), reward(0.1, stderr=bad)):
+        rewards = {"quality": {"bad": reward(1.0), "good": broken}}
+        result = update(state, rewards, config(rule))
+        assert result.refused == "rewards that are not finite: quality/good"
+        assert result.state == ConsoleState(5, state.weights, state.theta)
+
+
+def test_no_rewards_refuse_the_round(rule: str) -> None:
+    state = initial_state(CATEGORIES)
+    for nothing in ({}, {"quality": {}}):
+        result = update(state, nothing, config(rule))
+        assert result.refused == "no category was probed"
+        assert result.state == ConsoleState(1, state.weights, state.theta)
+
+
+def test_a_category_that_was_not_probed_keeps_its_weight(rule: str) -> None:
+    state = initial_state(CATEGORIES)
+    rewards = {"domain": {"web": reward(1.0), "code": reward(-1.0)}}
+    end = update(state, rewards, config(rule)).state
+    assert end.weights["domain"]["novels"] == 1.0
+    assert end.weights["quality"] == {"bad": 1.0, "good": 1.0}
+    assert end.weights["domain"]["code"] < 1.0
+
+
+def test_an_update_leaves_its_input_alone(rule: str) -> None:
+    state = initial_state(CATEGORIES)
+    update(state, {"quality": {"bad": reward(-1.0), "good": reward(1.0)}}, config(rule))
+    assert state == initial_state(CATEGORIES)
+
+
+def test_the_initial_state_is_equal() -> None:
+    state = initial_state(CATEGORIES)
+    assert state.theta == {"quality": 0.5, "domain": 0.5}
+    assert {w for table in state.weights.values() for w in table.values()} == {1.0}

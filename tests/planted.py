@@ -1,0 +1,91 @@
+"""A small world with a known answer: some documents help on the reference task, some harm.
+
+``useful`` documents speak the language of the reference task, ``neutral`` ones another language,
+``noise`` is letters at random. The agents ``kind`` and ``quality`` know; ``coin`` is random.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mads.config import Recipe, recipe_from_table
+from mads.memory.annotate import annotate
+
+USEFUL = [
+    "the small cat sat on the warm mat",
+    "a red fox ran over the green hill",
+    "my old dog lay by the open door",
+    "the tall man sang of the deep sea",
+]
+NEUTRAL = ["uno dos tres cuatro cinco seis", "rojo verde azul negro blanco gris"]
+
+
+def documents(seed: int = 0, each: int = 60) -> list[dict[str, Any]]:
+    """Return documents with the fields kind, quality and coin."""
+    rng = np.random.default_rng(seed)
+    found: list[dict[str, Any]] = []
+    for _ in range(each):
+        for kind, quality in (("useful", 4.5), ("neutral", 2.5), ("noise", 0.5)):
+            if kind == "noise":
+                letters = rng.choice(list("abcdefghijklmnopqrstuvwxyz     "), 200)
+                text = "".join(letters)
+            else:
+                lines = USEFUL if kind == "useful" else NEUTRAL
+                text = ". ".join(rng.choice(lines, 6))
+            coin = ("heads", "tails")[int(rng.integers(2))]
+            found.append({"text": text, "kind": kind, "quality": quality, "coin": coin})
+    return found
+
+
+def recipe(folder: Path, **training: Any) -> Recipe:
+    """Return a recipe for the planted world; keyword arguments go to the training section."""
+    reference = folder / "reference.jsonl"
+    if not reference.exists():
+        items = [line.rsplit(" ", 2) for line in USEFUL]
+        lines = [{"context": a, "continuation": f" {b} {c}"} for a, b, c in items]
+        reference.write_text("\n".join(json.dumps(line) for line in lines) + "\n")
+    table = {
+        "corpus": {"workers": 1},
+        "tokenizer": {"vocab_size": 300, "sample_bytes": 20_000},
+        "agents": {
+            "kind": column("kind", ["useful", "neutral", "noise"]),
+            "quality": {**column("quality", ["low", "middle", "high"]), "edges": [1.0, 4.0]},
+            "coin": column("coin", ["heads", "tails"]),
+        },
+        "selection": {"threads": 1},
+        "rewards": {
+            "probes_per_category": 8,
+            "tasks": {"planted": {"path": str(reference), "num_examples": 0}},
+        },
+        "model": {"hidden_size": 32, "num_layers": 1, "num_heads": 2, "ffn_size": 64},
+        "training": {
+            "steps": 20,
+            "context": 32,
+            "batch_tokens": 512,
+            "micro_batch": 8,
+            "first_update": 5,
+            "update_every": 5,
+            "warmup": 5,
+            "learning_rate": 1e-2,
+            "checkpoint_every": 10,
+            **training,
+        },
+    }
+    return recipe_from_table(table, "the planted world")
+
+
+def column(name: str, categories: list[str]) -> dict[str, Any]:
+    """Return the configuration of a column agent."""
+    return {"backend": "column", "field": name, "categories": categories}
+
+
+def build(folder: Path) -> Path:
+    """Write the corpus and annotate it; return the store."""
+    corpus = folder / "corpus.jsonl"
+    corpus.write_text("\n".join(json.dumps(d) for d in documents()) + "\n")
+    annotate([corpus], folder / "store", recipe(folder), lambda what, done, total: None)
+    return folder / "store"

@@ -1,0 +1,96 @@
+"""DuckDB finds what a search row by row finds, and can do nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pytest
+from selection.toy import make_cells, planned_rows, write_order
+
+from mads.config import SelectionConfig
+from mads.errors import DataError
+from mads.selection.plan import Cursors, make_plan
+from mads.selection.query import connect, literal, select_documents, take
+
+CONFIG = SelectionConfig(temperature=0.5)
+
+
+@pytest.mark.parametrize("folder", ["plain", "a[1]*'x", "ä b"])
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_duckdb_returns_the_planned_rows(tmp_path: Path, folder: str, threads: int) -> None:
+    sizes = np.random.default_rng(1).integers(1, 50, (5, 40)).tolist()
+    cells, order = make_cells(sizes)
+    path = tmp_path / folder / "order.parquet"
+    path.parent.mkdir()
+    write_order(path, order)
+    config = SelectionConfig(temperature=0.5, threads=threads)
+    cursors = Cursors.start(5)
+    for step in range(6):
+        score_C = np.linspace(-1, step, 5)
+        plan = make_plan(cells, score_C, cursors, 2500, config, seed=step)
+        expected = take(cells, plan, planned_rows(cells, order, plan))
+        selection = select_documents(path, cells, plan, config)
+        assert selection.doc_N.tolist() == expected.doc_N.tolist()
+        assert selection.ranges == expected.ranges
+        cursors = selection.cursors
+
+
+def test_ranges_name_rows_of_the_order(tmp_path: Path) -> None:
+    cells, order = make_cells([[3, 4, 5], [6, 7, 8, 9]])
+    path = tmp_path / "order.parquet"
+    write_order(path, order)
+    cursors = Cursors(np.array([0, 1]), np.array([1, 2]), np.array([3, 13]))
+    plan = make_plan(cells, np.array([1.0, 2.0]), cursors, 27, SelectionConfig(policy="top"), 0)
+    selection = select_documents(path, cells, plan, CONFIG)
+    # Cell 1 (score 2/1.1, then 2/1.2) is taken whole: 17 later tokens, 13 earlier ones, cut.
+    assert [(r["cell"], r["uses"], r["start_row"], r["stop_row"]) for r in selection.ranges] == [
+        (1, 1, 2, 4),
+        (1, 2, 0, 2),
+    ]
+    assert selection.cursors.to_json() == {"passes": [0, 2], "row": [1, 2], "tokens": [3, 13]}
+
+
+def test_a_literal_path_has_no_glob() -> None:
+    assert literal(Path("/x/a[1]*?.parquet")) == "/x/a[[]1][*][?].parquet"
+
+
+def test_the_connection_can_read_its_files_and_nothing_else(tmp_path: Path) -> None:
+    cells, order = make_cells([[1, 2]])
+    del cells
+    allowed, secret = tmp_path / "order.parquet", tmp_path / "secret.parquet"
+    write_order(allowed, order)
+    write_order(secret, order)
+    link = tmp_path / "link.parquet"
+    link.symlink_to(secret)
+    with connect([allowed], CONFIG) as connection:
+        found = connection.sql("SELECT count(*) FROM read_parquet($p)", params={"p": str(allowed)})
+        assert found.fetchall() == [(2,)]
+        for query in (
+            "SELECT * FROM read_csv('/etc/passwd')",
+            f"SELECT * FROM read_parquet('{secret}')",
+            f"SELECT * FROM read_parquet('{link}')",
+            f"SELECT * FROM read_parquet('{tmp_path}/*.parquet')",
+            f"SELECT * FROM read_parquet('{tmp_path}/x/../secret.parquet')",
+            f"ATTACH '{tmp_path}/x.db'",
+            f"COPY (SELECT 1) TO '{tmp_path}/out.csv'",
+            "INSTALL httpfs",
+            "SET enable_external_access = true",
+            "SET allowed_paths = ['/etc/passwd']",
+            "SET memory_limit = '100GB'",
+        ):
+            with pytest.raises((duckdb.Error, ValueError)):
+                connection.execute(query)
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_missing_or_damaged_order_says_what_to_do(tmp_path: Path) -> None:
+    cells, _ = make_cells([[1, 2]])
+    plan = make_plan(cells, np.ones(1), Cursors.start(1), 2, CONFIG, 0)
+    path = tmp_path / "order.parquet"
+    with pytest.raises(DataError, match="order.parquet cannot be read.*mads annotate"):
+        select_documents(path, cells, plan, CONFIG)
+    path.write_bytes(b"PAR1 nonsense")
+    with pytest.raises(DataError, match="order.parquet cannot be read.*mads annotate"):
+        select_documents(path, cells, plan, CONFIG)

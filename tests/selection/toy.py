@@ -1,0 +1,61 @@
+"""Small made-up indexes: cells and their documents, without a corpus."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from mads.memory.index import ORDER_SCHEMA
+from mads.selection.plan import Plan
+from mads.selection.query import planned_ranges
+from mads.types import Cells
+
+Rows = dict[str, NDArray[Any]]
+
+
+def make_cells(sizes: list[list[int]]) -> tuple[Cells, Rows]:
+    """Return an index in which cell c holds documents of the given token counts, in order."""
+    counts = np.array([len(cell) for cell in sizes])
+    tokens = np.concatenate([np.array(cell, np.int64) for cell in sizes])
+    totals = np.array([sum(cell) for cell in sizes])
+    before = np.concatenate([np.cumsum([0, *cell[:-1]]) for cell in sizes])
+    cells = Cells(
+        agents=("a",),
+        categories={"a": tuple(f"c{i}" for i in range(len(sizes)))},
+        category_CA=np.arange(len(sizes), dtype=np.uint16)[:, None],
+        num_docs_C=counts,
+        num_tokens_C=totals,
+        first_row_C=np.cumsum(counts) - counts,
+    )
+    order = {
+        "doc": np.arange(len(tokens), dtype=np.uint64) * 7 + 3,
+        "cell": np.repeat(np.arange(len(sizes)), counts),
+        "num_tokens": tokens,
+        "tokens_before": before,
+    }
+    return cells, order
+
+
+def planned_rows(cells: Cells, order: Rows, plan: Plan) -> Rows:
+    """Return what the DuckDB query returns, found row by row."""
+    chosen: list[int] = []
+    uses: list[int] = []
+    ranges = planned_ranges(cells, plan).to_pylist()
+    for part in sorted(ranges, key=lambda r: (r["cell"], r["uses"])):
+        for row in np.flatnonzero(order["cell"] == part["cell"]).tolist():
+            if part["start_tokens"] <= order["tokens_before"][row] < part["stop_tokens"]:
+                chosen.append(row)
+                uses.append(part["uses"])
+    rows = {name: values[chosen] for name, values in order.items()}
+    return {**rows, "uses": np.array(uses, np.int64)}
+
+
+def write_order(path: Path, order: Rows, row_group_size: int = 16) -> None:
+    """Write an index's order.parquet."""
+    columns = [pa.array(order[field.name], field.type) for field in ORDER_SCHEMA]
+    pq.write_table(pa.table(columns, schema=ORDER_SCHEMA), path, row_group_size=row_group_size)

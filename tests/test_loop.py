@@ -1,0 +1,252 @@
+"""The whole circle on a planted world: it learns what helps, and resumes exactly."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import planted
+import pyarrow.parquet as pq
+import pytest
+
+from mads.config import Recipe
+from mads.console import RULES
+from mads.errors import DataError, Interrupted, UsageError
+from mads.loop import round_bounds, round_of, train
+from mads.memory.store import Store
+from mads.rewards import measure as measuring
+from mads.rewards.estimators import ESTIMATORS, Measured
+
+
+class Quiet:
+    """A watcher that remembers, and can stop the run after a step."""
+
+    def __init__(self, stop_after: int = -1) -> None:
+        self.steps: list[Mapping[str, Any]] = []
+        self.rounds: list[Mapping[str, Any]] = []
+        self.notes: list[str] = []
+        self._stop_after = stop_after
+
+    def step(self, record: Mapping[str, Any]) -> None:
+        self.steps.append(record)
+        if record["step"] + 1 == self._stop_after:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def round(self, record: Mapping[str, Any]) -> None:
+        self.rounds.append(record)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("planted")
+    planted.build(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def store(folder: Path) -> Store:
+    return Store(folder / "store")
+
+
+def facts(run: Path) -> dict[str, Any]:
+    """Return everything about a run that must not depend on how it was stopped."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    noisy = {"tokens_per_s", "select_ms", "reward_s"}
+    found: dict[str, Any] = {
+        "metrics": [{k: v for k, v in line.items() if k not in noisy} for line in lines]
+    }
+    for path in sorted((run / "rounds").rglob("*")):
+        if path.suffix == ".json":
+            found[str(path.relative_to(run))] = json.loads(path.read_text())
+        elif path.suffix == ".parquet":
+            found[str(path.relative_to(run))] = pq.read_table(path).to_pydict()
+    last = sorted((run / "checkpoints").glob("step-*"))[-1]
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        found[name] = (last / name).read_bytes()
+    return found
+
+
+def test_the_console_learns_the_planted_answer(folder: Path, store: Store, tmp_path: Path) -> None:
+    """Helpful gains and harmful loses, for each agent that knows; θ leaves the one that does not."""
+    recipe = planted.recipe(folder, steps=45, first_update=15, update_every=5)
+    watcher = Quiet()
+    result = train(store, tmp_path / "run", recipe, watcher)
+    weights = result.state.weights
+    assert weights["kind"]["useful"] > 1 > weights["kind"]["noise"]
+    assert weights["quality"]["high"] > 1 > weights["quality"]["low"]
+    theta = result.state.theta
+    assert theta["coin"] < 1 / 3 < min(theta["kind"], theta["quality"])
+    assert sum(theta.values()) == pytest.approx(1.0)
+    first, last = watcher.rounds[1], watcher.rounds[-1]
+    assert last["losses"]["planted"] < first["losses"]["planted"]
+    selected = pq.read_table(tmp_path / "run" / "rounds" / "0006" / "selection.parquet")
+    cells = store.cells
+    kind = cells.category_CA[selected["cell"].to_numpy(), cells.agents.index("kind")]
+    names = cells.categories["kind"]
+    share = {n: float((kind == i).mean()) for i, n in enumerate(names)}
+    assert share["useful"] > 0.5 > share["noise"]
+
+
+@pytest.mark.parametrize("rule", sorted(RULES))
+@pytest.mark.parametrize("estimator", sorted(ESTIMATORS))
+def test_the_sign_under_every_rule_and_estimator(
+    folder: Path, store: Store, tmp_path: Path, rule: str, estimator: str
+) -> None:
+    recipe = planted.recipe(folder, steps=30, first_update=15, update_every=5)
+    recipe = replace(
+        recipe,
+        console=replace(recipe.console, rule=rule),  # type: ignore[arg-type]
+        rewards=replace(recipe.rewards, estimator=estimator),  # type: ignore[arg-type]
+    )
+    weights = train(store, tmp_path / "run", recipe, Quiet()).state.weights
+    assert weights["kind"]["useful"] > max(weights["kind"]["neutral"], weights["kind"]["noise"])
+    assert weights["quality"]["high"] > weights["quality"]["low"]
+
+
+def test_10_and_10_steps_are_20(folder: Path, store: Store, tmp_path: Path) -> None:
+    recipe = planted.recipe(folder, steps=20, checkpoint_every=100)
+    train(store, tmp_path / "whole", recipe, Quiet())
+    for stop in (10, 7):  # at the end of a round, and inside one
+        run = tmp_path / f"halves-{stop}"
+        with pytest.raises(Interrupted, match=f"after step {stop}; the work is saved"):
+            train(store, run, recipe, Quiet(stop_after=stop))
+        watcher = Quiet()
+        train(store, run, recipe, watcher)
+        assert watcher.steps[0]["step"] == stop
+        assert facts(run) == facts(tmp_path / "whole")
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint(
+    folder: Path, store: Store, tmp_path: Path
+) -> None:
+    """Killed without warning: steps after the checkpoint are taken again, with the same result."""
+    recipe = planted.recipe(folder, steps=20, checkpoint_every=8)
+    train(store, tmp_path / "whole", recipe, Quiet())
+
+    class Killed(Quiet):
+        def step(self, record: Mapping[str, Any]) -> None:
+            if record["step"] == 13:
+                raise MemoryError
+
+    with pytest.raises(MemoryError):
+        train(store, tmp_path / "run", recipe, Killed())
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as handle:
+        handle.write('{"kind": "st')
+    watcher = Quiet()
+    train(store, tmp_path / "run", recipe, watcher)
+    assert watcher.steps[0]["step"] == 8
+    assert "going on from step 8" in watcher.notes[0]
+    assert facts(tmp_path / "run") == facts(tmp_path / "whole")
+
+
+def test_a_complete_run_is_left_alone(folder: Path, store: Store, tmp_path: Path) -> None:
+    recipe = planted.recipe(folder, steps=10)
+    one = train(store, tmp_path / "run", recipe, Quiet())
+    before = facts(tmp_path / "run")
+    watcher = Quiet()
+    two = train(store, tmp_path / "run", recipe, watcher)
+    assert watcher.steps == []
+    assert two.losses == one.losses
+    assert facts(tmp_path / "run") == before
+
+
+def test_the_store_is_never_written(folder: Path, store: Store, tmp_path: Path) -> None:
+    """Mistake 8: corpus files were rewritten every round."""
+    watched = [*store.dir.root.rglob("*"), folder / "corpus.jsonl"]
+    before = {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in watched if p.is_file()}
+    train(store, tmp_path / "run", planted.recipe(folder, steps=10), Quiet())
+    assert {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in before} == before
+
+
+def test_rewards_that_are_not_finite_keep_the_weights(
+    folder: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: Any) -> Measured:
+        found = ESTIMATORS["gradient"](*arguments)
+        found.reward_N[0] = math.nan
+        return found
+
+    monkeypatch.setitem(measuring.ESTIMATORS, "forward", broken)
+    recipe = planted.recipe(folder, steps=10)
+    watcher = Quiet()
+    result = train(store, tmp_path / "run", recipe, watcher)
+    assert {w for table in result.state.weights.values() for w in table.values()} == {1.0}
+    assert any(
+        "the console keeps its weights: rewards that are not finite" in n for n in watcher.notes
+    )
+
+
+def test_an_estimator_that_is_off_is_told(folder: Path, store: Store, tmp_path: Path) -> None:
+    recipe = planted.recipe(folder, steps=10)
+    recipe = replace(recipe, rewards=replace(recipe.rewards, epsilon=0.1))
+    watcher = Quiet()
+    train(store, tmp_path / "run", recipe, watcher)
+    assert any("off the exact gradients" in note for note in watcher.notes)
+
+
+def test_random_selection_measures_no_rewards(folder: Path, store: Store, tmp_path: Path) -> None:
+    recipe = planted.recipe(folder, steps=15)
+    recipe = replace(recipe, selection=replace(recipe.selection, policy="random"))
+    watcher = Quiet()
+    result = train(store, tmp_path / "run", recipe, watcher)
+    assert not list((tmp_path / "run").rglob("rewards.parquet"))
+    assert result.rounds == 3
+    assert set(result.state.theta.values()) == {1 / 3}
+    assert all("planted" in record["losses"] for record in watcher.rounds)
+
+
+def test_a_corpus_smaller_than_a_round_is_read_again(
+    folder: Path, store: Store, tmp_path: Path
+) -> None:
+    recipe = planted.recipe(folder, steps=80, first_update=80, batch_tokens=1024)
+    train(store, tmp_path / "run", recipe, Quiet())
+    plan = json.loads((tmp_path / "run" / "rounds" / "0000" / "plan.json").read_text())
+    assert plan["num_tokens"] >= 80 * 1024 > store.manifest["documents"]["tokens"]
+    assert max(plan["cursors"]["passes"]) >= 1
+
+
+def test_a_corpus_that_is_used_up(folder: Path, store: Store, tmp_path: Path) -> None:
+    recipe = planted.recipe(folder, steps=80, first_update=80, batch_tokens=1024)
+    recipe = replace(recipe, selection=replace(recipe.selection, max_passes=1))
+    with pytest.raises(DataError, match=r"round 0: the corpus is used up; .* selection.max_passes"):
+        train(store, tmp_path / "run", recipe, Quiet())
+
+
+def test_refusals(folder: Path, store: Store, tmp_path: Path) -> None:
+    recipe = planted.recipe(folder, steps=10)
+    without = replace(recipe, rewards=replace(recipe.rewards, tasks={}))
+    with pytest.raises(UsageError, match=r"no reference task: add a \[rewards.tasks.NAME\]"):
+        train(store, tmp_path / "none", without, Quiet())
+    train(store, tmp_path / "run", recipe, Quiet())
+    other = replace(recipe, seed=5)
+    with pytest.raises(UsageError, match=r"begun with another recipe: 'seed = 0' -> 'seed = 5'"):
+        train(store, tmp_path / "run", other, Quiet())
+    (tmp_path / "busy").mkdir()
+    (tmp_path / "busy" / "letter.txt").write_text("dear")
+    with pytest.raises(UsageError, match="neither empty nor a run"):
+        train(store, tmp_path / "busy", recipe, Quiet())
+    provenance = tmp_path / "run" / "provenance.json"
+    provenance.write_text(provenance.read_text().replace(store.fingerprint, "0" * 64))
+    with pytest.raises(
+        DataError, match=f"another store: found 0{{16}}, now {store.fingerprint[:16]}"
+    ):
+        train(store, tmp_path / "run", recipe, Quiet())
+
+
+def test_rounds_by_hand() -> None:
+    recipe = Recipe()
+    recipe = replace(
+        recipe, training=replace(recipe.training, steps=25, first_update=10, update_every=6)
+    )
+    assert [round_of(s, recipe) for s in (0, 9, 10, 15, 16, 24)] == [0, 0, 1, 1, 2, 3]
+    bounds = [round_bounds(n, recipe) for n in range(4)]
+    assert bounds == [(0, 10), (10, 16), (16, 22), (22, 25)]

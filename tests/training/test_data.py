@@ -1,0 +1,91 @@
+"""Packing: every token of the round once, documents kept apart, order from the seed alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import planted
+import pytest
+import torch
+
+from mads.memory.store import Store
+from mads.training.data import RoundData, padded_batch
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(planted.build(tmp_path_factory.mktemp("planted")))
+
+
+def documents(store: Store) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+    docs = store.order_docs(np.arange(40))
+    sizes = [len(reader.row(row)) for reader, row in (store.tokens(int(d)) for d in docs)]
+    return docs, np.array(sizes)
+
+
+def test_every_token_is_read_once_and_the_last_ones_are_cut(store: Store) -> None:
+    docs, sizes = documents(store)
+    context = 16
+    num = int(sizes.sum()) // context
+    data = RoundData(store, docs, sizes, num, context, seed=1)
+    batches = [data.batch(i, 1, document_mask=True) for i in range(num)]
+    found = torch.cat([b.tokens_BT.flatten() for b in batches]).numpy()
+    everything = np.concatenate(
+        [reader.row(row) for reader, row in (store.tokens(int(doc)) for doc in docs)]
+    )
+    assert len(found) == num * context
+    missing = np.bincount(everything, minlength=300) - np.bincount(found, minlength=300)
+    assert missing.min() >= 0
+    assert missing.sum() == int(sizes.sum()) - num * context < context
+
+
+def test_labels_stay_inside_a_document(store: Store) -> None:
+    docs, sizes = documents(store)
+    data = RoundData(store, docs, sizes, 8, 32, seed=1)
+    batch = data.batch(0, 8, document_mask=True)
+    assert batch.positions_BT is not None
+    for tokens, labels, places in zip(
+        batch.tokens_BT, batch.labels_BT, batch.positions_BT, strict=True
+    ):
+        assert labels[-1] == -100
+        for t in range(31):
+            starts = places[t + 1] == 0
+            assert labels[t] == (-100 if starts else tokens[t + 1])
+            assert starts or places[t + 1] == places[t] + 1
+            if starts:
+                assert tokens[t] == store.tokenizer.end_of_text
+    plain = data.batch(0, 8, document_mask=False)
+    assert plain.positions_BT is None
+    assert torch.equal(plain.labels_BT[:, :-1], plain.tokens_BT[:, 1:])
+
+
+def test_the_order_depends_on_the_seed_only(store: Store) -> None:
+    docs, sizes = documents(store)
+    one = RoundData(store, docs, sizes, 16, 16, seed=1)
+    backwards = RoundData(store, docs[::-1], sizes[::-1], 16, 16, seed=1)
+    other = RoundData(store, docs, sizes, 16, 16, seed=2)
+    whole = one.batch(0, 16, document_mask=True).tokens_BT
+    assert torch.equal(whole, backwards.batch(0, 16, document_mask=True).tokens_BT)
+    assert not torch.equal(whole, other.batch(0, 16, document_mask=True).tokens_BT)
+    # Two halves, as two processes would read them, are the whole.
+    halves = [one.batch(i, 8, document_mask=True).tokens_BT for i in range(2)]
+    assert torch.equal(torch.cat(halves), whole)
+
+
+def test_cells_are_mixed_within_a_batch(tmp_path: Path) -> None:
+    """Documents are not read cell by cell."""
+    store = Store(planted.build(tmp_path))
+    docs = store.order_docs(np.arange(int(store.manifest["index"]["docs"])))
+    sizes = np.array([len(r.row(i)) for r, i in (store.tokens(int(d)) for d in docs)])
+    data = RoundData(store, docs, sizes, int(sizes.sum()) // 32, 32, seed=1)
+    tokenizer = store.tokenizer.tokenizer
+    text = tokenizer.decode(data.batch(0, 16, document_mask=True).tokens_BT.flatten().tolist())
+    assert any(word in text for word in ("cat", "fox", "dog", "man"))
+    assert any(word in text for word in ("cinco", "verde", "uno"))
+
+
+def test_padding_by_hand() -> None:
+    batch = padded_batch([np.array([5, 6, 7]), np.array([8, 9])], [2, 1])
+    assert batch.tokens_BT.tolist() == [[5, 6, 7], [8, 9, 0]]
+    assert batch.labels_BT.tolist() == [[-100, 7, -100], [9, -100, -100]]

@@ -1,0 +1,75 @@
+"""Shapes and losses of the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mads.config import ModelConfig, TrainingConfig, load_recipe, shipped_recipes
+from mads.errors import UsageError
+from mads.training.model import TokenBatch, build_model, count_parameters, model_config
+
+TINY = ModelConfig(hidden_size=16, num_layers=1, num_heads=2, ffn_size=32)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("paper-373m", 373_867_520), ("paper-1.3b", 1_345_423_360)]
+)
+def test_the_papers_shapes(name: str, expected: int) -> None:
+    recipe = load_recipe(Path(name))
+    config = model_config(recipe.model, 32_000, recipe.training.context)
+    assert count_parameters(config) == expected
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_every_shipped_recipe_describes_a_model(name: str) -> None:
+    recipe = load_recipe(Path(name))
+    shape = model_config(recipe.model, recipe.tokenizer.vocab_size, recipe.training.context)
+    assert shape.vocab_size >= recipe.tokenizer.vocab_size
+    assert count_parameters(shape) > 0
+
+
+def test_seeded_weights_and_an_untouched_generator() -> None:
+    state = torch.get_rng_state()
+    one, two = (build_model(TINY, TrainingConfig(), 100, seed=1) for _ in range(2))
+    other = build_model(TINY, TrainingConfig(), 100, seed=2)
+    assert torch.equal(torch.get_rng_state(), state)
+    for name, parameter in one.parameters.items():
+        assert torch.equal(parameter, two.parameters[name])
+    head = "lm_head.weight"
+    assert not torch.equal(one.parameters[head], other.parameters[head])
+
+
+def test_documents_of_one_sequence_do_not_see_each_other() -> None:
+    lm = build_model(TINY, TrainingConfig(), 100, seed=1)
+    first = torch.randint(0, 100, (1, 5))
+    second = torch.randint(0, 100, (1, 7))
+    packed = torch.cat([first, second], dim=1)
+    places = torch.cat([torch.arange(5), torch.arange(7)])[None]
+    labels = torch.full_like(packed, -100)
+    labels[:, :4], labels[:, 5:11] = first[:, 1:], second[:, 1:]
+    loss = lm.token_losses(TokenBatch(packed, labels, places))
+    for tokens, found in ((first, loss[:, :4]), (second, loss[:, 5:11])):
+        own = torch.full_like(tokens, -100)
+        own[:, :-1] = tokens[:, 1:]
+        alone = lm.token_losses(TokenBatch(tokens, own))[:, :-1]
+        assert torch.allclose(found, alone, atol=1e-5)
+
+
+def test_a_vocabulary_too_small_for_the_tokenizer() -> None:
+    config = ModelConfig(hidden_size=16, num_layers=1, num_heads=2, ffn_size=32, vocab_size=64)
+    with pytest.raises(UsageError, match=r"model.vocab_size: found 64, but .* 100 tokens"):
+        build_model(config, TrainingConfig(), 100, seed=0)
+
+
+def test_a_model_that_cannot_be_loaded() -> None:
+    with pytest.raises(UsageError, match=r"model.hf: '/nowhere' cannot be loaded"):
+        build_model(ModelConfig(hf="/nowhere"), TrainingConfig(), 100, seed=0)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there() -> None:
+    with pytest.raises(UsageError, match=r"training.device: 'cuda:0' is not there"):
+        build_model(TINY, TrainingConfig(device="cuda:0"), 100, seed=0)
