@@ -130,17 +130,7 @@ def train(
         result = run(opened, out, settings, view)
     seconds = time.perf_counter() - begun
     if as_json:
-        value = {
-            "run": str(out),
-            "steps": result.steps,
-            "rounds": result.rounds,
-            "tokens": result.tokens,
-            "losses": dict(result.losses),
-            "theta": dict(result.state.theta),
-            "weights": {agent: dict(w) for agent, w in result.state.weights.items()},
-            "seconds": seconds,
-        }
-        _print_json(value)
+        _print_json({"run": str(out), **result.to_json(), "seconds": seconds})
         return
     _show_weights(result.state.theta, result.state.weights)
     say(

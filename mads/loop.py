@@ -40,6 +40,7 @@ from mads.run_dir import (
 from mads.seeds import derive
 from mads.selection.export import (
     Chosen,
+    console_to_json,
     plan_cursors,
     read_console,
     read_plan,
@@ -79,6 +80,16 @@ class TrainResult:
     losses: Mapping[str, float]  # of reference and evaluation tasks, at the end
     state: ConsoleState
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as JSON values."""
+        return {
+            "steps": self.steps,
+            "rounds": self.rounds,
+            "tokens": self.tokens,
+            "losses": dict(self.losses),
+            **console_to_json(self.state),
+        }
+
 
 def train(store: Store, out: Path, recipe: Recipe, watcher: Watcher) -> TrainResult:
     """Train until the recipe's last step, going on where an earlier call stopped.
@@ -91,12 +102,24 @@ def train(store: Store, out: Path, recipe: Recipe, watcher: Watcher) -> TrainRes
             "the recipe has no reference task: add a [rewards.tasks.NAME] section with a path "
             '(context and continuation per line), or set selection.policy = "random".'
         )
+    _refuse_contamination(recipe)
     with exclusive(out):
         run = RunDir(out)
         _begin(run, store, recipe)
         loop = _Loop(store, run, recipe, watcher)
         with _signals(loop.stop):
             return loop.run()
+
+
+def _refuse_contamination(recipe: Recipe) -> None:
+    """An evaluation task must not be feedback as well."""
+    files = {(task.path, task.split): name for name, task in recipe.rewards.tasks.items()}
+    for name, task in recipe.evaluation.tasks.items():
+        if (task.path, task.split) in files:
+            raise UsageError(
+                f"evaluation.tasks.{name} and rewards.tasks.{files[task.path, task.split]} read the "
+                f"same items ({task.path}); what is evaluated must not be used as feedback."
+            )
 
 
 def round_of(step: int, recipe: Recipe) -> int:
@@ -222,7 +245,9 @@ class _Loop:
         self.watcher.round(ended)
         rounds = round_of(config.steps - 1, self.recipe) + 1
         tokens = config.steps * config.batch_tokens
-        return TrainResult(step, rounds, tokens, ended["losses"], self.state)
+        result = TrainResult(step, rounds, tokens, ended["losses"], self.state)
+        write_json(self.run_dir.result, result.to_json())
+        return result
 
     def _resume(self) -> int:
         """Load the latest checkpoint; return the number of steps that are done."""

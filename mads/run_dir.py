@@ -204,6 +204,11 @@ class RunDir:
         return self.root / "metrics.jsonl"
 
     @property
+    def result(self) -> Path:
+        """How the run ended; it is written last, so it exists only in a complete run."""
+        return self.root / "result.json"
+
+    @property
     def latest(self) -> Path:
         """The name of the newest complete checkpoint."""
         return self.root / "checkpoints" / "latest"

@@ -14,6 +14,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 LINE_SECONDS = 30.0
 TOP_CATEGORIES = 3
@@ -67,11 +68,12 @@ def say(text: str) -> None:
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """Print a table for people; the first column is text, the others are numbers."""
-    view = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
+    # Names come from the user's corpus, so nothing here is markup.
+    view = Table(title=Text(title), title_justify="left", title_style="bold", header_style="dim")
     for i, name in enumerate(columns):
-        view.add_column(name, justify="left" if i == 0 else "right")
+        view.add_column(Text(name), justify="left" if i == 0 else "right")
     for row in rows:
-        view.add_row(*row)
+        view.add_row(*(Text(cell) for cell in row))
     console.print(view)
 
 
@@ -146,13 +148,15 @@ class RunView:
         return self._speed / float(self._step.get("tokens", 1))
 
     def _view(self) -> Group:
-        view = Table.grid(padding=(0, 2))
+        rows: list[tuple[str, str]] = []
         if self._step:
-            view.add_row("training", self._step_line())
+            rows.append(("training", self._step_line()))
         if self._round:
-            view.add_row("round", str(self._round["round"]))
-            view.add_row("θ", weights_line(self._round["theta"]))
             weights = self._round["weights"]
-            for agent in weights:
-                view.add_row(f"w {agent}", top_categories(weights, agent))
+            rows.append(("round", str(self._round["round"])))
+            rows.append(("θ", weights_line(self._round["theta"])))
+            rows += [(f"w {agent}", top_categories(weights, agent)) for agent in weights]
+        view = Table.grid(padding=(0, 2))
+        for row in rows:
+            view.add_row(*(Text(cell) for cell in row))
         return Group(view)

@@ -15,13 +15,12 @@ import planted
 import pyarrow.parquet as pq
 import pytest
 
-from mads.config import Recipe
+from mads.config import EvaluationConfig, Recipe, TaskConfig
 from mads.console import RULES
 from mads.errors import DataError, Interrupted, UsageError
 from mads.loop import round_bounds, round_of, train
 from mads.memory.store import Store
-from mads.rewards import measure as measuring
-from mads.rewards.estimators import ESTIMATORS, Measured
+from mads.rewards.estimators import ESTIMATORS, Measured, gradient
 
 
 class Quiet:
@@ -76,7 +75,7 @@ def facts(run: Path) -> dict[str, Any]:
 
 
 def test_the_console_learns_the_planted_answer(folder: Path, store: Store, tmp_path: Path) -> None:
-    """Helpful gains and harmful loses, for each agent that knows; θ leaves the one that does not."""
+    """Helpful gains, harmful loses, for each agent that knows; θ leaves the one that does not."""
     recipe = planted.recipe(folder, steps=45, first_update=15, update_every=5)
     watcher = Quiet()
     result = train(store, tmp_path / "run", recipe, watcher)
@@ -171,11 +170,11 @@ def test_rewards_that_are_not_finite_keep_the_weights(
     folder: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*arguments: Any) -> Measured:
-        found = ESTIMATORS["gradient"](*arguments)
+        found = gradient(*arguments)
         found.reward_N[0] = math.nan
         return found
 
-    monkeypatch.setitem(measuring.ESTIMATORS, "forward", broken)
+    monkeypatch.setitem(ESTIMATORS, "forward", broken)
     recipe = planted.recipe(folder, steps=10)
     watcher = Quiet()
     result = train(store, tmp_path / "run", recipe, watcher)
@@ -219,6 +218,24 @@ def test_a_corpus_that_is_used_up(folder: Path, store: Store, tmp_path: Path) ->
     recipe = replace(recipe, selection=replace(recipe.selection, max_passes=1))
     with pytest.raises(DataError, match=r"round 0: the corpus is used up; .* selection.max_passes"):
         train(store, tmp_path / "run", recipe, Quiet())
+
+
+def test_evaluation_is_not_feedback(folder: Path, store: Store, tmp_path: Path) -> None:
+    """Mistake 14: evaluation sets were loaded next to reference sets."""
+    recipe = planted.recipe(folder, steps=10)
+    task = recipe.rewards.tasks["planted"]
+    same = replace(recipe, evaluation=EvaluationConfig({"again": task}))
+    with pytest.raises(UsageError, match=r"evaluation.tasks.again and rewards.tasks.planted read"):
+        train(store, tmp_path / "same", same, Quiet())
+    held_out = tmp_path / "held_out.jsonl"
+    held_out.write_text('{"context": "uno dos", "continuation": " tres cuatro"}\n')
+    other = EvaluationConfig({"spanish": TaskConfig(path=str(held_out))})
+    plain = train(store, tmp_path / "plain", recipe, Quiet())
+    watcher = Quiet()
+    followed = train(store, tmp_path / "both", replace(recipe, evaluation=other), watcher)
+    assert followed.state == plain.state
+    assert followed.losses["planted"] == plain.losses["planted"]
+    assert {"planted", "spanish"} == set(watcher.rounds[-1]["losses"])
 
 
 def test_refusals(folder: Path, store: Store, tmp_path: Path) -> None:

@@ -57,7 +57,8 @@ def test_rewards_that_are_not_finite_refuse_the_round(rule: str, bad: float) -> 
 
 def test_no_rewards_refuse_the_round(rule: str) -> None:
     state = initial_state(CATEGORIES)
-    for nothing in ({}, {"quality": {}}):
+    empty: list[dict[str, dict[str, CategoryReward]]] = [{}, {"quality": {}}]
+    for nothing in empty:
         result = update(state, nothing, config(rule))
         assert result.refused == "no category was probed"
         assert result.state == ConsoleState(1, state.weights, state.theta)

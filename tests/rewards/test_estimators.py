@@ -49,7 +49,7 @@ class World:
         self.task: Task = make_task(name, config, self.store.tokenizer, 32, 4, seed=0)
         self.windows = [self._tokens(int(doc))[:32] for doc in docs[::9]]
 
-    def _tokens(self, doc: int) -> np.ndarray:  # type: ignore[type-arg]
+    def _tokens(self, doc: int) -> np.ndarray:
         reader, row = self.store.tokens(doc)
         return reader.row(row)
 
@@ -98,7 +98,7 @@ def test_a_positive_reward_lowers_the_reference_loss(world: World, name: str) ->
     assert np.sign(measured.reward_N[np.argmax(changes)]) > 0
 
 
-def _loss_of(world: World, window: np.ndarray) -> torch.Tensor:  # type: ignore[type-arg]
+def _loss_of(world: World, window: np.ndarray) -> torch.Tensor:
     from mads.training.data import padded_batch
 
     batch = padded_batch([window], [1])

@@ -129,7 +129,7 @@ def test_a_selection_exceeds_its_budget_by_less_than_one_document(
 def test_round_0_is_a_stratified_sample_of_the_whole_corpus() -> None:
     cells, order = make_cells([[10] * 1000, [10] * 300, [10] * 50, [10] * 3])
     for policy in ("top", "sample", "random"):
-        config = SelectionConfig(policy=policy)  # type: ignore[arg-type]
+        config = SelectionConfig(policy=policy)
         plan = make_plan(cells, np.ones(4), Cursors.start(4), 1353, config, seed=1)
         selection = take(cells, plan, planned_rows(cells, order, plan))
         counts = np.bincount(selection.cell_N, minlength=4)

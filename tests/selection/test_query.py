@@ -89,8 +89,8 @@ def test_a_missing_or_damaged_order_says_what_to_do(tmp_path: Path) -> None:
     cells, _ = make_cells([[1, 2]])
     plan = make_plan(cells, np.ones(1), Cursors.start(1), 2, CONFIG, 0)
     path = tmp_path / "order.parquet"
-    with pytest.raises(DataError, match="order.parquet cannot be read.*mads annotate"):
+    with pytest.raises(DataError, match=r"order.parquet cannot be read.*mads annotate"):
         select_documents(path, cells, plan, CONFIG)
     path.write_bytes(b"PAR1 nonsense")
-    with pytest.raises(DataError, match="order.parquet cannot be read.*mads annotate"):
+    with pytest.raises(DataError, match=r"order.parquet cannot be read.*mads annotate"):
         select_documents(path, cells, plan, CONFIG)

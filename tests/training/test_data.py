@@ -18,7 +18,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return Store(planted.build(tmp_path_factory.mktemp("planted")))
 
 
-def documents(store: Store) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def documents(store: Store) -> tuple[np.ndarray, np.ndarray]:
     docs = store.order_docs(np.arange(40))
     sizes = [len(reader.row(row)) for reader, row in (store.tokens(int(d)) for d in docs)]
     return docs, np.array(sizes)

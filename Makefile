@@ -1,0 +1,72 @@
+# Every target sets up what it needs; `make` alone lists them.
+PYTHON ?= python3
+VENV ?= .venv
+# The release that the project is tested with; the package itself asks for torch>=2.11.
+TORCH ?= torch==2.13.0
+BIN = $(VENV)/bin
+READY = $(VENV)/.ready
+
+OUT ?= build/pipeline
+RECIPE ?= small
+TOKENS ?= 1M
+DEMO = build/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check pipeline bench clean
+.DELETE_ON_ERROR:
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(READY)  ## make .venv with everything that the other targets need
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check "$(TORCH)"
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@touch $@
+
+demo: $(READY) $(DEMO)/corpus/reference.jsonl  ## annotate, train, select on an embedded corpus
+	@$(MAKE) --no-print-directory pipeline \
+		CORPUS=$(DEMO)/corpus/corpus RECIPE=demo OUT=$(DEMO) TOKENS=500K
+	@echo
+	@echo "What it made, in $(DEMO):"
+	@echo "  corpus/     text harvested from the installed packages, and a held-out reference task"
+	@echo "  store/      three agents' memories, tokens and the cell index"
+	@echo "  run/        metrics.jsonl, result.json, rounds/ (weights, selections), checkpoints/"
+	@echo "  selection/  plan.json, selection.parquet and texts/: what the model should read next"
+
+$(DEMO)/corpus/reference.jsonl: | $(READY)
+	$(BIN)/mads harvest --out $(DEMO)/corpus
+
+pipeline: $(OUT)/selection/plan.json  ## CORPUS=… RECIPE=… OUT=… TOKENS=…: only what is missing
+
+$(OUT)/store/corpus.json: $(CORPUS) | $(READY)
+	$(if $(CORPUS),,$(error give CORPUS=folder-or-file))
+	$(BIN)/mads annotate $(CORPUS) --out $(OUT)/store --recipe $(RECIPE)
+	@touch $@
+
+$(OUT)/run/result.json: $(OUT)/store/corpus.json | $(READY)
+	$(BIN)/mads train --store $(OUT)/store --out $(OUT)/run --recipe $(RECIPE)
+	@touch $@
+
+$(OUT)/selection/plan.json: $(OUT)/run/result.json | $(READY)
+	@rm -rf $(OUT)/selection
+	$(BIN)/mads select --store $(OUT)/store --run $(OUT)/run --tokens $(TOKENS) \
+		--out $(OUT)/selection --texts
+
+test: $(READY)  ## all tests
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
+
+check: $(READY)  ## lint, format, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY)  ## every benchmark, the quick way
+	@set -e; for script in scripts/bench_*.py; do echo "== $$script"; \
+		$(BIN)/python $$script --quick; done
+
+clean:  ## remove what the targets made
+	rm -rf build $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,402 @@
+"""annotate: rows in = rows out, the same store however often it is killed, no silent mixing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import MakeRecipe, MakeStore, write_jsonl
+from corpus.hostile import HOSTILE, PARQUET_STATUSES, hostile_parquet
+
+from mads.config import Recipe, to_table, to_toml
+from mads.corpus.tokens import TokenReader
+from mads.errors import DataError
+from mads.memory.annotate import AnnotateResult, annotate
+from mads.memory.store import Store
+from mads.run_dir import PARTIAL, StoreDir, exclusive, read_json
+from mads.types import NO_CATEGORY, Status, doc_id
+
+DEADLINE = 60.0  # seconds; only a hang reaches it
+SHARD_DOCS = 10
+
+
+def run(paths: list[Path], out: Path, recipe: Recipe) -> AnnotateResult:
+    return annotate(paths, out, recipe, lambda *_: None)
+
+
+def content(store: Path) -> dict[str, Any]:
+    """Return what a store holds: name -> bytes, without the provenance."""
+    found: dict[str, Any] = {
+        str(path.relative_to(store)): path.read_bytes()
+        for path in sorted(store.rglob("*"))
+        if path.is_file() and path.name != ".lock"
+    }
+    manifest = json.loads(found["corpus.json"])
+    del manifest["provenance"]
+    return found | {"corpus.json": manifest}
+
+
+def times(folder: Path) -> dict[str, int]:
+    return {str(p): p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.002)
+
+
+def num_files(store: Path) -> int:
+    return sum(len(files) for _, _, files in os.walk(store))
+
+
+def is_alive(pid: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def workers_of(pid: int) -> list[int]:
+    """Return the worker processes of an annotate process."""
+    found = []
+    with suppress(OSError):
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.append(int(child))
+    return found
+
+
+@contextmanager
+def running(corpus: Path, out: Path, recipe: Recipe) -> Iterator[subprocess.Popen[str]]:
+    """Run ``mads annotate`` in a process group of its own."""
+    path = out.with_suffix(".toml")
+    path.write_text(to_toml(to_table(recipe)))
+    command = [sys.executable, "-m", "mads", "annotate", str(corpus)]
+    command += ["--out", str(out), "--recipe", str(path)]
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    tmp_path_factory: pytest.TempPathFactory, toy_corpus: Path, toy_recipe: MakeRecipe
+) -> Path:
+    """A store of many small shards, made in one go by one process."""
+    out = tmp_path_factory.mktemp("undisturbed") / "store"
+    recipe = toy_recipe(corpus={"workers": 1, "shard_docs": SHARD_DOCS})
+    assert run([toy_corpus], out, recipe).new_shards == 30
+    return out
+
+
+def test_killed_at_any_moment_the_store_is_the_same(
+    undisturbed: Path, toy_corpus: Path, toy_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    out = tmp_path / "store"
+    killed = 0
+    for number, num in enumerate((1, 2, 7, 40, 90, 150)):
+        workers = 1 + number % 2
+        recipe = toy_recipe(corpus={"workers": workers, "shard_docs": SHARD_DOCS})
+        with running(toy_corpus, out, recipe) as process:
+            wait_until(lambda n=num, p=process: num_files(out) >= n or p.poll() is not None)
+            children = workers_of(process.pid)
+            if number % 3:  # the whole group, or the parent alone
+                process.kill()
+            else:
+                os.killpg(process.pid, signal.SIGKILL)
+            killed += process.wait() == -signal.SIGKILL
+            wait_until(lambda pids=children: not any(map(is_alive, pids)))
+    assert killed >= 4
+    for name in ("documents/shard-00029.parquet", "tokens/shard-00029.bin", "index/cells.parquet"):
+        if not (out / name).exists():
+            (out / name).parent.mkdir(exist_ok=True)
+            (out / (name + PARTIAL)).write_bytes(b"half")
+    recipe = toy_recipe(corpus={"workers": 2, "shard_docs": SHARD_DOCS})
+    run([toy_corpus], out, recipe)
+    assert content(out) == content(undisturbed)
+    assert not list(out.rglob(f"*{PARTIAL}"))
+
+
+def test_the_number_of_workers_does_not_matter(
+    undisturbed: Path, toy_corpus: Path, toy_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    recipe = toy_recipe(corpus={"workers": 2, "shard_docs": SHARD_DOCS})
+    run([toy_corpus], tmp_path / "store", recipe)
+    assert content(tmp_path / "store") == content(undisturbed)
+
+
+def test_a_complete_store_is_left_alone(
+    undisturbed: Path, toy_corpus: Path, toy_recipe: MakeRecipe
+) -> None:
+    before = times(undisturbed)
+    recipe = toy_recipe(corpus={"workers": 2, "shard_docs": SHARD_DOCS})
+    result = run([toy_corpus], undisturbed, recipe)
+    assert (result.rows, result.new_shards) == (300, 0)
+    assert times(undisturbed) == before
+
+
+def test_another_shard_layout_holds_the_same_documents(undisturbed: Path, toy_store: Path) -> None:
+    small, large = Store(undisturbed), Store(toy_store)
+    assert small.fingerprint != large.fingerprint  # document numbers differ, so selections do
+    assert small.cells.num_docs_C.tolist() == large.cells.num_docs_C.tolist()
+    assert small.cells.num_tokens_C.tolist() == large.cells.num_tokens_C.tolist()
+    shards = [small.dir.documents(i) for i in range(30)]
+    hashes = [pq.read_table(path)["content_hash"].to_pylist() for path in shards]
+    whole = [pq.read_table(large.dir.documents(i))["content_hash"].to_pylist() for i in range(3)]
+    assert sum(hashes, []) == sum(whole, [])  # noqa: RUF017 - short
+
+
+def test_a_new_agent_touches_no_other_memory(
+    toy_store: Path, toy_corpus: Path, toy_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    out = tmp_path / "store"
+    shutil.copytree(toy_store, out)
+    old = to_table(toy_recipe())["agents"]
+    new = {"backend": "column", "field": "quality", "edges": [2.5], "categories": ["low", "high"]}
+    recipe = toy_recipe(agents=old | {"half": new})
+    parts = [out / name for name in ("documents", "tokens", "memories/domain", "memories/quality")]
+    before = [times(part) for part in parts]
+    before_fingerprint = Store(out).fingerprint
+    assert run([toy_corpus], out, recipe).new_shards == 3
+    assert [times(part) for part in parts] == before
+    assert Store(out).cells.agents == ("domain", "quality", "half")
+    assert Store(out).fingerprint != before_fingerprint
+    run([toy_corpus], tmp_path / "fresh", recipe)
+    assert content(out) == content(tmp_path / "fresh")
+
+
+AGENTS_CHANGED = {
+    "domain": {
+        "backend": "column",
+        "field": "meta.domain",
+        "categories": ["books", "code", "news", "new"],
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"seed": 1}, "seed: found 0, now 1. "),
+        ({"corpus": {"text_field": "body"}}, "corpus.text_field: found text, now body. "),
+        ({"corpus": {"max_doc_bytes": 99}}, "corpus.max_doc_bytes: found 4194304, now 99. "),
+        ({"corpus": {"shard_docs": 10}}, "shard_docs and files: found 3 shards, now 30 shards. "),
+        ({"tokenizer": {"vocab_size": 401}}, "tokenizer.vocab_size: found 400, now 401. "),
+        ({"tokenizer": {"vocab_size": 400, "name": "x"}}, "tokenizer.name: found '', now x. "),
+        ({"agents": "changed"}, "agent 'domain': found "),
+        ({"agents": "removed"}, "agent 'domain': found "),
+    ],
+)
+def test_a_changed_recipe_is_refused_with_both_values(
+    toy_store: Path,
+    toy_corpus: Path,
+    toy_recipe: MakeRecipe,
+    sections: dict[str, Any],
+    message: str,
+) -> None:
+    quality = {"quality": to_table(toy_recipe())["agents"]["quality"]}
+    now = ""
+    if "agents" in sections:
+        changed = sections["agents"] == "changed"
+        now = "" if changed else ", now None. "
+        sections = {"agents": quality | (AGENTS_CHANGED if changed else {})}
+    before = times(toy_store)
+    with pytest.raises(DataError) as error:
+        run([toy_corpus], toy_store, toy_recipe(**sections))
+    text = str(error.value)
+    assert f"{toy_store} was made with another {message}" in text
+    assert now in text
+    assert text.endswith("Give another --out, or the old values.")
+    assert times(toy_store) == before
+
+
+def test_a_changed_corpus_is_refused_with_both_values(
+    toy_store: Path, toy_corpus: Path, toy_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    shutil.copytree(toy_corpus, tmp_path / "corpus")
+    path = tmp_path / "corpus" / "part-1.jsonl"
+    path.write_text(path.read_text().replace("river", "RIVER", 1))
+    fingerprint = Store(toy_store).draft.corpus["fingerprint"]
+    with pytest.raises(
+        DataError,
+        match=rf"another corpus fingerprint: found {fingerprint[:16]}…, now [0-9a-f]{{16}}…",
+    ):
+        run([tmp_path / "corpus"], toy_store, toy_recipe())
+
+
+def test_a_memory_of_another_agent_is_refused(
+    toy_store: Path, toy_corpus: Path, toy_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    shutil.copytree(toy_store, tmp_path / "store")
+    store = StoreDir(tmp_path / "store")
+    shutil.copy(store.memory_shard("quality", 1), store.memory_shard("domain", 1))
+    with pytest.raises(
+        DataError,
+        match=r"domain/shard-00001\.parquet does not belong to this store: its agent is 'quality', "
+        "expected 'domain'",
+    ):
+        run([toy_corpus], store.root, toy_recipe())
+
+
+def test_a_folder_of_something_else_is_refused(
+    toy_corpus: Path, toy_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(
+        DataError, match=r"is neither empty nor a store \(it has no annotate\.json\)\. Give another"
+    ):
+        run([toy_corpus], tmp_path, toy_recipe())
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_two_calls_at_once_are_refused(
+    toy_corpus: Path, toy_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    with exclusive(tmp_path), pytest.raises(DataError, match="written by another mads process"):
+        run([toy_corpus], tmp_path, toy_recipe())
+
+
+def test_a_killed_worker_is_reported_and_the_store_can_be_completed(
+    undisturbed: Path, toy_corpus: Path, toy_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    out = tmp_path / "store"
+    recipe = toy_recipe(corpus={"workers": 1, "shard_docs": SHARD_DOCS})
+    with running(toy_corpus, out, recipe) as process:
+        wait_until(lambda: num_files(out) >= 12)
+        for pid in workers_of(process.pid):
+            os.kill(pid, signal.SIGKILL)
+        _, words = process.communicate(timeout=DEADLINE)
+        assert process.returncode == 1
+    assert "mads: a worker process was killed, most likely for want of memory." in words
+    assert "Traceback" not in words
+    assert 0 < run([toy_corpus], out, recipe).new_shards < 30
+    assert content(out) == content(undisturbed)
+
+
+def test_ctrl_c_says_so_without_a_traceback(
+    toy_corpus: Path, toy_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    out = tmp_path / "store"
+    recipe = toy_recipe(corpus={"workers": 1, "shard_docs": SHARD_DOCS})
+    with running(toy_corpus, out, recipe) as process:
+        wait_until(lambda: num_files(out) >= 12)
+        os.killpg(process.pid, signal.SIGINT)
+        _, words = process.communicate(timeout=DEADLINE)
+        assert process.returncode == 130
+    assert "mads: interrupted; run the same command to go on." in words
+    assert "Traceback" not in words
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"meta": {"domain": "poems"}},
+            r"field 'meta\.domain' holds 'poems', which is no category",
+        ),
+        ({"quality": "high"}, r"field 'quality' holds 'high', which is no number"),
+        ({"quality": float("nan")}, r"field 'quality' holds nan, which is not a finite number"),
+    ],
+)
+def test_a_value_without_a_place_is_refused_with_its_file(
+    make_store: MakeStore,
+    toy_documents: list[dict[str, Any]],
+    change: dict[str, Any],
+    message: str,
+) -> None:
+    with pytest.raises(DataError, match=rf"corpus\.jsonl: agent '\w+': {message}"):
+        make_store([*toy_documents[:5], toy_documents[5] | change])
+
+
+def test_a_corpus_without_rows_is_refused(toy_recipe: MakeRecipe, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "none.parquet")
+    with pytest.raises(DataError, match="no document of this corpus can be selected"):
+        run([tmp_path / "none.parquet"], tmp_path / "store", toy_recipe())
+
+
+def test_rows_in_are_rows_out(toy_recipe: MakeRecipe, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "a.jsonl").write_bytes(b"\n".join(line for line, _, _ in HOSTILE))
+    hostile_parquet(corpus / "b.parquet")
+    write_jsonl(corpus / "c.jsonl", [{"text": "labelled", "set": "known"}])
+    agent = {"backend": "column", "field": "set", "categories": ["rest", "known"], "other": "rest"}
+    shard_docs = 5
+    recipe = toy_recipe(agents={"set": agent}, corpus={"workers": 2, "shard_docs": shard_docs})
+    result = run([corpus], tmp_path / "store", recipe)
+
+    of_parquet = [Status.OK if s is Status.TOO_LONG else s for s in PARQUET_STATUSES]
+    wanted = [[s for _, s, _ in HOSTILE], of_parquet, [Status.OK]]
+    flat = sum(wanted, [])  # noqa: RUF017 - short
+    assert result.rows == len(flat)
+    assert result.statuses == {status.value: flat.count(status) for status in Status}
+    assert min(result.statuses.values()) > 0
+
+    store = Store(tmp_path / "store")
+    assert store.manifest["documents"]["statuses"] == result.statuses
+    selectable = []
+    found: list[list[str]] = [[], [], []]
+    for number, shard in enumerate(store.draft.shards):
+        documents = pq.read_table(store.dir.documents(number))
+        memory = pq.read_table(store.dir.memory_shard("set", number))
+        reader = TokenReader(store.dir.tokens_bin(number), store.dir.tokens_idx(number))
+        docs = [doc_id(number, row) for row in range(shard.num_rows)]
+        assert documents["doc"].to_pylist() == memory["doc"].to_pylist() == docs
+        assert documents["num_tokens"].to_pylist() == reader.lengths_N.tolist()
+        statuses = documents["status"].to_pylist()
+        found[shard.file] += statuses
+        ok = np.array([status == "ok" for status in statuses])
+        assert ((memory["category"].to_numpy() != NO_CATEGORY) == ok).all()
+        assert ((reader.lengths_N > 0) == ok).all()
+        selectable += [doc for doc, is_ok in zip(docs, ok, strict=True) if is_ok]
+    assert found == wanted
+    assert sorted(pq.read_table(store.dir.order)["doc"].to_pylist()) == selectable
+    assert store.cells.num_docs_C.tolist() == [len(selectable) - 1, 1]
+    assert result.tokens == store.cells.num_tokens_C.sum()
+
+
+def test_the_tokenizer_sample_is_seeded_and_of_the_size_asked_for(
+    toy_recipe: MakeRecipe, toy_corpus: Path, tmp_path: Path
+) -> None:
+    tokenizers = []
+    for seed, sample_bytes in ((0, 3000), (0, 3000), (1, 3000), (0, 10**9)):
+        out = tmp_path / str(len(tokenizers))
+        table = {"vocab_size": 400, "sample_bytes": sample_bytes}
+        run([toy_corpus], out, toy_recipe(seed=seed, tokenizer=table))
+        tokenizers.append((out / "tokenizer" / "tokenizer.json").read_bytes())
+    assert tokenizers[0] == tokenizers[1]
+    assert len(set(tokenizers)) == 3
+
+
+def test_the_manifest_names_files_and_provenance(toy_store: Path, toy_corpus: Path) -> None:
+    manifest = read_json(StoreDir(toy_store).manifest)
+    assert [Path(item["path"]).name for item in manifest["files"]] == [
+        "part-0.jsonl",
+        "part-1.jsonl",
+        "part-2.jsonl",
+    ]
+    sizes = [path.stat().st_size for path in sorted(toy_corpus.iterdir())]
+    assert [item["size"] for item in manifest["files"]] == sizes
+    assert [item["num_rows"] for item in manifest["files"]] == [150, 100, 50]
+    assert manifest["documents"]["rows"] == manifest["index"]["docs"] == 300
+    assert manifest["provenance"]["packages"]["pyarrow"] == pa.__version__
