@@ -31,6 +31,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+INTERRUPTED = 130
+
 RecipeOption = Annotated[
     Path | None,
     typer.Option("--recipe", help="A TOML file, or the name of a shipped recipe.", metavar="FILE"),
@@ -54,9 +56,11 @@ def main() -> None:
     except OSError as error:  # no permission, no space: the machine's problem, and it says where
         print(f"mads: {error}", file=sys.stderr)  # noqa: T201 - the one place
         sys.exit(1)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as error:  # typer makes the one the other
+        if isinstance(error, SystemExit) and error.code != INTERRUPTED:
+            raise
         print("mads: interrupted; run the same command to go on.", file=sys.stderr)  # noqa: T201
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
 def _version(wanted: bool) -> None:

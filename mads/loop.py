@@ -317,8 +317,8 @@ class _Loop:
         if found.oracle_error > ORACLE_LIMIT:
             self.watcher.note(
                 f"round {number}: the {self.recipe.rewards.estimator} estimator is "
-                f"{found.oracle_error:.0%} off the exact gradients. Try another rewards.epsilon, "
-                'training.precision = "float32" or rewards.estimator = "gradient".'
+                f"{found.oracle_error:.0%} off the exact gradients. Try another rewards.epsilon "
+                'or rewards.estimator = "gradient".'
             )
         record |= {
             "reward_s": found.seconds,

@@ -192,6 +192,13 @@ def test_an_estimator_that_is_off_is_told(folder: Path, store: Store, tmp_path: 
     assert any("off the exact gradients" in note for note in watcher.notes)
 
 
+def test_bfloat16_training_has_exact_feedback(folder: Path, store: Store, tmp_path: Path) -> None:
+    watcher = Quiet()
+    train(store, tmp_path / "run", planted.recipe(folder, steps=10, precision="bfloat16"), watcher)
+    assert watcher.rounds[1]["oracle_error"] < 1e-3
+    assert watcher.notes == []
+
+
 def test_random_selection_measures_no_rewards(folder: Path, store: Store, tmp_path: Path) -> None:
     recipe = planted.recipe(folder, steps=15)
     recipe = replace(recipe, selection=replace(recipe.selection, policy="random"))

@@ -32,7 +32,7 @@ from mads.memory.agent_memory import METADATA_KEY
 from mads.memory.index import build_index
 from mads.memory.labelling import annotate_span, missing_parts, start_worker
 from mads.memory.store import AgentInfo, Draft, Shard, Store
-from mads.run_dir import StoreDir, exclusive, provenance, read_json, write_json
+from mads.run_dir import PARTIAL, StoreDir, exclusive, provenance, read_json, write_json
 from mads.seeds import derive, uniform
 from mads.types import Agent, Status
 
@@ -121,7 +121,7 @@ def _begin(store: StoreDir, draft: Draft) -> None:
             return
         # With a new agent the store is incomplete until its memory and a new index are written.
         store.manifest.unlink(missing_ok=True)
-    elif any(entry.name != ".lock" for entry in store.root.iterdir()):
+    elif {p.name for p in store.root.iterdir()} - {".lock", store.draft.name + PARTIAL}:
         raise DataError(
             f"{store.root} is neither empty nor a store (it has no {store.draft.name}). "
             "Give another --out."
@@ -156,8 +156,10 @@ def _check_same(store: StoreDir, before: Draft, now: Draft) -> list[str]:
 
 
 def _short(value: object) -> str:
-    text = f"{len(value)} shards" if isinstance(value, tuple) else str(value)
-    return text if len(text) <= 24 else f"{text[:16]}…"
+    if isinstance(value, tuple):
+        return f"{len(value)} shards"
+    is_fingerprint = isinstance(value, str) and len(value) == hashlib.sha256().digest_size * 2
+    return f"{str(value)[:16]}…" if is_fingerprint else repr(value)
 
 
 def _make_tokenizer(store: StoreDir, draft: Draft, recipe: Recipe, on_progress: Progress) -> None:

@@ -80,7 +80,8 @@ class LanguageModel:
         if wanted == "auto":
             wanted = "bfloat16" if self.device.type == "cuda" else "float32"
         self.bfloat16 = wanted == "bfloat16"
-        self._forward = torch.compile(self.model) if training.compile else self.model
+        self._compiled = torch.compile(self.model) if training.compile else self.model
+        self._evaluating = False
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -95,8 +96,9 @@ class LanguageModel:
         if batch.positions_BT is not None:
             # Positions that start again at 0 keep attention inside each document.
             extra["position_ids"] = batch.positions_BT.to(self.device, non_blocking=True)
-        with self.autocast():
-            logits = self._forward(input_ids=tokens, use_cache=False, **extra).logits
+        forward = self.model if self._evaluating else self._compiled
+        with self._autocast():
+            logits = forward(input_ids=tokens, use_cache=False, **extra).logits
         flat = F.cross_entropy(
             logits.float().flatten(0, 1),
             labels.flatten(),
@@ -107,17 +109,22 @@ class LanguageModel:
 
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Switch dropout off; the mode is put back."""
-        mode = self.model.training
+        """Compute losses without dropout, in float32; the mode is put back.
+
+        Feedback is a difference of nearly equal losses, which bfloat16 cannot hold; and its
+        batches have many shapes, for each of which a compiled model would be compiled again.
+        """
+        mode = self.model.training, self._evaluating
         self.model.eval()
+        self._evaluating = True
         try:
             yield
         finally:
-            self.model.train(mode)
+            self.model.train(mode[0])
+            self._evaluating = mode[1]
 
-    def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """Return the context in which forward passes run."""
-        if not self.bfloat16:
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        if not self.bfloat16 or self._evaluating:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
 

@@ -30,7 +30,8 @@ from mads.run_dir import PARTIAL, StoreDir, exclusive, read_json
 from mads.types import NO_CATEGORY, Status, doc_id
 
 DEADLINE = 60.0  # seconds; only a hang reaches it
-SHARD_DOCS = 10
+SHARD_DOCS = 5
+NUM_SHARDS = 60
 
 
 def run(paths: list[Path], out: Path, recipe: Recipe) -> AnnotateResult:
@@ -64,20 +65,21 @@ def num_files(store: Path) -> int:
     return sum(len(files) for _, _, files in os.walk(store))
 
 
-def is_alive(pid: int) -> bool:
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
+def alive(group: int) -> list[int]:
+    """Return the living processes of a process group."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, _, of_group = stat.read_text().rpartition(")")[2].split()[:3]
+            if int(of_group) == group and state != "Z":
+                found.append(int(stat.parent.name))
+    return found
 
 
 def workers_of(pid: int) -> list[int]:
     """Return the worker processes of an annotate process."""
-    found = []
-    with suppress(OSError):
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
-                found.append(int(child))
-    return found
+    found = [child for child in alive(pid) if child != pid]
+    return [c for c in found if b"spawn_main" in Path(f"/proc/{c}/cmdline").read_bytes()]
 
 
 @contextmanager
@@ -105,7 +107,7 @@ def undisturbed(
     """A store of many small shards, made in one go by one process."""
     out = tmp_path_factory.mktemp("undisturbed") / "store"
     recipe = toy_recipe(corpus={"workers": 1, "shard_docs": SHARD_DOCS})
-    assert run([toy_corpus], out, recipe).new_shards == 30
+    assert run([toy_corpus], out, recipe).new_shards == NUM_SHARDS
     return out
 
 
@@ -113,21 +115,23 @@ def test_killed_at_any_moment_the_store_is_the_same(
     undisturbed: Path, toy_corpus: Path, toy_recipe: MakeRecipe, tmp_path: Path
 ) -> None:
     out = tmp_path / "store"
-    killed = 0
-    for number, num in enumerate((1, 2, 7, 40, 90, 150)):
+    killed = []
+    for number, more in enumerate((1, 1, 3, 20, 30, 40)):
         workers = 1 + number % 2
         recipe = toy_recipe(corpus={"workers": workers, "shard_docs": SHARD_DOCS})
+        goal = num_files(out) + more
         with running(toy_corpus, out, recipe) as process:
-            wait_until(lambda n=num, p=process: num_files(out) >= n or p.poll() is not None)
-            children = workers_of(process.pid)
-            if number % 3:  # the whole group, or the parent alone
+            wait_until(lambda n=goal, p=process: num_files(out) >= n or p.poll() is not None)
+            if number % 3:  # the parent alone, or the whole group
                 process.kill()
             else:
                 os.killpg(process.pid, signal.SIGKILL)
-            killed += process.wait() == -signal.SIGKILL
-            wait_until(lambda pids=children: not any(map(is_alive, pids)))
-    assert killed >= 4
-    for name in ("documents/shard-00029.parquet", "tokens/shard-00029.bin", "index/cells.parquet"):
+            killed.append(process.wait() == -signal.SIGKILL)
+            wait_until(lambda p=process: not alive(p.pid))
+            assert process.stderr is not None
+            assert "mads: " not in process.stderr.read()
+    assert sum(killed) >= 4
+    for name in ("documents/shard-00059.parquet", "tokens/shard-00059.bin", "index/cells.parquet"):
         if not (out / name).exists():
             (out / name).parent.mkdir(exist_ok=True)
             (out / (name + PARTIAL)).write_bytes(b"half")
@@ -160,7 +164,7 @@ def test_another_shard_layout_holds_the_same_documents(undisturbed: Path, toy_st
     assert small.fingerprint != large.fingerprint  # document numbers differ, so selections do
     assert small.cells.num_docs_C.tolist() == large.cells.num_docs_C.tolist()
     assert small.cells.num_tokens_C.tolist() == large.cells.num_tokens_C.tolist()
-    shards = [small.dir.documents(i) for i in range(30)]
+    shards = [small.dir.documents(i) for i in range(NUM_SHARDS)]
     hashes = [pq.read_table(path)["content_hash"].to_pylist() for path in shards]
     whole = [pq.read_table(large.dir.documents(i))["content_hash"].to_pylist() for i in range(3)]
     assert sum(hashes, []) == sum(whole, [])  # noqa: RUF017 - short
@@ -198,11 +202,14 @@ AGENTS_CHANGED = {
     ("sections", "message"),
     [
         ({"seed": 1}, "seed: found 0, now 1. "),
-        ({"corpus": {"text_field": "body"}}, "corpus.text_field: found text, now body. "),
+        ({"corpus": {"text_field": "body"}}, "corpus.text_field: found 'text', now 'body'. "),
         ({"corpus": {"max_doc_bytes": 99}}, "corpus.max_doc_bytes: found 4194304, now 99. "),
-        ({"corpus": {"shard_docs": 10}}, "shard_docs and files: found 3 shards, now 30 shards. "),
+        (
+            {"corpus": {"shard_docs": SHARD_DOCS}},
+            "corpus.shard_docs and files: found 3 shards, now 60 shards. ",
+        ),
         ({"tokenizer": {"vocab_size": 401}}, "tokenizer.vocab_size: found 400, now 401. "),
-        ({"tokenizer": {"vocab_size": 400, "name": "x"}}, "tokenizer.name: found '', now x. "),
+        ({"tokenizer": {"vocab_size": 400, "name": "x"}}, "tokenizer.name: found '', now 'x'. "),
         ({"agents": "changed"}, "agent 'domain': found "),
         ({"agents": "removed"}, "agent 'domain': found "),
     ],
@@ -289,7 +296,7 @@ def test_a_killed_worker_is_reported_and_the_store_can_be_completed(
         assert process.returncode == 1
     assert "mads: a worker process was killed, most likely for want of memory." in words
     assert "Traceback" not in words
-    assert 0 < run([toy_corpus], out, recipe).new_shards < 30
+    assert 0 < run([toy_corpus], out, recipe).new_shards < NUM_SHARDS
     assert content(out) == content(undisturbed)
 
 

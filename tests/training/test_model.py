@@ -58,6 +58,20 @@ def test_documents_of_one_sequence_do_not_see_each_other() -> None:
         assert torch.allclose(found, alone, atol=1e-5)
 
 
+def test_bfloat16_is_for_training_only() -> None:
+    """Feedback is measured in float32, whatever the precision of training."""
+    tokens = torch.randint(0, 100, (2, 8), generator=torch.Generator().manual_seed(0))
+    batch = TokenBatch(tokens, tokens)
+    exact, rounded = (
+        build_model(TINY, TrainingConfig(precision=p), 100, seed=1) for p in ("float32", "bfloat16")
+    )
+    true = exact.token_losses(batch)
+    assert not torch.equal(rounded.token_losses(batch), true)
+    with rounded.evaluating():
+        assert torch.equal(rounded.token_losses(batch), true)
+    assert not torch.equal(rounded.token_losses(batch), true)
+
+
 def test_a_vocabulary_too_small_for_the_tokenizer() -> None:
     config = ModelConfig(hidden_size=16, num_layers=1, num_heads=2, ffn_size=32, vocab_size=64)
     with pytest.raises(UsageError, match=r"model.vocab_size: found 64, but .* 100 tokens"):
