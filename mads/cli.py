@@ -42,6 +42,7 @@ SetOption = Annotated[
     typer.Option("--set", help="Change one value of the recipe.", metavar="SECTION.KEY=VALUE"),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+RunOption = Annotated[Path | None, typer.Option("--run", help="Follow the last round of a run.")]
 StoreOption = Annotated[Path, typer.Option("--store", help="What `mads annotate` wrote.")]
 
 
@@ -92,7 +93,7 @@ def annotate(
     from mads.config import load_recipe
     from mads.memory.annotate import annotate as run
     from mads.memory.store import Store
-    from mads.terminal import progress, say
+    from mads.terminal import progress, say, show_cells
 
     begun = time.perf_counter()
     with progress() as report:
@@ -102,7 +103,7 @@ def annotate(
     if as_json:
         _print_json(value)
         return
-    _show_store(Store(out))
+    show_cells(Store(out).cells)
     statuses = ", ".join(f"{count:,} {name}" for name, count in result.statuses.items() if count)
     what = "was complete already" if not result.new_shards else f"took {seconds:.1f} s"
     say(
@@ -122,7 +123,7 @@ def train(
     """Pretrain a model; its feedback decides what it reads next. The same call resumes."""
     from mads.config import load_recipe
     from mads.memory.store import Store
-    from mads.terminal import RunView, say
+    from mads.terminal import RunView, say, show_weights
 
     settings = load_recipe(recipe, changes or ())
     opened = Store(store)
@@ -136,7 +137,7 @@ def train(
     if as_json:
         _print_json({"run": str(out), **result.to_json(), "seconds": seconds})
         return
-    _show_weights(result.state.theta, result.state.weights)
+    show_weights(result.state.theta, result.state.weights)
     say(
         f"{out}: {result.steps} steps, {result.tokens:,} tokens, {result.rounds} rounds; "
         f"{seconds:.0f} s."
@@ -146,68 +147,111 @@ def train(
 @app.command()
 def select(
     store: StoreOption,
-    out: Annotated[Path, typer.Option("--out", help="The folder to write.")],
-    tokens: Annotated[str, typer.Option("--tokens", help="The budget, e.g. 5M or 1.5B.")],
-    run: Annotated[
-        Path | None, typer.Option("--run", help="Follow the last round of a run.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The folder to write.")] = None,
+    tokens: Annotated[str, typer.Option("--tokens", help="The budget, e.g. 5M or 1.5B.")] = "",
+    fraction: Annotated[
+        float, typer.Option("--fraction", help="The budget as a share of the corpus's tokens.")
+    ] = 0.0,
+    run: RunOption = None,
     console: Annotated[
         Path | None, typer.Option("--console", help="Follow a console state (JSON).")
     ] = None,
     texts: Annotated[
         bool, typer.Option("--texts", help="Write the documents as jsonl.zst.")
     ] = False,
+    what_if: Annotated[
+        str,
+        typer.Option(
+            "--what-if",
+            metavar="AGENT=FACTOR,…",
+            help="Multiply θ of agents; show what would be selected, write nothing.",
+        ),
+    ] = "",
     recipe: RecipeOption = None,
     changes: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Select documents by the console's score until a token budget is reached."""
     from mads.memory.store import Store
-    from mads.selection.command import select_by_console, select_by_run
-    from mads.terminal import progress, say
+    from mads.selection.command import Request, select_and_write, try_what_if
+    from mads.terminal import progress, say, show_shares
 
     if (run is None) == (console is None):
         raise UsageError("give either --run RUN or --console console.json (and not both).")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} is not empty. Give another --out.")
-    budget = parse_count(tokens)
+    if bool(tokens) == bool(fraction):
+        raise UsageError("give either --tokens 5M or --fraction 0.1 (and not both).")
     opened = Store(store)
-    begun = time.perf_counter()
-    settings = _select_recipe(run, recipe, changes)
-    if run is not None:
-        chosen = select_by_run(opened, run, budget, settings, out)
-    else:
-        assert console is not None
-        chosen = select_by_console(opened, console, budget, settings, out)
-    if texts:
-        from mads.selection.export import write_texts
-
-        with progress() as report:
-            write_texts(
-                opened, chosen.selection, out / "texts", lambda i, n: report("write texts", i, n)
-            )
-    selection = chosen.selection
-    seconds = time.perf_counter() - begun
-    if as_json:
-        _print_json(
-            {
-                "out": str(out),
-                "num_docs": len(selection.doc_N),
-                "num_tokens": selection.num_tokens,
-                "budget_tokens": budget,
-                "shortfall_tokens": chosen.plan.shortfall,
-                "composition": composition(opened, selection),
-                "seconds": seconds,
-            }
-        )
+    budget = parse_count(tokens) if tokens else _part_of(opened, fraction)
+    request = Request(opened, run, console, budget, _select_recipe(run, recipe, changes))
+    if what_if:
+        shares = try_what_if(request, what_if)
+        if as_json:
+            _print_json({"budget_tokens": budget, "composition": shares})
+            return
+        show_shares(shares, ("as it is", what_if))
         return
-    _show_composition(composition(opened, selection))
-    if chosen.plan.shortfall:
-        say(f"note: the corpus falls short of the budget by {chosen.plan.shortfall:,} tokens.")
+    if out is None:
+        raise UsageError("give --out DIR, or --what-if to write nothing.")
+    begun = time.perf_counter()
+    with progress() as report:
+        result = select_and_write(request, out, texts, lambda i, n: report("write texts", i, n))
+    result["seconds"] = time.perf_counter() - begun
+    if as_json:
+        _print_json(result)
+        return
+    show_shares(result["composition"], ("corpus", "selection"))
+    if result["shortfall_tokens"]:
+        short = result["shortfall_tokens"]
+        say(f"note: there is less than the budget asks for; {short:,} tokens are missing.")
     say(
-        f"{out}: {len(selection.doc_N):,} documents, {selection.num_tokens:,} tokens; "
-        f"{seconds:.2f} s."
+        f"{out}: {result['num_docs']:,} documents, {result['num_tokens']:,} tokens; "
+        f"{result['seconds']:.2f} s."
     )
+
+
+@app.command()
+def explain(
+    store: Annotated[Path, typer.Argument(help="What `mads annotate` wrote.")],
+    document: Annotated[str, typer.Argument(help="A document's number, or file:row (from 0).")],
+    run: Annotated[Path, typer.Option("--run", help="What `mads train` wrote.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Tell why a document was selected or not: labels, weights, score and rank by round."""
+    from mads.memory.store import Store
+    from mads.selection.explain import explain as run_explain
+    from mads.selection.explain import find_document
+    from mads.terminal import show_explanation
+
+    opened = Store(store)
+    found = run_explain(opened, run, find_document(opened, document))
+    if as_json:
+        _print_json(found)
+        return
+    show_explanation(found)
+
+
+@app.command()
+def diff(
+    a: Annotated[Path, typer.Argument(help="A selection's folder, or a console.json.")],
+    b: Annotated[Path, typer.Argument(help="Another one.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Compare two selections (documents, tokens, composition) or two console states (θ, w)."""
+    from mads.selection.explain import diff_consoles, diff_selections
+    from mads.terminal import show_console_diff, show_selection_diff
+
+    for path in (a, b):
+        if not path.exists():
+            raise UsageError(f"{path} does not exist.")
+    if a.is_dir() != b.is_dir():
+        raise UsageError("give two folders of selections, or two console.json files.")
+    found = diff_selections(a, b) if a.is_dir() else diff_consoles(a, b)
+    if as_json:
+        _print_json(found)
+    elif a.is_dir():
+        show_selection_diff(found)
+    else:
+        show_console_diff(found)
 
 
 @app.command()
@@ -259,62 +303,10 @@ def _select_recipe(run: Path | None, recipe: Path | None, changes: list[str] | N
     return load_recipe(recipe, changes or ())
 
 
-def composition(store: Store, selection: Any) -> dict[str, dict[str, list[float]]]:
-    """Return each category's share of tokens: [in the corpus, in the selection]."""
-    import numpy as np
-
-    cells = store.cells
-    picked_C = np.bincount(selection.cell_N, selection.num_tokens_N, len(cells))
-    result: dict[str, dict[str, list[float]]] = {}
-    for column, agent in enumerate(cells.agents):
-        names = cells.categories[agent]
-        category_C = cells.category_CA[:, column]
-        before = np.bincount(category_C, cells.num_tokens_C, len(names)) / cells.num_tokens_C.sum()
-        after = np.bincount(category_C, picked_C, len(names)) / max(picked_C.sum(), 1)
-        result[agent] = {name: [float(before[i]), float(after[i])] for i, name in enumerate(names)}
-    return result
-
-
-def _show_composition(shares: dict[str, dict[str, list[float]]]) -> None:
-    from mads.terminal import table
-
-    for agent, categories in shares.items():
-        rows = [
-            [name, f"{before:.1%}", f"{after:.1%}", f"{after / before:.2f}" if before else "–"]
-            for name, (before, after) in categories.items()
-        ]
-        table(f"{agent}: share of tokens", ["category", "corpus", "selection", "ratio"], rows)
-
-
-def _show_store(store: Store) -> None:
-    import numpy as np
-
-    from mads.terminal import table
-
-    cells = store.cells
-    for column, agent in enumerate(cells.agents):
-        names = cells.categories[agent]
-        docs = np.bincount(cells.category_CA[:, column], cells.num_docs_C, len(names))
-        tokens = np.bincount(cells.category_CA[:, column], cells.num_tokens_C, len(names))
-        rows = [
-            [
-                name,
-                f"{int(docs[i]):,}",
-                f"{docs[i] / docs.sum():.1%}",
-                f"{tokens[i] / tokens.sum():.1%}",
-            ]
-            for i, name in enumerate(names)
-        ]
-        table(agent, ["category", "documents", "of documents", "of tokens"], rows)
-
-
-def _show_weights(theta: Any, weights: Any) -> None:
-    from mads.terminal import table
-
-    for agent, categories in weights.items():
-        ranked = sorted(categories.items(), key=lambda item: -item[1])
-        rows = [[name, f"{value:.3f}"] for name, value in ranked]
-        table(f"{agent}: θ = {theta[agent]:.3f}", ["category", "w"], rows)
+def _part_of(store: Store, fraction: float) -> int:
+    if not 0 < fraction <= 1:
+        raise UsageError(f"--fraction {fraction:g}: expected more than 0 and at most 1.")
+    return max(1, round(fraction * int(store.cells.num_tokens_C.sum())))
 
 
 def _print_json(value: Any) -> None:

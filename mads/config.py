@@ -61,6 +61,9 @@ class SelectionConfig:
     temperature: float = 0.25  # of `sample`: lower follows the score more closely
     decay: float = 0.1  # λ: the score of a document used n times is divided by 1 + λn
     max_passes: int = 0  # times one document may be selected; 0 = without limit
+    # Least and largest share of the budget, e.g. [selection.min_share.domain] code = 0.05
+    min_share: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
+    max_share: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     memory: str = "1GB"  # DuckDB's memory limit
     threads: int = 0  # DuckDB's threads; 0 = one per core
 
@@ -167,7 +170,20 @@ class Recipe:
 _MAX_NAME = 64
 DEFAULT_AGENTS = ("quality", "domain", "topic")
 RESERVED_NAMES = frozenset(
-    {"cell", "doc", "num_docs", "num_tokens", "first_row", "tokens_before", "reward", "loss"}
+    {
+        "cell",
+        "doc",
+        "num_docs",
+        "num_tokens",
+        "first_row",
+        "tokens_before",
+        "reward",
+        "loss",
+        "times_selected",
+        "score",
+        "weight",
+        "theta",
+    }
 )
 
 # (section.key, lowest, highest): the values that are numbers but make no sense.

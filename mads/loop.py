@@ -117,8 +117,8 @@ def _refuse_contamination(recipe: Recipe) -> None:
     for name, task in recipe.evaluation.tasks.items():
         if (task.path, task.split) in files:
             raise UsageError(
-                f"evaluation.tasks.{name} and rewards.tasks.{files[task.path, task.split]} read the "
-                f"same items ({task.path}); what is evaluated must not be used as feedback."
+                f"evaluation.tasks.{name} and rewards.tasks.{files[task.path, task.split]} read "
+                f"the same items ({task.path}); what is evaluated must not be used as feedback."
             )
 
 
@@ -280,7 +280,7 @@ class _Loop:
         folder = self.run_dir.round(number)
         seed = derive(self.recipe.seed, "round", number)
         config = self.recipe.selection
-        write_selection(folder, chosen, self.state, config, self.store.fingerprint, seed)
+        write_selection(folder, chosen, self.state, config, self.store, seed)
         self.data = self._round_data(
             number,
             np.concatenate([c.selection.doc_N for c in chosen]),

@@ -10,11 +10,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+
+from mads.types import Cells
 
 LINE_SECONDS = 30.0
 TOP_CATEGORIES = 3
@@ -75,6 +78,99 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     for row in rows:
         view.add_row(*(Text(cell) for cell in row))
     console.print(view)
+
+
+def show_cells(cells: Cells) -> None:
+    """Show how each agent's categories share the corpus."""
+    for column, agent in enumerate(cells.agents):
+        names = cells.categories[agent]
+        docs, tokens = (
+            np.bincount(cells.category_CA[:, column], counts, len(names))
+            for counts in (cells.num_docs_C, cells.num_tokens_C)
+        )
+        rows = [
+            [name, f"{d:,.0f}", f"{d / docs.sum():.1%}", f"{t / tokens.sum():.1%}"]
+            for name, d, t in zip(names, docs, tokens, strict=True)
+        ]
+        table(agent, ["category", "documents", "of documents", "of tokens"], rows)
+
+
+def show_shares(shares: Mapping[str, Mapping[str, list[float]]], titles: tuple[str, str]) -> None:
+    """Show two distributions of tokens over each agent's categories."""
+    for agent, categories in shares.items():
+        rows = [
+            [name, f"{before:.1%}", f"{after:.1%}", f"{after / before:.2f}" if before else "–"]
+            for name, (before, after) in categories.items()
+        ]
+        table(f"{agent}: share of tokens", ["category", *titles, "ratio"], rows)
+
+
+def show_weights(theta: Mapping[str, float], weights: Mapping[str, Mapping[str, float]]) -> None:
+    """Show θ and w, the largest weights first."""
+    for agent, categories in weights.items():
+        ranked = sorted(categories.items(), key=lambda item: -item[1])
+        rows = [[name, f"{value:.3f}"] for name, value in ranked]
+        table(f"{agent}: θ = {theta[agent]:.3f}", ["category", "w"], rows)
+
+
+def show_explanation(found: Mapping[str, Any]) -> None:
+    """Show what ``mads explain`` found."""
+    say(f"document {found['doc']}: row {found['row']} of {found['file']}")
+    say(f"status {found['status']}, {found['num_tokens']:,} tokens, {found['num_bytes']:,} bytes")
+    if not found["labels"]:
+        say("It has no labels and is never selected.")
+        return
+    rows = [
+        [a, found["labels"][a]["category"], f"{found['labels'][a]['score']:.3f}"]
+        for a in found["labels"]
+    ]
+    table("Labels", ["agent", "category", "score"], rows)
+    agents = list(found["labels"])
+    columns = ["round", *(f"θ·w {agent}" for agent in agents), "score", "rank", "selected"]
+    table(
+        "Rounds",
+        columns,
+        [
+            [
+                str(r["round"]),
+                *(f"{r['theta'][a]:.2f}·{r['weights'][a]:.2f}" for a in agents),
+                f"{r['score']:.3f}",
+                f"{r['rank']} of {r['cells']}",
+                f"{r['selected']} times" if r["selected"] else "no",
+            ]
+            for r in found["rounds"]
+        ],
+    )
+    say(
+        f"Its cell ({found['cell']}) has {found['cell_docs']:,} documents; "
+        f"{found['docs_before_it']:,} of them are taken before it from now on."
+    )
+
+
+def show_selection_diff(found: Mapping[str, Any]) -> None:
+    """Show what ``mads diff`` found of two selections."""
+    docs, tokens = found["docs"], found["tokens"]
+    show_shares(found["composition"], ("A", "B"))
+    say(
+        f"{docs['both']:,} documents are in both, {docs['only_a']:,} only in A, "
+        f"{docs['only_b']:,} only in B; {tokens[0]:,} and {tokens[1]:,} tokens."
+    )
+
+
+def show_console_diff(found: Mapping[str, Any]) -> None:
+    """Show what ``mads diff`` found of two console states."""
+
+    def cells(pair: list[float | None]) -> list[str]:
+        known = [value for value in pair if value is not None]
+        change = f"{known[1] - known[0]:+.3f}" if len(known) == 2 else "–"
+        return [*("–" if value is None else f"{value:.3f}" for value in pair), change]
+
+    columns = [f"round {number}" for number in found["rounds"]]
+    rows = [[agent, *cells(pair)] for agent, pair in found["theta"].items()]
+    table("θ", ["agent", *columns, "change"], rows)
+    for agent, weights in found["weights"].items():
+        rows = [[name, *cells(pair)] for name, pair in weights.items()]
+        table(f"w {agent}", ["category", *columns, "change"], rows)
 
 
 def weights_line(theta: Mapping[str, float]) -> str:

@@ -65,6 +65,7 @@ def annotate(
     workers = recipe.corpus.workers or os.cpu_count() or 1
     with exclusive(out):
         store = StoreDir(out)
+        _refuse_foreign(store)
         draft = _make_draft(_scan(files, workers, on_progress), recipe, agents)
         _begin(store, draft)
         _make_tokenizer(store, draft, recipe, on_progress)
@@ -112,6 +113,16 @@ def _make_draft(files: Sequence[CorpusFile], recipe: Recipe, agents: Mapping[str
     )
 
 
+def _refuse_foreign(store: StoreDir) -> None:
+    """Raise DataError for a folder that holds something else."""
+    of_a_beginning = {".lock", store.draft.name + PARTIAL}
+    if not store.draft.is_file() and {p.name for p in store.root.iterdir()} - of_a_beginning:
+        raise DataError(
+            f"{store.root} is neither empty nor a store (it has no {store.draft.name}). "
+            "Give another --out."
+        )
+
+
 def _begin(store: StoreDir, draft: Draft) -> None:
     """Compare the draft with what the folder was begun with; write it when that is new."""
     if store.draft.is_file():
@@ -121,11 +132,6 @@ def _begin(store: StoreDir, draft: Draft) -> None:
             return
         # With a new agent the store is incomplete until its memory and a new index are written.
         store.manifest.unlink(missing_ok=True)
-    elif {p.name for p in store.root.iterdir()} - {".lock", store.draft.name + PARTIAL}:
-        raise DataError(
-            f"{store.root} is neither empty nor a store (it has no {store.draft.name}). "
-            "Give another --out."
-        )
     write_json(store.draft, draft.to_json())
 
 

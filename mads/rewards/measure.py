@@ -17,6 +17,7 @@ from mads.rewards.direction import Vector, direction
 from mads.rewards.estimators import ESTIMATORS, Measured, gradient, relative_error
 from mads.rewards.tasks import Task
 from mads.seeds import derive, shuffled, uniform
+from mads.selection.query import category_columns
 from mads.training.model import LanguageModel
 from mads.types import CategoryRewards, Cells
 
@@ -99,9 +100,4 @@ def _table(cells: Cells, doc_N: NDArray[np.uint64], probes: Probes, measured: Me
         "loss": pa.array(measured.loss_N, pa.float64()),
         "weight": pa.array(probes.weight_N, pa.float64()),
     }
-    for column, agent in enumerate(cells.agents):
-        category_N = cells.category_CA[probes.cell_N, column]
-        columns[agent] = pa.DictionaryArray.from_arrays(
-            pa.array(category_N, pa.uint16()), pa.array(cells.categories[agent])
-        )
-    return pa.table(columns)
+    return pa.table({**columns, **category_columns(cells, probes.cell_N)})

@@ -2,51 +2,101 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from mads.config import Recipe
 from mads.errors import UsageError
 from mads.memory.store import Store
 from mads.run_dir import RoundDir, RunDir
 from mads.seeds import derive
-from mads.selection.export import Chosen, plan_cursors, read_console, read_plan, write_selection
-from mads.selection.plan import Cursors, cell_scores, make_plan
+from mads.selection.explain import Shares, composition, scaled_theta
+from mads.selection.export import (
+    Chosen,
+    plan_cursors,
+    read_console,
+    read_plan,
+    write_selection,
+    write_texts,
+)
+from mads.selection.plan import Cursors, Plan, cell_scores, make_plan
 from mads.selection.query import select_documents
 from mads.types import ConsoleState
 
 
-def select_by_run(store: Store, run: Path, tokens: int, recipe: Recipe, out: Path) -> Chosen:
-    """Select what a run would read next: its last console state, after its last selection.
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to select: by a run (what it would read next) or by a console state alone."""
 
-    Raises UsageError when ``run`` does not exist, DataError when it is damaged or of another store.
+    store: Store
+    run: Path | None
+    console: Path | None
+    tokens: int
+    recipe: Recipe
+
+    def state(self) -> tuple[ConsoleState, Cursors]:
+        """Return the console state and the cursors to go on from.
+
+        Raises UsageError when the run or the state does not exist, DataError when it is damaged
+        or of another store.
+        """
+        if self.run is not None:
+            if not self.run.is_dir():
+                raise UsageError(f"run {self.run} does not exist. `mads train` makes one.")
+            folder = RunDir(self.run).round(RunDir(self.run).last_round())
+            cursors = plan_cursors(read_plan(folder.plan, self.store.fingerprint))
+            return read_console(folder.console), cursors
+        assert self.console is not None
+        if not self.console.is_file():
+            raise UsageError(f"console state {self.console} does not exist.")
+        return read_console(self.console), Cursors.start(len(self.store.cells))
+
+    def plan(self, state: ConsoleState, cursors: Cursors) -> Plan:
+        """Return the plan under a state."""
+        cells = self.store.cells
+        score_C = cell_scores(cells, state)
+        seed = self.seed(state)
+        return make_plan(cells, score_C, cursors, self.tokens, self.recipe.selection, seed)
+
+    def seed(self, state: ConsoleState) -> int:
+        """Return the seed of this selection."""
+        return derive(self.recipe.seed, "select", state.round)
+
+
+def select_and_write(
+    request: Request, out: Path, texts: bool, on_progress: Callable[[int, int], None]
+) -> dict[str, Any]:
+    """Select, write plan.json and selection.parquet (and the texts), return what was selected.
+
+    Raises UsageError when ``out`` is not empty, and what ``Request.state`` raises.
     """
-    if not run.is_dir():
-        raise UsageError(f"run {run} does not exist. `mads train` makes one.")
-    folder = RunDir(run).round(RunDir(run).last_round())
-    cursors = plan_cursors(read_plan(folder.plan, store.fingerprint))
-    return _select(store, read_console(folder.console), cursors, tokens, recipe, out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} is not empty. Give another --out.")
+    store, config = request.store, request.recipe.selection
+    state, cursors = request.state()
+    plan = request.plan(state, cursors)
+    selection = select_documents(store.dir.order, store.cells, plan, config)
+    chosen = [Chosen(plan, selection)]
+    write_selection(RoundDir(out), chosen, state, config, store, request.seed(state))
+    if texts:
+        write_texts(store, selection, out / "texts", on_progress)
+    picked_C = np.bincount(selection.cell_N, selection.num_tokens_N, len(store.cells))
+    return {
+        "out": str(out),
+        "num_docs": len(selection.doc_N),
+        "num_tokens": selection.num_tokens,
+        "budget_tokens": request.tokens,
+        "shortfall_tokens": plan.shortfall,
+        "composition": composition(store.cells, store.cells.num_tokens_C, picked_C),
+    }
 
 
-def select_by_console(
-    store: Store, console: Path, tokens: int, recipe: Recipe, out: Path
-) -> Chosen:
-    """Select by a console state alone, as if nothing had been selected before.
-
-    Raises UsageError when the file does not exist, DataError when it is not a console state.
-    """
-    if not console.is_file():
-        raise UsageError(f"console state {console} does not exist.")
-    cursors = Cursors.start(len(store.cells))
-    return _select(store, read_console(console), cursors, tokens, recipe, out)
-
-
-def _select(
-    store: Store, state: ConsoleState, cursors: Cursors, tokens: int, recipe: Recipe, out: Path
-) -> Chosen:
-    seed = derive(recipe.seed, "select", state.round)
-    score_C = cell_scores(store.cells, state)
-    plan = make_plan(store.cells, score_C, cursors, tokens, recipe.selection, seed)
-    selection = select_documents(store.dir.order, store.cells, plan, recipe.selection)
-    chosen = Chosen(plan, selection)
-    write_selection(RoundDir(out), [chosen], state, recipe.selection, store.fingerprint, seed)
-    return chosen
+def try_what_if(request: Request, factors: str) -> Shares:
+    """Return each category's share of tokens under θ as it is and under scaled θ; write nothing."""
+    state, cursors = request.state()
+    plans = [request.plan(s, cursors) for s in (state, scaled_theta(state, factors))]
+    return composition(request.store.cells, plans[0].quota_C, plans[1].quota_C)

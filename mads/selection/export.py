@@ -34,16 +34,16 @@ def write_selection(
     chosen: Sequence[Chosen],
     state: ConsoleState,
     config: SelectionConfig,
-    store_fingerprint: str,
+    store: Store,
     seed: int,
 ) -> None:
     """Write console.json, selection.parquet and, last, plan.json."""
     write_json(folder.console, console_to_json(state))
-    tables = [c.selection.to_table(c.plan, config.decay) for c in chosen]
+    tables = [c.selection.to_table(store.cells, c.plan, config.decay) for c in chosen]
     with atomic_path(folder.selection) as partial:
         pq.write_table(pa.concat_tables(tables), partial, compression="zstd")
     plan = {
-        "store": store_fingerprint,
+        "store": store.fingerprint,
         "round": state.round,
         "seed": seed,
         "policy": config.policy,

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from mads.config import SelectionConfig
 from mads.errors import DataError
 from mads.seeds import derive, shuffled
+from mads.selection.bounds import bounded_shares, find_bounds
 from mads.types import Cells, ConsoleState
 
 SCORE_DIGITS = 12
@@ -120,12 +121,16 @@ def make_plan(
     if config.max_passes:
         tokens_L = np.where(uses_L < config.max_passes, tokens_L, 0.0)
     score_L = np.round(decayed(score_C[cell_L], uses_L, config.decay), SCORE_DIGITS)
-    if budget >= tokens_L.sum():
-        share_L = np.ones_like(tokens_L)
-    elif config.policy == "sample":
-        share_L = exponential_clocks(score_L, tokens_L, budget, config.temperature)
-    else:
-        share_L = top_levels(score_L, uses_L, tokens_L, budget)
+
+    def fill(size_L: Floats, size: float) -> Floats:
+        if size >= size_L.sum():
+            return np.ones_like(size_L)
+        if config.policy == "sample":
+            return exponential_clocks(score_L, size_L, size, config.temperature)
+        return top_levels(score_L, uses_L, size_L, size)
+
+    bounds = find_bounds(cells, config, cell_L)
+    share_L = bounded_shares(tokens_L, budget, bounds, fill)
     per_level = share_L * tokens_L
     whole_L = per_level if config.policy != "sample" else np.zeros_like(per_level)
     quota_C = np.bincount(cell_L, per_level, len(cells)).astype(np.float64)
@@ -136,7 +141,7 @@ def make_plan(
     return Plan(budget, quota_C, whole_C.astype(np.float64), cut, score_C, cursors)
 
 
-def top_levels(score_L: Floats, uses_L: Ints, tokens_L: Floats, budget: int) -> Floats:
+def top_levels(score_L: Floats, uses_L: Ints, tokens_L: Floats, budget: float) -> Floats:
     """Return the share of each level that the budget reaches, from the top.
 
     Order: score ↓, then uses ↑. Levels that tie in both share what is left in proportion to
@@ -155,7 +160,7 @@ def top_levels(score_L: Floats, uses_L: Ints, tokens_L: Floats, budget: int) -> 
 
 
 def exponential_clocks(
-    score_L: Floats, tokens_L: Floats, budget: int, temperature: float
+    score_L: Floats, tokens_L: Floats, budget: float, temperature: float
 ) -> Floats:
     """Return the share of each level that a Gumbel top-k of the budget takes.
 

@@ -47,18 +47,28 @@ class Selection:
         """Tokens of all selected documents."""
         return int(self.num_tokens_N.sum())
 
-    def to_table(self, plan: Plan, decay: float) -> pa.Table:
-        """Return the rows of selection.parquet."""
+    def to_table(self, cells: Cells, plan: Plan, decay: float) -> pa.Table:
+        """Return the rows of selection.parquet, with one category column per agent."""
         score_N = decayed(plan.score_C[self.cell_N], self.uses_N, decay)
-        return pa.table(
-            {
-                "doc": pa.array(self.doc_N, pa.uint64()),
-                "cell": pa.array(self.cell_N, pa.uint32()),
-                "num_tokens": pa.array(self.num_tokens_N, pa.uint32()),
-                "times_selected": pa.array(self.uses_N, pa.uint32()),
-                "score": pa.array(score_N, pa.float64()),
-            }
+        columns: dict[str, pa.Array] = {
+            "doc": pa.array(self.doc_N, pa.uint64()),
+            "cell": pa.array(self.cell_N, pa.uint32()),
+            "num_tokens": pa.array(self.num_tokens_N, pa.uint32()),
+            "times_selected": pa.array(self.uses_N, pa.uint32()),
+            "score": pa.array(score_N, pa.float64()),
+        }
+        return pa.table({**columns, **category_columns(cells, self.cell_N)})
+
+
+def category_columns(cells: Cells, cell_N: Ints) -> dict[str, pa.Array]:
+    """Return each agent's category names for documents of the given cells."""
+    return {
+        agent: pa.DictionaryArray.from_arrays(
+            pa.array(cells.category_CA[cell_N, column], pa.uint16()),
+            pa.array(cells.categories[agent]),
         )
+        for column, agent in enumerate(cells.agents)
+    }
 
 
 def connect(paths: list[Path], config: SelectionConfig) -> duckdb.DuckDBPyConnection:

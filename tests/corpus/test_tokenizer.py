@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer
 
 from mads.config import TokenizerConfig
+from mads.corpus import tokenizer as module
 from mads.corpus.tokenizer import (
     END_OF_TEXT,
     StoreTokenizer,
@@ -80,6 +82,16 @@ def test_every_text_survives_the_round_trip(trained: StoreTokenizer, text: str) 
     assert tokens == [*trained.encode_plain(text), trained.end_of_text]
     assert trained.end_of_text not in tokens[:-1]  # whatever the text says
     assert trained.tokenizer.decode(tokens[:-1], skip_special_tokens=False) == text
+
+
+def test_long_words_and_gaps_are_cut_for_the_training() -> None:
+    """Training on one word of 4 MB took hours."""
+    texts = ["a" * 10_000, "\n" * 10_000, "short " * 100, "é" * 257 + " " * 300 + "x", ""]
+    cut = [module._LONG_WORD.sub(module._cut, text) for text in texts]
+    assert max(len(part) for text in cut for part in re.findall(r"\S+|\s+", text)) == 256
+    assert cut[2] == texts[2]
+    assert [text.count("a") for text in cut[:1]] == [10_000]
+    assert cut[3] == "é" * 256 + " é" + " " * 256 + "x"
 
 
 def test_a_batch_is_its_texts(trained: StoreTokenizer) -> None:

@@ -1,0 +1,112 @@
+"""Floors and caps: the least and the largest share of the budget that a category may have.
+
+A bound that the free solution breaks is made exact: the category gets just its bound, filled by
+the policy among its own levels, and is then left alone, while the others share what remains. This
+is repeated until no bound is broken; each turn settles one category, so it ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mads.config import SelectionConfig
+from mads.errors import UsageError, did_you_mean
+from mads.types import Cells
+
+Floats = NDArray[np.float64]
+Fill = Callable[[Floats, float], Floats]
+"""(sizes of levels, 0 where not allowed; budget) -> share of each level, by the policy."""
+
+TOLERANCE = 1e-9  # of the budget
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """One category's floor and cap, as shares of the budget, and the levels it has."""
+
+    name: str
+    low: float
+    high: float
+    mine_L: NDArray[np.bool_]
+
+
+def find_bounds(cells: Cells, config: SelectionConfig, cell_L: NDArray[np.int64]) -> list[Bound]:
+    """Return the recipe's bounds; raises UsageError for an unknown name or an impossible share."""
+    names: dict[tuple[str, str], None] = {}
+    for key, table in (("min_share", config.min_share), ("max_share", config.max_share)):
+        for agent, shares in table.items():
+            _check_shares(cells, f"selection.{key}.{agent}", agent, shares)
+            names |= {(agent, category): None for category in shares}
+        for agent, shares in config.min_share.items():
+            if sum(shares.values()) > 1:
+                raise UsageError(
+                    f"selection.min_share.{agent}: the floors add up to {sum(shares.values()):g}, "
+                    "expected at most 1."
+                )
+    bounds = []
+    for agent, category in names:
+        column = cells.agents.index(agent)
+        index = cells.categories[agent].index(category)
+        low = config.min_share.get(agent, {}).get(category, 0.0)
+        high = config.max_share.get(agent, {}).get(category, 1.0)
+        if low > high:
+            raise UsageError(
+                f"selection: the floor of {agent}.{category} ({low:g}) is above its cap ({high:g})."
+            )
+        mine_L = cells.category_CA[cell_L, column] == index
+        bounds.append(Bound(f"{agent}.{category}", low, high, mine_L))
+    return bounds
+
+
+def _check_shares(cells: Cells, place: str, agent: str, shares: Mapping[str, float]) -> None:
+    if agent not in cells.agents:
+        raise UsageError(
+            f"{place}: the store has no such agent; {did_you_mean(agent, cells.agents)}"
+        )
+    for category, share in shares.items():
+        if category not in cells.categories[agent]:
+            known = cells.categories[agent]
+            raise UsageError(
+                f"{place}.{category}: no such category; {did_you_mean(category, known)}"
+            )
+        if not 0 <= share <= 1:
+            raise UsageError(f"{place}.{category}: found {share:g}, expected 0 to 1.")
+
+
+def bounded_shares(size_L: Floats, budget: float, bounds: list[Bound], fill: Fill) -> Floats:
+    """Return each level's share under the bounds; what a cap leaves unused goes to the others.
+
+    A floor above all that a category has takes all of it. When caps leave too little, the shares
+    add up to less than the budget.
+    """
+    share_L = fill(size_L, budget)
+    settled_L = np.zeros(len(size_L), bool)
+    fixed_L = np.zeros(len(size_L))
+    waiting = list(bounds)
+    while waiting:
+        quota_L = share_L * size_L
+        breach = [_breach(bound, quota_L, budget) for bound in waiting]
+        worst = int(np.argmax([abs(b) for b in breach]))
+        if abs(breach[worst]) <= TOLERANCE * budget:
+            break
+        bound = waiting.pop(worst)
+        goal = (bound.low if breach[worst] < 0 else bound.high) * budget
+        left = max(goal - float(fixed_L[bound.mine_L & settled_L].sum()), 0.0)
+        open_L = bound.mine_L & ~settled_L
+        fixed_L += fill(np.where(open_L, size_L, 0.0), left) * np.where(open_L, size_L, 0.0)
+        settled_L |= bound.mine_L
+        rest = max(budget - float(fixed_L.sum()), 0.0)
+        free = np.where(settled_L, 0.0, size_L)
+        quota_L = fixed_L + fill(free, rest) * free
+        share_L = np.divide(quota_L, size_L, out=np.zeros_like(size_L), where=size_L > 0)
+    return np.clip(share_L, 0.0, 1.0)
+
+
+def _breach(bound: Bound, quota_L: Floats, budget: float) -> float:
+    """Return how far a category is above its cap (positive) or below its floor (negative)."""
+    have = float(quota_L[bound.mine_L].sum())
+    return min(have - bound.low * budget, 0.0) or max(have - bound.high * budget, 0.0)
