@@ -156,8 +156,17 @@ def select(
     console: Annotated[
         Path | None, typer.Option("--console", help="Follow a console state (JSON).")
     ] = None,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", help="Write a part of this selection (plan.json).")
+    ] = None,
+    shard: Annotated[
+        str, typer.Option("--shard", metavar="I/N", help="Which part, i from 0; with --plan.")
+    ] = "",
     texts: Annotated[
         bool, typer.Option("--texts", help="Write the documents as jsonl.zst.")
+    ] = False,
+    megatron: Annotated[
+        bool, typer.Option("--megatron", help="Write their tokens as a Megatron data set.")
     ] = False,
     what_if: Annotated[
         str,
@@ -173,40 +182,41 @@ def select(
 ) -> None:
     """Select documents by the console's score until a token budget is reached."""
     from mads.memory.store import Store
-    from mads.selection.command import Request, select_and_write, try_what_if
-    from mads.terminal import progress, say, show_shares
+    from mads.selection.command import Exports, Request, select_and_write, try_what_if, write_shard
+    from mads.terminal import progress, show_selection, show_shares
 
-    if (run is None) == (console is None):
-        raise UsageError("give either --run RUN or --console console.json (and not both).")
-    if bool(tokens) == bool(fraction):
+    if sum(source is not None for source in (run, console, plan)) != 1:
+        raise UsageError("give one of --run RUN, --console console.json and --plan plan.json.")
+    if (plan is None) != (not shard):
+        raise UsageError("--plan plan.json and --shard i/n go together.")
+    if plan is None and bool(tokens) == bool(fraction):
         raise UsageError("give either --tokens 5M or --fraction 0.1 (and not both).")
-    opened = Store(store)
-    budget = parse_count(tokens) if tokens else _part_of(opened, fraction)
-    request = Request(opened, run, console, budget, _select_recipe(run, recipe, changes))
-    if what_if:
-        shares = try_what_if(request, what_if)
-        if as_json:
-            _print_json({"budget_tokens": budget, "composition": shares})
-            return
-        show_shares(shares, ("as it is", what_if))
-        return
-    if out is None:
+    if out is None and not what_if:
         raise UsageError("give --out DIR, or --what-if to write nothing.")
+    opened = Store(store)
     begun = time.perf_counter()
     with progress() as report:
-        result = select_and_write(request, out, texts, lambda i, n: report("write texts", i, n))
+        exports = Exports(texts, megatron, lambda i, n: report("write texts", i, n))
+        if plan is not None:
+            assert out is not None
+            result = write_shard(opened, plan, shard, out, exports)
+        else:
+            budget = parse_count(tokens) if tokens else _part_of(opened, fraction)
+            settings = _select_recipe(run, recipe, changes)
+            request = Request(opened, run, console, budget, settings)
+            if what_if:
+                shares = try_what_if(request, what_if)
+                result = {"budget_tokens": budget, "composition": shares}
+            else:
+                assert out is not None
+                result = select_and_write(request, out, exports)
     result["seconds"] = time.perf_counter() - begun
     if as_json:
         _print_json(result)
-        return
-    show_shares(result["composition"], ("corpus", "selection"))
-    if result["shortfall_tokens"]:
-        short = result["shortfall_tokens"]
-        say(f"note: there is less than the budget asks for; {short:,} tokens are missing.")
-    say(
-        f"{out}: {result['num_docs']:,} documents, {result['num_tokens']:,} tokens; "
-        f"{result['seconds']:.2f} s."
-    )
+    elif what_if:
+        show_shares(result["composition"], ("as it is", what_if))
+    else:
+        show_selection(result)
 
 
 @app.command()

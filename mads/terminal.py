@@ -105,6 +105,20 @@ def show_shares(shares: Mapping[str, Mapping[str, list[float]]], titles: tuple[s
         table(f"{agent}: share of tokens", ["category", *titles, "ratio"], rows)
 
 
+def show_selection(result: Mapping[str, Any]) -> None:
+    """Show what ``mads select`` wrote."""
+    if "composition" in result:
+        show_shares(result["composition"], ("corpus", "selection"))
+    if result.get("shortfall_tokens"):
+        short = result["shortfall_tokens"]
+        say(f"note: there is less than the budget asks for; {short:,} tokens are missing.")
+    part = f" (part {result['shard']})" if "shard" in result else ""
+    say(
+        f"{result['out']}{part}: {result['num_docs']:,} documents, "
+        f"{result['num_tokens']:,} tokens; {result['seconds']:.2f} s."
+    )
+
+
 def show_weights(theta: Mapping[str, float], weights: Mapping[str, Mapping[str, float]]) -> None:
     """Show θ and w, the largest weights first."""
     for agent, categories in weights.items():

@@ -37,7 +37,7 @@ class TokenWriter:
         self._bin: BinaryIO = self._partial.open("wb")
         self._lengths: list[int] = []
 
-    def add(self, tokens: Sequence[int]) -> None:
+    def add(self, tokens: Sequence[int] | NDArray[np.int64]) -> None:
         """Append one row's tokens (none for a row without text)."""
         self._bin.write(np.asarray(tokens, dtype=TYPE_CODES[self._code]).tobytes())
         self._lengths.append(len(tokens))

@@ -127,18 +127,26 @@ class Store:
             first_row_C=table["first_row"].to_numpy().astype("int64"),
         )
 
-    def order_docs(self, row_N: NDArray[np.int64]) -> NDArray[np.uint64]:
-        """Return the documents at rows of the order; only their row groups are read."""
+    def order_rows(
+        self, row_N: NDArray[np.int64], columns: list[str]
+    ) -> dict[str, NDArray[np.uint64]]:
+        """Return columns of the order at the given rows; only their row groups are read."""
         with pq.ParquetFile(self.dir.order) as file:
             groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
             ends = np.cumsum(groups)
             group_N = np.searchsorted(ends, row_N, side="right")
-            doc_N = np.empty(len(row_N), np.uint64)
+            found = {name: np.empty(len(row_N), np.uint64) for name in columns}
             for group in np.unique(group_N).tolist():
                 here = group_N == group
-                column = file.read_row_group(group, columns=["doc"])["doc"].to_numpy()
-                doc_N[here] = column[row_N[here] - (ends[group] - groups[group])]
-        return doc_N
+                table = file.read_row_group(group, columns=columns)
+                inside = row_N[here] - (ends[group] - groups[group])
+                for name in columns:
+                    found[name][here] = table[name].to_numpy()[inside]
+        return found
+
+    def order_docs(self, row_N: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """Return the documents at rows of the order."""
+        return self.order_rows(row_N, ["doc"])["doc"]
 
     def tokens(self, doc: int) -> tuple[TokenReader, int]:
         """Return the reader of a document's shard, and the document's row in it."""

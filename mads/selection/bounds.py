@@ -1,8 +1,9 @@
 """Floors and caps: the least and the largest share of the budget that a category may have.
 
 A bound that the free solution breaks is made exact: the category gets just its bound, filled by
-the policy among its own levels, and is then left alone, while the others share what remains. This
-is repeated until no bound is broken; each turn settles one category, so it ends.
+the policy among its own levels, and is then left alone, while the others share what remains.
+Floors come first; a category that is above its cap even so is put at its cap, and the floors are
+found anew, since it leaves more for the others. Each turn settles one category, so it ends.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ Fill = Callable[[Floats, float], Floats]
 TOLERANCE = 1e-9  # of the budget
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Bound:
     """One category's floor and cap, as shares of the budget, and the levels it has."""
 
@@ -32,6 +33,16 @@ class Bound:
     low: float
     high: float
     mine_L: NDArray[np.bool_]
+
+    def excess(self, quota_L: Floats, budget: float) -> float:
+        """Return by how much the category is above its cap; 0 within the tolerance."""
+        above = float(quota_L[self.mine_L].sum()) - self.high * budget
+        return above if above > TOLERANCE * budget else 0.0
+
+    def lack(self, quota_L: Floats, budget: float) -> float:
+        """Return by how much the category is below its floor; 0 within the tolerance."""
+        below = self.low * budget - float(quota_L[self.mine_L].sum())
+        return below if below > TOLERANCE * budget else 0.0
 
 
 def find_bounds(cells: Cells, config: SelectionConfig, cell_L: NDArray[np.int64]) -> list[Bound]:
@@ -83,30 +94,37 @@ def bounded_shares(size_L: Floats, budget: float, bounds: list[Bound], fill: Fil
     A floor above all that a category has takes all of it. When caps leave too little, the shares
     add up to less than the budget.
     """
-    share_L = fill(size_L, budget)
-    settled_L = np.zeros(len(size_L), bool)
-    fixed_L = np.zeros(len(size_L))
-    waiting = list(bounds)
-    while waiting:
-        quota_L = share_L * size_L
-        breach = [_breach(bound, quota_L, budget) for bound in waiting]
-        worst = int(np.argmax([abs(b) for b in breach]))
-        if abs(breach[worst]) <= TOLERANCE * budget:
+    capped: list[Bound] = []
+    while True:
+        quota_L = _with_floors(size_L, budget, bounds, capped, fill)
+        over = [b for b in bounds if b not in capped and b.excess(quota_L, budget) > 0]
+        if not over:
             break
-        bound = waiting.pop(worst)
-        goal = (bound.low if breach[worst] < 0 else bound.high) * budget
-        left = max(goal - float(fixed_L[bound.mine_L & settled_L].sum()), 0.0)
-        open_L = bound.mine_L & ~settled_L
-        fixed_L += fill(np.where(open_L, size_L, 0.0), left) * np.where(open_L, size_L, 0.0)
-        settled_L |= bound.mine_L
-        rest = max(budget - float(fixed_L.sum()), 0.0)
-        free = np.where(settled_L, 0.0, size_L)
-        quota_L = fixed_L + fill(free, rest) * free
-        share_L = np.divide(quota_L, size_L, out=np.zeros_like(size_L), where=size_L > 0)
+        capped.append(max(over, key=lambda b: b.excess(quota_L, budget)))
+    share_L = np.divide(quota_L, size_L, out=np.zeros_like(size_L), where=size_L > 0)
     return np.clip(share_L, 0.0, 1.0)
 
 
-def _breach(bound: Bound, quota_L: Floats, budget: float) -> float:
-    """Return how far a category is above its cap (positive) or below its floor (negative)."""
-    have = float(quota_L[bound.mine_L].sum())
-    return min(have - bound.low * budget, 0.0) or max(have - bound.high * budget, 0.0)
+def _with_floors(
+    size_L: Floats, budget: float, bounds: list[Bound], capped: list[Bound], fill: Fill
+) -> Floats:
+    """Return the quotas with the given categories at their caps and no floor broken."""
+    fixed_L = np.zeros(len(size_L))
+    settled_L = np.zeros(len(size_L), bool)
+    turn = [(bound, bound.high) for bound in capped]
+    waiting = [bound for bound in bounds if bound not in capped]
+    while True:
+        for bound, share in turn:
+            open_L = np.where(bound.mine_L & ~settled_L, size_L, 0.0)
+            goal = share * budget - float(fixed_L[bound.mine_L].sum())
+            goal = max(min(goal, budget - float(fixed_L.sum())), 0.0)
+            fixed_L = fixed_L + fill(open_L, goal) * open_L
+            settled_L = settled_L | bound.mine_L
+        free_L = np.where(settled_L, 0.0, size_L)
+        quota_L: Floats = fixed_L + fill(free_L, max(budget - float(fixed_L.sum()), 0.0)) * free_L
+        under = [b for b in waiting if b.lack(quota_L, budget) > 0]
+        if not under:
+            return quota_L
+        worst = max(under, key=lambda b: b.lack(quota_L, budget))
+        waiting.remove(worst)
+        turn = [(worst, worst.low)]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mads.config import Recipe
 from mads.errors import UsageError
@@ -22,7 +23,9 @@ from mads.selection.export import (
     read_plan,
     write_selection,
     write_texts,
+    write_tokens,
 )
+from mads.selection.parts import write_part
 from mads.selection.plan import Cursors, Plan, cell_scores, make_plan
 from mads.selection.query import select_documents
 from mads.types import ConsoleState
@@ -67,23 +70,35 @@ class Request:
         return derive(self.recipe.seed, "select", state.round)
 
 
-def select_and_write(
-    request: Request, out: Path, texts: bool, on_progress: Callable[[int, int], None]
-) -> dict[str, Any]:
-    """Select, write plan.json and selection.parquet (and the texts), return what was selected.
+@dataclass(frozen=True, slots=True)
+class Exports:
+    """What to write beside plan.json and selection.parquet."""
+
+    texts: bool
+    megatron: bool
+    on_progress: Callable[[int, int], None]
+
+    def write(self, store: Store, doc_N: NDArray[np.uint64], out: Path, seed: int) -> None:
+        """Write the texts and the tokens of documents, where asked for."""
+        if self.texts:
+            write_texts(store, doc_N, out / "texts", self.on_progress)
+        if self.megatron:
+            write_tokens(store, doc_N, out, seed)
+
+
+def select_and_write(request: Request, out: Path, exports: Exports) -> dict[str, Any]:
+    """Select, write plan.json and selection.parquet (and the exports), return what was selected.
 
     Raises UsageError when ``out`` is not empty, and what ``Request.state`` raises.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} is not empty. Give another --out.")
+    _refuse_full(out)
     store, config = request.store, request.recipe.selection
     state, cursors = request.state()
     plan = request.plan(state, cursors)
     selection = select_documents(store.dir.order, store.cells, plan, config)
     chosen = [Chosen(plan, selection)]
     write_selection(RoundDir(out), chosen, state, config, store, request.seed(state))
-    if texts:
-        write_texts(store, selection, out / "texts", on_progress)
+    exports.write(store, selection.doc_N, out, request.seed(state))
     picked_C = np.bincount(selection.cell_N, selection.num_tokens_N, len(store.cells))
     return {
         "out": str(out),
@@ -93,6 +108,30 @@ def select_and_write(
         "shortfall_tokens": plan.shortfall,
         "composition": composition(store.cells, store.cells.num_tokens_C, picked_C),
     }
+
+
+def write_shard(
+    store: Store, plan_file: Path, part: str, out: Path, exports: Exports
+) -> dict[str, Any]:
+    """Write part i of n of a selection, from its plan; return what the part holds.
+
+    Raises UsageError when ``out`` is not empty or the plan does not exist, DataError when the plan
+    is of another store.
+    """
+    _refuse_full(out)
+    if not plan_file.is_file():
+        raise UsageError(f"plan {plan_file} does not exist. `mads select --out` writes plan.json.")
+    plan = read_plan(plan_file, store.fingerprint)
+    table = write_part(store, plan, part, out)
+    doc_N = table["doc"].to_numpy()
+    exports.write(store, doc_N, out, derive(plan["seed"], part))
+    num_tokens = int(table["num_tokens"].to_numpy().sum())
+    return {"out": str(out), "shard": part, "num_docs": len(doc_N), "num_tokens": num_tokens}
+
+
+def _refuse_full(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} is not empty. Give another --out.")
 
 
 def try_what_if(request: Request, factors: str) -> Shares:

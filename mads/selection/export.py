@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from mads.config import SelectionConfig
 from mads.corpus.rows import RowFormat, raw_lines
+from mads.corpus.tokens import TokenWriter
 from mads.errors import DataError
 from mads.memory.store import Store
 from mads.run_dir import RoundDir, atomic_path, read_json, write_json
+from mads.seeds import derive, shuffled
 from mads.selection.plan import Cursors, Plan
 from mads.selection.query import Selection
 from mads.types import ROW_BITS, ConsoleState
@@ -39,7 +42,7 @@ def write_selection(
 ) -> None:
     """Write console.json, selection.parquet and, last, plan.json."""
     write_json(folder.console, console_to_json(state))
-    tables = [c.selection.to_table(store.cells, c.plan, config.decay) for c in chosen]
+    tables = [c.selection.to_table(store.cells) for c in chosen]
     with atomic_path(folder.selection) as partial:
         pq.write_table(pa.concat_tables(tables), partial, compression="zstd")
     plan = {
@@ -100,16 +103,28 @@ def read_console(path: Path) -> ConsoleState:
         ) from error
 
 
+def write_tokens(store: Store, doc_N: NDArray[np.uint64], out: Path, seed: int) -> None:
+    """Write the documents' tokens as one Megatron indexed data set, tokens.bin and tokens.idx.
+
+    The documents stand in a seeded order, so that a trainer that reads from the front gets a mix.
+    """
+    paths = out / "tokens.bin", out / "tokens.idx"
+    with TokenWriter(*paths, store.tokenizer.vocab_size) as writer:
+        for doc in doc_N[shuffled(doc_N, derive(seed, "order"))].tolist():
+            reader, row = store.tokens(doc)
+            writer.add(reader.row(row))
+
+
 def write_texts(
-    store: Store, selection: Selection, out: Path, on_progress: Callable[[int, int], None]
+    store: Store, doc_N: NDArray[np.uint64], out: Path, on_progress: Callable[[int, int], None]
 ) -> list[Path]:
     """Write the selected rows as they stand in the corpus, one jsonl.zst per corpus file.
 
     A document keeps its place among its file's rows. Raises DataError when a corpus file is gone
     or has changed since ``mads annotate``.
     """
-    shard_N = (selection.doc_N >> np.uint64(ROW_BITS)).astype(np.int64)
-    row_N = (selection.doc_N & np.uint64((1 << ROW_BITS) - 1)).astype(np.int64)
+    shard_N = (doc_N >> np.uint64(ROW_BITS)).astype(np.int64)
+    row_N = (doc_N & np.uint64((1 << ROW_BITS) - 1)).astype(np.int64)
     first = np.array([shard.first_row for shard in store.draft.shards], np.int64)
     file_of = np.array([shard.file for shard in store.draft.shards], np.int64)
     file_N, row_N = file_of[shard_N], row_N + first[shard_N]

@@ -39,7 +39,7 @@ class Selection:
     cell_N: Ints
     num_tokens_N: Ints
     uses_N: Ints  # times the document was selected before
-    ranges: list[dict[str, int]]
+    ranges: list[dict[str, Any]]
     cursors: Cursors
 
     @property
@@ -47,9 +47,10 @@ class Selection:
         """Tokens of all selected documents."""
         return int(self.num_tokens_N.sum())
 
-    def to_table(self, cells: Cells, plan: Plan, decay: float) -> pa.Table:
+    def to_table(self, cells: Cells) -> pa.Table:
         """Return the rows of selection.parquet, with one category column per agent."""
-        score_N = decayed(plan.score_C[self.cell_N], self.uses_N, decay)
+        sizes = [part["stop_row"] - part["start_row"] for part in self.ranges]
+        score_N = np.repeat(np.array([part["score"] for part in self.ranges]), sizes)
         columns: dict[str, pa.Array] = {
             "doc": pa.array(self.doc_N, pa.uint64()),
             "cell": pa.array(self.cell_N, pa.uint32()),
@@ -128,10 +129,11 @@ def select_documents(order: Path, cells: Cells, plan: Plan, config: SelectionCon
             raise DataError(
                 f"{order} cannot be read: {reason}. Run `mads annotate` again to rebuild the index."
             ) from error
-    return take(cells, plan, {name: result[name].to_numpy() for name in result.column_names})
+    rows = {name: result[name].to_numpy() for name in result.column_names}
+    return take(cells, plan, rows, config.decay)
 
 
-def take(cells: Cells, plan: Plan, rows: dict[str, NDArray[Any]]) -> Selection:
+def take(cells: Cells, plan: Plan, rows: dict[str, NDArray[Any]], decay: float) -> Selection:
     """Round the quotas of cut cells to whole documents and move the cursors.
 
     ``rows`` holds cell, doc, num_tokens, tokens_before and uses of the planned ranges' documents
@@ -153,7 +155,7 @@ def take(cells: Cells, plan: Plan, rows: dict[str, NDArray[Any]]) -> Selection:
         taken += float(sizes_N[:count].sum()) - whole
     keep = np.arange(len(cell_N)) - bounds[cell_N] < count_C[cell_N]
     chosen = {name: values[keep] for name, values in rows.items()}
-    ranges = _row_ranges(plan, chosen)
+    ranges = _row_ranges(plan, chosen, decay)
     return Selection(
         doc_N=chosen["doc"],
         cell_N=chosen["cell"].astype(np.int64),
@@ -164,8 +166,8 @@ def take(cells: Cells, plan: Plan, rows: dict[str, NDArray[Any]]) -> Selection:
     )
 
 
-def _row_ranges(plan: Plan, rows: dict[str, NDArray[Any]]) -> list[dict[str, int]]:
-    """Return the runs of consecutive rows of a cell with equal use."""
+def _row_ranges(plan: Plan, rows: dict[str, NDArray[Any]], decay: float) -> list[dict[str, Any]]:
+    """Return the runs of consecutive rows of a cell with equal use, and their scores."""
     if not len(rows["cell"]):
         return []
     cell, uses = rows["cell"].astype(np.int64), rows["uses"].astype(np.int64)
@@ -181,6 +183,7 @@ def _row_ranges(plan: Plan, rows: dict[str, NDArray[Any]]) -> list[dict[str, int
             {
                 "cell": number,
                 "uses": use,
+                "score": float(decayed(plan.score_C[number], np.array(use), decay)),
                 "start_row": start_row,
                 "stop_row": start_row + stop - first,
                 "start_tokens": int(rows["tokens_before"][first]),
@@ -190,7 +193,7 @@ def _row_ranges(plan: Plan, rows: dict[str, NDArray[Any]]) -> list[dict[str, int
     return ranges
 
 
-def _moved(cells: Cells, cursors: Cursors, ranges: list[dict[str, int]]) -> Cursors:
+def _moved(cells: Cells, cursors: Cursors, ranges: list[dict[str, Any]]) -> Cursors:
     passes_C, row_C, tokens_C = (
         array.copy() for array in (cursors.passes_C, cursors.row_C, cursors.tokens_C)
     )

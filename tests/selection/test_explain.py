@@ -192,7 +192,7 @@ def test_explain_and_diff_for_people(
             "give either --tokens 5M or --fraction",
         ),
         (
-            ["select", "--store", "{store}", "--run", "{run}", "--fraction", "2"],
+            ["select", "--store", "{store}", "--run", "{run}", "--fraction", "2", "--out", "x"],
             "--fraction 2: expected more than 0 and at most 1",
         ),
         (

@@ -83,7 +83,7 @@ def test_selection_equals_the_ranking_of_all_documents(
             score_C = [data.draw(st.sampled_from([-1.0, 0.0, 0.5, 1.0])) for _ in sizes]
         budget = data.draw(st.integers(1, total + 10))
         plan = make_plan(cells, np.array(score_C), cursors, budget, config, seed=step)
-        selection = take(cells, plan, planned_rows(cells, order, plan))
+        selection = take(cells, plan, planned_rows(cells, order, plan), config.decay)
         expected = brute_force(order, uses, score_C, budget, decay, seed=step)
         assert sorted(selection.doc_N.tolist()) == sorted(order["doc"][expected].tolist())
         assert len(set(selection.doc_N.tolist())) == len(selection.doc_N)
@@ -115,7 +115,7 @@ def test_a_selection_exceeds_its_budget_by_less_than_one_document(
         score_C = np.array([data.draw(st.floats(-3, 3)) for _ in sizes])
         budget = data.draw(st.integers(1, 2 * total))
         plan = make_plan(cells, score_C, cursors, budget, config, seed=step)
-        selection = take(cells, plan, planned_rows(cells, order, plan))
+        selection = take(cells, plan, planned_rows(cells, order, plan), config.decay)
         assert plan.shortfall == max(0, budget - total)
         assert len(set(selection.doc_N.tolist())) == len(selection.doc_N)
         if budget >= total:
@@ -131,7 +131,7 @@ def test_round_0_is_a_stratified_sample_of_the_whole_corpus() -> None:
     for policy in ("top", "sample", "random"):
         config = SelectionConfig(policy=policy)
         plan = make_plan(cells, np.ones(4), Cursors.start(4), 1353, config, seed=1)
-        selection = take(cells, plan, planned_rows(cells, order, plan))
+        selection = take(cells, plan, planned_rows(cells, order, plan), config.decay)
         counts = np.bincount(selection.cell_N, minlength=4)
         assert np.all(np.abs(counts - cells.num_docs_C * 0.1) <= 1)
 
@@ -141,7 +141,7 @@ def test_a_tie_is_shared_not_admitted_as_a_whole() -> None:
     cells, order = make_cells([[5] * 100, [50] * 100])
     config = SelectionConfig(policy="top")
     plan = make_plan(cells, np.ones(2), Cursors.start(2), 550, config, seed=0)
-    selection = take(cells, plan, planned_rows(cells, order, plan))
+    selection = take(cells, plan, planned_rows(cells, order, plan), config.decay)
     assert 550 <= selection.num_tokens < 600
     tokens = np.bincount(selection.cell_N, selection.num_tokens_N)
     assert abs(tokens[0] - 50) <= 50
@@ -156,7 +156,7 @@ def test_use_is_counted_and_lowers_the_score() -> None:
     seen = []
     for step in range(3):
         plan = make_plan(cells, np.array([1.0, 0.95]), cursors, 100, config, seed=step)
-        selection = take(cells, plan, planned_rows(cells, order, plan))
+        selection = take(cells, plan, planned_rows(cells, order, plan), config.decay)
         cursors = selection.cursors
         seen.append(sorted(set(selection.cell_N.tolist())))
     # 1.0 falls to 0.909 after one use, so the second cell (0.95) comes next.
@@ -170,7 +170,7 @@ def test_max_passes_ends_a_cell() -> None:
     total = 0
     for step in range(3):
         plan = make_plan(cells, np.array([5.0, 1.0]), cursors, 60, config, seed=step)
-        selection = take(cells, plan, planned_rows(cells, order, plan))
+        selection = take(cells, plan, planned_rows(cells, order, plan), config.decay)
         cursors = selection.cursors
         total += selection.num_tokens
     assert total == 80

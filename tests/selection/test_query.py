@@ -30,7 +30,7 @@ def test_duckdb_returns_the_planned_rows(tmp_path: Path, folder: str, threads: i
     for step in range(6):
         score_C = np.linspace(-1, step, 5)
         plan = make_plan(cells, score_C, cursors, 2500, config, seed=step)
-        expected = take(cells, plan, planned_rows(cells, order, plan))
+        expected = take(cells, plan, planned_rows(cells, order, plan), config.decay)
         selection = select_documents(path, cells, plan, config)
         assert selection.doc_N.tolist() == expected.doc_N.tolist()
         assert selection.ranges == expected.ranges

@@ -1,0 +1,85 @@
+"""A selection cut into parts for several machines, from its plan alone.
+
+The plan names row ranges of the index's order, so part i of n is a run of these rows: the parts
+are disjoint, their union is the selection, and a part reads no row group but its own.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mads.errors import UsageError
+from mads.memory.store import Store
+from mads.run_dir import RoundDir, atomic_path, write_json
+from mads.selection.query import category_columns
+
+Range = dict[str, Any]
+
+
+def parse_part(text: str) -> tuple[int, int]:
+    """Return (i, n) of ``i/n``, i from 0; raises UsageError.
+
+    >>> parse_part("2/8")
+    (2, 8)
+    """
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdigit() and count.isdigit() and int(index) < int(count)):
+        raise UsageError(f"--shard {text!r}: expected i/n with i from 0 to n - 1, such as 0/8.")
+    return int(index), int(count)
+
+
+def part_ranges(ranges: list[Range], index: int, count: int) -> list[Range]:
+    """Return the row ranges of part ``index`` of ``count``, with rows shared evenly."""
+    total = sum(part["stop_row"] - part["start_row"] for part in ranges)
+    low, high = total * index // count, total * (index + 1) // count
+    found, done = [], 0
+    for part in ranges:
+        rows = part["stop_row"] - part["start_row"]
+        start, stop = max(low - done, 0), min(high - done, rows)
+        done += rows
+        if start < stop:
+            first = part["start_row"]
+            found.append({**part, "start_row": first + start, "stop_row": first + stop})
+    return found
+
+
+def write_part(store: Store, plan: dict[str, Any], text: str, out: Path) -> pa.Table:
+    """Write selection.parquet and plan.json of one part of a plan; return the documents."""
+    index, count = parse_part(text)
+    ranges = part_ranges(plan["ranges"], index, count)
+    table = range_documents(store, ranges)
+    folder = RoundDir(out)
+    with atomic_path(folder.selection) as partial:
+        pq.write_table(table, partial, compression="zstd")
+    tokens = int(table["num_tokens"].to_numpy().sum())
+    part = {"shard": text, "num_docs": table.num_rows, "num_tokens": tokens, "ranges": ranges}
+    write_json(folder.plan, {**plan, **part})
+    return table
+
+
+def range_documents(store: Store, ranges: list[Range]) -> pa.Table:
+    """Return the documents of row ranges as the rows of selection.parquet."""
+    sizes = np.array([part["stop_row"] - part["start_row"] for part in ranges], np.int64)
+    cell_N, uses_N, score_N = (
+        np.repeat(np.array([part[name] for part in ranges]), sizes)
+        for name in ("cell", "uses", "score")
+    )
+    first = [int(store.cells.first_row_C[part["cell"]]) + part["start_row"] for part in ranges]
+    row_N = np.repeat(np.array(first, np.int64), sizes) + np.concatenate(
+        [np.zeros(0, np.int64), *(np.arange(size) for size in sizes)]
+    )
+    cell_N = cell_N.astype(np.int64)
+    rows = store.order_rows(row_N, ["doc", "num_tokens"])
+    columns = {
+        "doc": pa.array(rows["doc"], pa.uint64()),
+        "cell": pa.array(cell_N, pa.uint32()),
+        "num_tokens": pa.array(rows["num_tokens"], pa.uint32()),
+        "times_selected": pa.array(uses_N, pa.uint32()),
+        "score": pa.array(score_N, pa.float64()),
+    }
+    return pa.table({**columns, **category_columns(store.cells, cell_N)})
