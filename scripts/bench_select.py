@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import heapq
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -92,18 +91,21 @@ def index_store(root: Path, num_docs: int, memory: str) -> None:
 
 def in_process(code: str, *arguments: object) -> tuple[float, float]:
     """Run Python code in a new process; return seconds and peak memory in MB."""
-    command = [sys.executable, "-c", code, *map(str, arguments)]
+    command = [sys.executable, "-c", PEAK + code, *map(str, arguments)]
     begun = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    assert process.stderr is not None
-    errors = process.stderr.read().decode()
-    _, status, usage = os.wait4(process.pid, 0)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - begun
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(errors)
-    return seconds, usage.ru_maxrss / 1024
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    return seconds, int(done.stderr.split()[-1]) / 1024
 
+
+# Not getrusage, whose figure begins with that of the process that started this one.
+PEAK = """
+import atexit, sys
+status = lambda: open("/proc/self/status").read()
+atexit.register(lambda: print(status().split("VmHWM:")[1].split()[0], file=sys.stderr))
+"""
 
 INDEX = """
 import sys; sys.path.insert(0, sys.argv[1])

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from toys import Document, MakeRecipe, MakeStore, write_jsonl
 
 from mads.config import Recipe, recipe_from_table
 from mads.memory.annotate import annotate
 
-Document = dict[str, Any]
-MakeStore = Callable[..., Path]
-MakeRecipe = Callable[..., Recipe]
-
 WORDS = ["the", "of", "and", "river", "stone", "engine", "copper", "garden", "winter", "seven"]
-
-
-def write_jsonl(path: Path, documents: Sequence[Document]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(document) + "\n" for document in documents))
-    return path
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import MakeRecipe, write_jsonl
+from toys import MakeRecipe, write_jsonl
 
 from mads import __version__, cli
 from mads.cli import parse_count

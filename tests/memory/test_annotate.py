@@ -20,8 +20,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import MakeRecipe, MakeStore, write_jsonl
 from corpus.hostile import HOSTILE, PARQUET_STATUSES, hostile_parquet
+from toys import MakeRecipe, MakeStore, write_jsonl
 
 from mads.config import Recipe, to_table, to_toml
 from mads.corpus.files import find_files, scan
