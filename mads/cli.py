@@ -1,6 +1,6 @@
 """The command line: one thin function per command; a stage is imported only when it runs.
 
-Results go to stdout (with ``--json`` as one object), words to stderr. Exit codes: 0 done, 1 data,
+With ``--json`` the result is one object on stdout; words and tables go to stderr. Exit codes: 0 done, 1 data,
 2 usage, 75 stopped by a signal with the work saved, 130 interrupted.
 """
 
@@ -105,7 +105,7 @@ def annotate(
         return
     show_cells(Store(out).cells)
     statuses = ", ".join(f"{count:,} {name}" for name, count in result.statuses.items() if count)
-    what = "was complete already" if not result.new_shards else f"took {seconds:.1f} s"
+    what = "was complete already" if not result.new_index else f"took {seconds:.1f} s"
     say(
         f"{out}: {result.rows:,} documents ({statuses}), {result.text_bytes / 1e6:,.1f} MB of "
         f"text, {result.tokens:,} tokens, {result.cells} cells; {what}."
@@ -189,7 +189,10 @@ def select(
         raise UsageError("give one of --run RUN, --console console.json and --plan plan.json.")
     if (plan is None) != (not shard):
         raise UsageError("--plan plan.json and --shard i/n go together.")
-    if plan is None and bool(tokens) == bool(fraction):
+    if plan is not None:
+        foreign = {"--tokens": tokens, "--fraction": fraction, "--what-if": what_if}
+        _refuse_with_plan({**foreign, "--recipe": recipe, "--set": changes})
+    elif bool(tokens) == bool(fraction):
         raise UsageError("give either --tokens 5M or --fraction 0.1 (and not both).")
     if out is None and not what_if:
         raise UsageError("give --out DIR, or --what-if to write nothing.")
@@ -311,6 +314,16 @@ def _select_recipe(run: Path | None, recipe: Path | None, changes: list[str] | N
     if recipe is None and run is not None and RunDir(run).recipe.is_file():
         recipe = RunDir(run).recipe
     return load_recipe(recipe, changes or ())
+
+
+def _refuse_with_plan(options: dict[str, object]) -> None:
+    """Raise UsageError for an option that --plan would have to ignore."""
+    given = [name for name, value in options.items() if value]
+    if given:
+        raise UsageError(
+            f"{', '.join(given)}: does not go with --plan. A part is cut from the plan as it "
+            "stands; run `mads select` anew for another plan."
+        )
 
 
 def _part_of(store: Store, fraction: float) -> int:

@@ -196,6 +196,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("selection.temperature", 1e-6, 1e6),
     ("selection.decay", 0, 1e6),
     ("selection.max_passes", 0, 2**31),
+    ("selection.threads", 0, 1024),
     ("console.weight_rate", 0, 1),
     ("console.theta_rate", 0, 100),
     ("console.theta_floor", 0, 1),
@@ -208,6 +209,8 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("model.num_layers", 1, 10_000),
     ("model.num_heads", 1, 10_000),
     ("model.ffn_size", 1, 2**24),
+    ("model.vocab_size", 0, 2**31 - 1),
+    ("model.rope_theta", 1e-3, 1e12),
     ("training.steps", 1, 2**40),
     ("training.context", 2, 2**24),
     ("training.batch_tokens", 2, 2**40),
@@ -215,6 +218,12 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("training.first_update", 1, 2**40),
     ("training.update_every", 1, 2**40),
     ("training.learning_rate", 0, 100),
+    ("training.warmup", 0, 2**40),
+    ("training.cooldown", 0, 2**40),
+    ("training.min_lr_ratio", 0, 1),
+    ("training.weight_decay", 0, 1e6),
+    ("training.grad_clip", 0, 1e12),
+    ("training.keep_checkpoints", 0, 2**31),
     ("training.checkpoint_every", 1, 2**40),
 )
 
@@ -373,9 +382,27 @@ def _out_of_range(recipe: Recipe) -> list[str]:
             parse_bytes(size)
         except UsageError as error:
             problems.append(f"{name}: {error}")
-    if len(recipe.training.betas) != 2:
-        problems.append(f"training.betas: found {len(recipe.training.betas)} numbers, expected 2")
-    return problems + _bad_names(recipe)
+    betas = recipe.training.betas
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        problems.append(f"training.betas: found {list(betas)}, expected two numbers in [0, 1)")
+    return problems + _bad_tasks(recipe) + _bad_names(recipe)
+
+
+def _bad_tasks(recipe: Recipe) -> list[str]:
+    problems = [
+        f"evaluation.tasks.{name}: rewards.tasks has this name too; take another"
+        for name in recipe.evaluation.tasks
+        if name in recipe.rewards.tasks
+    ]
+    for section in ("rewards", "evaluation"):
+        for name, task in getattr(recipe, section).tasks.items():
+            if not 0 < task.weight < math.inf:
+                problems.append(f"{section}.tasks.{name}.weight: found {task.weight}, expected > 0")
+            if task.num_examples < 0:
+                problems.append(
+                    f"{section}.tasks.{name}.num_examples: found {task.num_examples}, expected >= 0"
+                )
+    return problems
 
 
 def _misfits(recipe: Recipe) -> list[str]:
@@ -391,6 +418,11 @@ def _misfits(recipe: Recipe) -> list[str]:
         problems.append(
             f"model.hidden_size: {model.hidden_size} is not a multiple of "
             f"model.num_heads ({model.num_heads})"
+        )
+    elif model.hidden_size // model.num_heads % 2:
+        problems.append(
+            f"model.hidden_size: {model.hidden_size} / model.num_heads ({model.num_heads}) is odd; "
+            "rotary positions need an even number"
         )
     return problems
 

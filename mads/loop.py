@@ -20,8 +20,9 @@ from typing import Any, Protocol
 
 import numpy as np
 import pyarrow.parquet as pq
+from torch import OutOfMemoryError
 
-from mads.config import Recipe, TaskConfig, to_table, to_toml
+from mads.config import Recipe, TaskConfig
 from mads.console import initial_state, update
 from mads.errors import DataError, Interrupted, UsageError
 from mads.memory.store import Store, read_table
@@ -32,12 +33,10 @@ from mads.run_dir import (
     RunDir,
     atomic_path,
     exclusive,
-    provenance,
-    read_json,
     write_json,
-    write_text,
 )
 from mads.seeds import derive
+from mads.selection.bounds import find_bounds
 from mads.selection.export import (
     Chosen,
     console_to_json,
@@ -50,6 +49,7 @@ from mads.selection.plan import Cursors, cell_scores, make_plan
 from mads.selection.query import select_documents
 from mads.training.checkpoint import load_checkpoint, save_checkpoint
 from mads.training.data import RoundData
+from mads.training.folder import begin, check_folder, refuse_contamination
 from mads.training.model import build_model
 from mads.training.trainer import Trainer
 from mads.types import ConsoleState
@@ -102,24 +102,21 @@ def train(store: Store, out: Path, recipe: Recipe, watcher: Watcher) -> TrainRes
             "the recipe has no reference task: add a [rewards.tasks.NAME] section with a path "
             '(context and continuation per line), or set selection.policy = "random".'
         )
-    _refuse_contamination(recipe)
+    refuse_contamination(recipe)
     with exclusive(out):
         run = RunDir(out)
-        _begin(run, store, recipe)
-        loop = _Loop(store, run, recipe, watcher)
-        with _signals(loop.stop):
-            return loop.run()
-
-
-def _refuse_contamination(recipe: Recipe) -> None:
-    """An evaluation task must not be feedback as well."""
-    files = {(task.path, task.split): name for name, task in recipe.rewards.tasks.items()}
-    for name, task in recipe.evaluation.tasks.items():
-        if (task.path, task.split) in files:
-            raise UsageError(
-                f"evaluation.tasks.{name} and rewards.tasks.{files[task.path, task.split]} read "
-                f"the same items ({task.path}); what is evaluated must not be used as feedback."
-            )
+        check_folder(run, store, recipe)
+        try:
+            # All that can be wrong with the recipe is found before the folder is the recipe's.
+            loop = _Loop(store, run, recipe, watcher)
+            begin(run, store, recipe)
+            with _signals(loop.stop):
+                return loop.run()
+        except OutOfMemoryError as error:
+            raise DataError(
+                f"the GPU's memory is full: {error}. Run again with a smaller training.micro_batch "
+                "and rewards.batch_size, into another --out."
+            ) from error
 
 
 def round_of(step: int, recipe: Recipe) -> int:
@@ -133,35 +130,6 @@ def round_bounds(number: int, recipe: Recipe) -> tuple[int, int]:
     first, every = recipe.training.first_update, recipe.training.update_every
     start = 0 if number == 0 else first + (number - 1) * every
     return start, min(first + number * every, recipe.training.steps)
-
-
-def _begin(run: RunDir, store: Store, recipe: Recipe) -> None:
-    """Start a run folder, or check that it is this recipe's and this store's."""
-    text = to_toml(to_table(recipe))
-    if run.recipe.is_file():
-        _check_same(run, store, text)
-        return
-    if any(entry.name != ".lock" for entry in run.root.iterdir()):
-        raise UsageError(f"{run.root} is neither empty nor a run. Give another --out.")
-    write_json(run.provenance, provenance(store=store.fingerprint, store_path=str(store.dir.root)))
-    write_text(run.recipe, text)
-
-
-def _check_same(run: RunDir, store: Store, text: str) -> None:
-    found = read_json(run.provenance)["store"]
-    if found != store.fingerprint:
-        raise DataError(
-            f"{run.root} was trained on another store: found {found[:16]}, now "
-            f"{store.fingerprint[:16]}. Give that store, or another --out."
-        )
-    before = run.recipe.read_text(encoding="utf-8")
-    if before != text:
-        old, new = before.splitlines(), text.splitlines()
-        changed = [f"{a!r} -> {b!r}" for a, b in zip(old, new, strict=False) if a != b]
-        raise UsageError(
-            f"{run.root} was begun with another recipe: {'; '.join(changed[:5]) or 'other keys'}. "
-            "Give the same recipe to go on, or another --out."
-        )
 
 
 @contextmanager
@@ -207,6 +175,7 @@ class _Loop:
         self.trainer = Trainer(lm, recipe.training, derive(recipe.seed, "training"))
         self.state = initial_state(self.store.cells.categories)
         self.cursors = Cursors.start(len(self.store.cells))
+        find_bounds(self.store.cells, recipe.selection, np.arange(len(self.store.cells)))
         self.data: RoundData | None = None
         self.metrics = Metrics(self.run_dir.metrics)
 
@@ -277,7 +246,16 @@ class _Loop:
         begun = time.perf_counter()
         chosen = self._select(number, (stop - start) * self.recipe.training.batch_tokens)
         record["select_ms"] = 1000 * (time.perf_counter() - begun)
+        picked = sum(c.selection.num_tokens for c in chosen)
+        needed = (stop - start) * self.recipe.training.batch_tokens
+        if picked > 1.5 * needed:
+            self.watcher.note(
+                f"round {number}: {picked:,} tokens were selected for {needed:,}, since documents "
+                "are long; what does not fit is not read. Longer rounds, or a smaller "
+                "corpus.max_doc_bytes, waste less."
+            )
         folder = self.run_dir.round(number)
+        folder.plan.unlink(missing_ok=True)  # it marks a complete round
         seed = derive(self.recipe.seed, "round", number)
         config = self.recipe.selection
         write_selection(folder, chosen, self.state, config, self.store, seed)

@@ -70,6 +70,27 @@ def test_an_empty_recipe_has_the_defaults_and_three_agents() -> None:
         ({"training": {"learning_rate": float("nan")}}, "training.learning_rate: found nan"),
         ({"tokenizer": {"vocab_size": 258}}, "tokenizer.vocab_size: found 258, expected 259 to"),
         ({"selection": {"decay": -0.1}}, "selection.decay: found -0.1, expected 0 to"),
+        ({"training": {"grad_clip": -1.0}}, "training.grad_clip: found -1.0, expected 0 to"),
+        ({"training": {"keep_checkpoints": -1}}, "training.keep_checkpoints: found -1, expected 0"),
+        ({"training": {"min_lr_ratio": -5.0}}, "training.min_lr_ratio: found -5.0, expected 0 to 1"),
+        ({"training": {"betas": [2, 3]}}, "training.betas: found [2.0, 3.0], expected two numbers"),
+        ({"selection": {"threads": -3}}, "selection.threads: found -3, expected 0 to"),
+        (
+            {"model": {"hidden_size": 6, "num_heads": 2}},
+            "model.hidden_size: 6 / model.num_heads (2) is odd; rotary positions need an even",
+        ),
+        (
+            {"rewards": {"tasks": {"a": {"weight": 0.0}}}},
+            "rewards.tasks.a.weight: found 0.0, expected > 0",
+        ),
+        (
+            {"evaluation": {"tasks": {"a": {"num_examples": -1}}}},
+            "evaluation.tasks.a.num_examples: found -1, expected >= 0",
+        ),
+        (
+            {"rewards": {"tasks": {"a": {}}}, "evaluation": {"tasks": {"a": {}}}},
+            "evaluation.tasks.a: rewards.tasks has this name too; take another",
+        ),
         ({"index_memory": "much"}, "index_memory: 'much' is not a size; write 4GB, say."),
         ({"selection": {"memory": "-1GB"}}, "selection.memory: '-1GB' is not a size"),
         (

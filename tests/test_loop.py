@@ -19,6 +19,7 @@ from mads.config import EvaluationConfig, Recipe, TaskConfig
 from mads.console import RULES
 from mads.errors import DataError, Interrupted, UsageError
 from mads.loop import round_bounds, round_of, train
+from mads.memory.annotate import annotate
 from mads.memory.store import Store
 from mads.rewards.estimators import ESTIMATORS, Measured, gradient
 
@@ -234,6 +235,11 @@ def test_evaluation_is_not_feedback(folder: Path, store: Store, tmp_path: Path) 
     same = replace(recipe, evaluation=EvaluationConfig({"again": task}))
     with pytest.raises(UsageError, match=r"evaluation.tasks.again and rewards.tasks.planted read"):
         train(store, tmp_path / "same", same, Quiet())
+    copy = tmp_path / "copy.jsonl"
+    copy.write_bytes(Path(task.path).read_bytes())
+    disguised = EvaluationConfig({"again": TaskConfig(path=str(copy), split="test")})
+    with pytest.raises(UsageError, match=r"evaluation.tasks.again and rewards.tasks.planted read"):
+        train(store, tmp_path / "same", replace(recipe, evaluation=disguised), Quiet())
     held_out = tmp_path / "held_out.jsonl"
     held_out.write_text('{"context": "uno dos", "continuation": " tres cuatro"}\n')
     other = EvaluationConfig({"spanish": TaskConfig(path=str(held_out))})
@@ -252,7 +258,7 @@ def test_refusals(folder: Path, store: Store, tmp_path: Path) -> None:
         train(store, tmp_path / "none", without, Quiet())
     train(store, tmp_path / "run", recipe, Quiet())
     other = replace(recipe, seed=5)
-    with pytest.raises(UsageError, match=r"begun with another recipe: 'seed = 0' -> 'seed = 5'"):
+    with pytest.raises(UsageError, match=r"begun with another recipe: seed: 0 -> 5\. Give"):
         train(store, tmp_path / "run", other, Quiet())
     (tmp_path / "busy").mkdir()
     (tmp_path / "busy" / "letter.txt").write_text("dear")
@@ -264,6 +270,40 @@ def test_refusals(folder: Path, store: Store, tmp_path: Path) -> None:
         DataError, match=f"another store: found 0{{16}}, now {store.fingerprint[:16]}"
     ):
         train(store, tmp_path / "run", recipe, Quiet())
+
+
+def test_a_first_call_that_fails_leaves_the_folder_free(
+    folder: Path, store: Store, tmp_path: Path
+) -> None:
+    recipe = planted.recipe(folder, steps=5)
+    task = TaskConfig(path=str(tmp_path / "nowhere.jsonl"))
+    bad_task = replace(recipe, rewards=replace(recipe.rewards, tasks={"planted": task}))
+    floor = replace(recipe.selection, min_share={"kind": {"usefull": 0.1}})
+    for bad, message in (
+        (bad_task, "nowhere.jsonl does not exist"),
+        (replace(recipe, selection=floor), "did you mean 'useful'"),
+        (replace(recipe, training=replace(recipe.training, device="tpu")), "'tpu' is not known"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            train(store, tmp_path / "run", bad, Quiet())
+    # Nor does a call that was killed while it wrote its first files.
+    (tmp_path / "run" / "provenance.json").write_text("{}")
+    (tmp_path / "run" / "recipe.toml.partial").write_text("se")
+    assert train(store, tmp_path / "run", recipe, Quiet()).steps == 5
+
+
+def test_documents_longer_than_a_round_are_told(folder: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "long.jsonl"
+    lines = planted.documents(each=2)
+    lines += [{**lines[0], "text": " ".join(planted.USEFUL * 400)}]
+    corpus.write_text("\n".join(json.dumps(line) for line in lines) + "\n")
+    annotate([corpus], tmp_path / "store", planted.recipe(folder), lambda *_: None)
+    watcher = Quiet()
+    recipe = planted.recipe(folder, steps=4, first_update=2, update_every=2)
+    train(Store(tmp_path / "store"), tmp_path / "run", recipe, watcher)
+    assert any(
+        "tokens were selected for 1,024, since documents are long" in n for n in watcher.notes
+    )
 
 
 def test_rounds_by_hand() -> None:

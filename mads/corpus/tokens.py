@@ -81,7 +81,10 @@ class TokenReader:
             magic, version, code, num, _ = HEADER.unpack(index[: HEADER.size].tobytes())
             found = bin_path.stat().st_size
         except (OSError, ValueError, struct.error) as error:
-            raise DataError(f"{idx_path} cannot be read: {error}") from error
+            raise DataError(
+                f"{idx_path} cannot be read: {error}. Delete it and its .bin, if they are there, "
+                "and run the same `mads annotate` again."
+            ) from error
         if magic != MAGIC or version != 1 or code not in TYPE_CODES:
             raise DataError(f"{idx_path} is not a Megatron index written by mads.")
         if len(index) != HEADER.size + 20 * num + 8:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mads.agents import open_agent
@@ -29,7 +30,7 @@ from mads.corpus.rows import RowFormat, read_batches
 from mads.corpus.tokenizer import fetch_tokenizer, open_tokenizer, train_tokenizer
 from mads.errors import DataError
 from mads.memory.agent_memory import METADATA_KEY
-from mads.memory.index import build_index
+from mads.memory.index import ORDER_SCHEMA, build_index
 from mads.memory.labelling import annotate_span, missing_parts, start_worker
 from mads.memory.store import AgentInfo, Draft, Shard, Store
 from mads.run_dir import PARTIAL, StoreDir, exclusive, provenance, read_json, write_json
@@ -50,6 +51,7 @@ class AnnotateResult:
     tokens: int
     cells: int
     new_shards: int  # shards that this call worked on
+    new_index: bool  # whether this call built the index, which ends the work on a store
 
 
 def annotate(
@@ -70,8 +72,8 @@ def annotate(
         _begin(store, draft)
         _make_tokenizer(store, draft, recipe, on_progress)
         new_shards = _label(store, draft, recipe, workers, on_progress)
-        if store.manifest.is_file() and not new_shards:
-            return _result(Store(out).manifest, new_shards)
+        if not new_shards and _has_index(store):
+            return _result(Store(out).manifest, new_shards, new_index=False)
         store.manifest.unlink(missing_ok=True)
         return _finish(store, draft, recipe, new_shards, on_progress)
 
@@ -250,6 +252,24 @@ def _spans(draft: Draft, todo: Sequence[int], workers: int) -> list[tuple[int, .
     return [tuple(span) for span in spans]
 
 
+def _has_index(store: StoreDir) -> bool:
+    """Return whether the index is there as the manifest says, from the ends of its files alone."""
+    if not store.manifest.is_file():
+        return False
+    try:
+        opened = Store(store.root)
+        cells, order = (pq.read_metadata(path) for path in (store.cells, store.order))
+    except (DataError, OSError, pa.ArrowException):
+        return False
+    columns = [*opened.draft.agents, "num_docs", "num_tokens", "first_row"]
+    counts = {"cells": cells.num_rows, "docs": order.num_rows}
+    return (
+        opened.manifest["index"] == counts
+        and not set(columns) - set(cells.schema.names)
+        and order.schema.names == ORDER_SCHEMA.names
+    )
+
+
 def _finish(
     store: StoreDir, draft: Draft, recipe: Recipe, new_shards: int, on_progress: Progress
 ) -> AnnotateResult:
@@ -280,7 +300,7 @@ def _finish(
         "provenance": provenance(),
     }
     write_json(store.manifest, manifest)
-    return _result(manifest, new_shards)
+    return _result(manifest, new_shards, new_index=True)
 
 
 def _count_documents(store: StoreDir, draft: Draft) -> dict[str, Any]:
@@ -299,7 +319,7 @@ def _count_documents(store: StoreDir, draft: Draft) -> dict[str, Any]:
     return {**totals, "statuses": statuses}
 
 
-def _result(manifest: Mapping[str, Any], new_shards: int) -> AnnotateResult:
+def _result(manifest: Mapping[str, Any], new_shards: int, *, new_index: bool) -> AnnotateResult:
     documents = manifest["documents"]
     return AnnotateResult(
         rows=documents["rows"],
@@ -308,4 +328,5 @@ def _result(manifest: Mapping[str, Any], new_shards: int) -> AnnotateResult:
         tokens=documents["tokens"],
         cells=manifest["index"]["cells"],
         new_shards=new_shards,
+        new_index=new_index,
     )

@@ -22,6 +22,7 @@ from mads.run_dir import StoreDir, read_json
 from mads.types import ROW_BITS, Cells
 
 FORMAT = 1
+CORPUS_KEYS = ("text_field", "max_doc_bytes", "fingerprint")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +67,19 @@ class Draft:
             return Draft(
                 files=tuple(CorpusFile(**item) for item in value["files"]),
                 shards=tuple(Shard(**item) for item in value["shards"]),
-                corpus=value["corpus"],
-                tokenizer=value["tokenizer"],
+                corpus={name: value["corpus"][name] for name in CORPUS_KEYS},
+                tokenizer=dict(value["tokenizer"]),
                 agents={
                     name: AgentInfo(tuple(item["categories"]), item["fingerprint"])
                     for name, item in value["agents"].items()
                 },
                 seed=value["seed"],
             )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{path} is damaged: {type(error).__name__} {error}.") from error
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(
+                f"{path} is damaged: {type(error).__name__} {error}. Put the file back, or run "
+                "`mads annotate` with another --out."
+            ) from error
 
 
 class Store:
@@ -87,6 +91,7 @@ class Store:
             raise _no_manifest(self.dir)
         self.manifest = read_json(self.dir.manifest)
         self.draft = Draft.from_json(self.manifest, self.dir.manifest)
+        _check_manifest(self.manifest, self.dir.manifest)
         self._tokens: dict[int, TokenReader] = {}
 
     @property
@@ -109,8 +114,14 @@ class Store:
 
     @cached_property
     def cells(self) -> Cells:
-        """The cell index."""
-        table = read_table(self.dir.cells)
+        """The cell index; raises DataError when it is missing or damaged."""
+        try:
+            table = read_table(self.dir.cells)
+        except DataError as error:
+            raise DataError(
+                f"{error} Delete it, if it is there, and run the same `mads annotate` again; it "
+                "rebuilds the index."
+            ) from error
         agents = self.draft.agents
         missing = [name for name in agents if name not in table.column_names]
         if missing:
@@ -130,7 +141,22 @@ class Store:
     def order_rows(
         self, row_N: NDArray[np.int64], columns: list[str]
     ) -> dict[str, NDArray[np.uint64]]:
-        """Return columns of the order at the given rows; only their row groups are read."""
+        """Return columns of the order at the given rows; only their row groups are read.
+
+        Raises DataError when the order is missing or damaged.
+        """
+        try:
+            return self._order_rows(row_N, columns)
+        except (OSError, pa.ArrowException, KeyError) as error:
+            reason = str(error).splitlines()[0]
+            raise DataError(
+                f"{self.dir.order} cannot be read: {reason}. Delete it, if it is there, and run "
+                "the same `mads annotate` again; it rebuilds the index."
+            ) from error
+
+    def _order_rows(
+        self, row_N: NDArray[np.int64], columns: list[str]
+    ) -> dict[str, NDArray[np.uint64]]:
         with pq.ParquetFile(self.dir.order) as file:
             groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
             ends = np.cumsum(groups)
@@ -172,6 +198,20 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
     except (OSError, pa.ArrowException, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{path} cannot be read as Parquet: {reason}") from error
+
+
+def _check_manifest(manifest: Mapping[str, Any], path: Path) -> None:
+    """Raise DataError for a manifest that lacks what a reader of the store needs."""
+    kinds = {"fingerprint": str, "tokenizer_fingerprint": str, "documents": dict, "index": dict}
+    flaw = next((name for name, kind in kinds.items() if type(manifest.get(name)) is not kind), "")
+    if not flaw:
+        counts = ("cells", "docs")
+        flaw = next((f"index.{n}" for n in counts if type(manifest["index"].get(n)) is not int), "")
+    if flaw:
+        raise DataError(
+            f"{path} is damaged: it has no {flaw!r}, or of another type. Run the same "
+            "`mads annotate` again; it writes the file anew."
+        )
 
 
 def _no_manifest(store: StoreDir) -> Exception:

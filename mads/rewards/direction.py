@@ -18,16 +18,17 @@ Vector = dict[str, Tensor]
 
 def reference_gradient(lm: LanguageModel, task: Task) -> tuple[Vector, float]:
     """Return g_ref and the mean loss (nats per continuation token) of one task."""
-    parameters = lm.parameters
-    gradient = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in parameters.items()}
+    gradient = {name: torch.zeros_like(p) for name, p in lm.parameters.items()}
     total = 0.0
     with lm.evaluating():
         for batch in task.batches:
-            loss = lm.token_losses(batch).sum() / task.num_labels
-            parts = torch.autograd.grad(loss, list(parameters.values()))
-            for name, part in zip(parameters, parts, strict=True):
-                gradient[name] += part
-            total += float(loss.detach())
+            size = max(lm.gradient_tokens // batch.tokens_BT.shape[1], 1)
+            for start in range(0, len(batch.tokens_BT), size):
+                losses = lm.token_losses(batch.rows(start, start + size))
+                loss = losses.sum() / task.num_labels
+                for name, part in lm.gradients(loss).items():
+                    gradient[name] += part
+                total += float(loss.detach())
     return gradient, total
 
 
@@ -39,7 +40,11 @@ def preconditioned(gradient: Vector, moments: Vector, damping: float) -> Vector:
     """
     if not moments:
         return gradient
-    roots = {name: moments[name].float().sqrt() for name in gradient}
+    # A parameter that no step has used has no moments.
+    roots = {
+        name: moments[name].sqrt() if name in moments else torch.zeros_like(value)
+        for name, value in gradient.items()
+    }
     count = sum(root.numel() for root in roots.values())
     mean = sum(float(root.double().sum()) for root in roots.values()) / count
     delta = max(damping * mean, 1e-30)

@@ -91,15 +91,13 @@ def gradient(
 ) -> Measured:
     """``r = g(x)ᵀ v`` by one backward pass per document: slow and exact."""
     del config
-    parameters = lm.parameters
     reward_N, loss_N = np.empty(len(documents)), np.empty(len(documents))
     with lm.evaluating():
         for i, document in enumerate(documents):
             loss = _mean_losses(lm, padded_batch([document], [1]))[0]
-            parts = torch.autograd.grad(loss, list(parameters.values()))
             reward_N[i] = sum(
                 float((part.double() * direction[name].double()).sum())
-                for name, part in zip(parameters, parts, strict=True)
+                for name, part in lm.gradients(loss).items()
             )
             loss_N[i] = float(loss.detach())
     return Measured(reward_N, loss_N)

@@ -40,35 +40,48 @@ class Task:
         return sum(int((batch.labels_BT >= 0).sum()) for batch in self.batches)
 
 
+def _text(item: Item, key: str) -> str:
+    """Return a field that must be a text; raises KeyError and TypeError."""
+    return _as_text(item[key], key)
+
+
+def _as_text(value: object, what: str) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{what} holds {value!r}, expected a text")
+    return value
+
+
 def _cloze(item: Item) -> ReferenceExample:
-    return ReferenceExample(item["context"], item["continuation"])
+    return ReferenceExample(_text(item, "context"), _text(item, "continuation"))
 
 
 def _jeopardy(item: Item) -> ReferenceExample:
-    return ReferenceExample(item["context"].strip() + "\nAnswer:", " " + item["continuation"])
+    context = _text(item, "context").strip() + "\nAnswer:"
+    return ReferenceExample(context, " " + _text(item, "continuation"))
 
 
 def _lambada(item: Item) -> ReferenceExample:
     if "until_last" in item:
-        return ReferenceExample(item["until_last"].rstrip(), " " + item["last_word"])
-    context, _, word = item["text"].rstrip().rpartition(" ")
+        return ReferenceExample(_text(item, "until_last").rstrip(), " " + _text(item, "last_word"))
+    context, _, word = _text(item, "text").rstrip().rpartition(" ")
     return ReferenceExample(context, " " + word)
 
 
 def _squad(item: Item) -> ReferenceExample:
     answers = item["answers"]
     first = answers["text"][0] if isinstance(answers, dict) else answers[0]["text"]
-    context = f"{item['context']}\nQuestion: {item['question'].strip()}\nAnswer:"
-    return ReferenceExample(context, " " + first)
+    context = f"{_text(item, 'context')}\nQuestion: {_text(item, 'question').strip()}\nAnswer:"
+    return ReferenceExample(context, " " + _as_text(first, "answers"))
 
 
 def _choices(item: Item) -> ReferenceExample:
     """Multiple choice: the loss of the right answer."""
     if "gold" in item:
-        return ReferenceExample(item["query"].rstrip(), " " + item["choices"][item["gold"]])
-    question = item.get("question", item.get("question_stem"))
+        right = _as_text(item["choices"][item["gold"]], "choices")
+        return ReferenceExample(_text(item, "query").rstrip(), " " + right)
+    question = _text(item, "question" if "question" in item else "question_stem")
     choices = item["choices"]
-    right = choices["text"][list(choices["label"]).index(item["answerKey"])]
+    right = _as_text(choices["text"][list(choices["label"]).index(item["answerKey"])], "choices")
     return ReferenceExample(f"Question: {question}\nAnswer:", " " + right)
 
 

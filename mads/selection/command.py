@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +16,11 @@ from numpy.typing import NDArray
 from mads.config import Recipe
 from mads.errors import UsageError
 from mads.memory.store import Store
-from mads.run_dir import RoundDir, RunDir
+from mads.run_dir import PARTIAL, RoundDir, RunDir
 from mads.seeds import derive
 from mads.selection.explain import Shares, composition, scaled_theta
 from mads.selection.export import (
+    TOKENS,
     Chosen,
     plan_cursors,
     read_console,
@@ -25,10 +29,13 @@ from mads.selection.export import (
     write_texts,
     write_tokens,
 )
-from mads.selection.parts import write_part
+from mads.selection.parts import find_part, write_part
 from mads.selection.plan import Cursors, Plan, cell_scores, make_plan
 from mads.selection.query import select_documents
 from mads.types import ConsoleState
+
+TEXTS = "texts"
+TEXT_FILE = re.compile(r"\d{5,}-.*\.jsonl\.zst(\.partial)?", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,24 +88,27 @@ class Exports:
     def write(self, store: Store, doc_N: NDArray[np.uint64], out: Path, seed: int) -> None:
         """Write the texts and the tokens of documents, where asked for."""
         if self.texts:
-            write_texts(store, doc_N, out / "texts", self.on_progress)
+            write_texts(store, doc_N, out / TEXTS, self.on_progress)
         if self.megatron:
             write_tokens(store, doc_N, out, seed)
 
 
 def select_and_write(request: Request, out: Path, exports: Exports) -> dict[str, Any]:
-    """Select, write plan.json and selection.parquet (and the exports), return what was selected.
+    """Select, write the exports, selection.parquet and, last, plan.json; return what was selected.
 
-    Raises UsageError when ``out`` is not empty, and what ``Request.state`` raises.
+    Raises UsageError when ``out`` holds anything but a killed earlier attempt, and what
+    ``Request.state`` raises.
     """
     _refuse_full(out)
     store, config = request.store, request.recipe.selection
     state, cursors = request.state()
+    _refuse_other_console(out, state)
     plan = request.plan(state, cursors)
     selection = select_documents(store.dir.order, store.cells, plan, config)
+    _delete_exports(out)
+    exports.write(store, selection.doc_N, out, request.seed(state))
     chosen = [Chosen(plan, selection)]
     write_selection(RoundDir(out), chosen, state, config, store, request.seed(state))
-    exports.write(store, selection.doc_N, out, request.seed(state))
     picked_C = np.bincount(selection.cell_N, selection.num_tokens_N, len(store.cells))
     return {
         "out": str(out),
@@ -115,23 +125,58 @@ def write_shard(
 ) -> dict[str, Any]:
     """Write part i of n of a selection, from its plan; return what the part holds.
 
-    Raises UsageError when ``out`` is not empty or the plan does not exist, DataError when the plan
-    is of another store.
+    Raises UsageError when ``out`` holds anything but a killed earlier attempt or the plan does
+    not exist, DataError when the plan is none or of another store.
     """
     _refuse_full(out)
     if not plan_file.is_file():
         raise UsageError(f"plan {plan_file} does not exist. `mads select --out` writes plan.json.")
     plan = read_plan(plan_file, store.fingerprint)
-    table = write_part(store, plan, part, out)
-    doc_N = table["doc"].to_numpy()
+    found = find_part(store, plan, part)
+    doc_N = found.documents["doc"].to_numpy()
+    _delete_exports(out)
     exports.write(store, doc_N, out, derive(plan["seed"], part))
-    num_tokens = int(table["num_tokens"].to_numpy().sum())
-    return {"out": str(out), "shard": part, "num_docs": len(doc_N), "num_tokens": num_tokens}
+    write_part(plan, found, out)
+    return {"out": str(out), "shard": part, "num_docs": len(doc_N), "num_tokens": found.num_tokens}
 
 
 def _refuse_full(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    """Raise UsageError for a folder with anything in it but what a killed attempt leaves behind.
+
+    plan.json is written last, so a folder that has one holds a complete selection.
+    """
+    if not out.exists():
+        return
+    folder = RoundDir(out)
+    last = folder.plan.name + PARTIAL
+    own = {folder.console.name, folder.selection.name, TEXTS, *TOKENS}
+    own |= {name + PARTIAL for name in own} | {last}
+    if not out.is_dir() or {p.name for p in out.iterdir()} - own or not _are_texts(out / TEXTS):
         raise UsageError(f"{out} is not empty. Give another --out.")
+
+
+def _are_texts(folder: Path) -> bool:
+    """Return whether a folder, if there is one, holds nothing but exported texts."""
+    if folder.is_symlink() or not folder.is_dir():
+        return not os.path.lexists(folder)
+    return all(TEXT_FILE.fullmatch(path.name) and path.is_file() for path in folder.iterdir())
+
+
+def _refuse_other_console(out: Path, state: ConsoleState) -> None:
+    """Raise UsageError for a console state that no attempt at this selection can have left."""
+    path = RoundDir(out).console
+    if path.exists() and read_console(path) != state:
+        raise UsageError(f"{out} is not empty: it has another console.json. Give another --out.")
+
+
+def _delete_exports(out: Path) -> None:
+    """Delete the texts and tokens of a killed attempt, which may have selected otherwise."""
+    if (out / TEXTS).is_dir():
+        shutil.rmtree(out / TEXTS)
+    for name in TOKENS:
+        (out / name).unlink(missing_ok=True)
+    for path in out.glob(f"*{PARTIAL}"):
+        path.unlink()
 
 
 def try_what_if(request: Request, factors: str) -> Shares:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,9 @@ from mads.seeds import derive, shuffled
 from mads.selection.plan import Cursors, Plan
 from mads.selection.query import Selection
 from mads.types import ROW_BITS, ConsoleState
+
+TOKENS = ("tokens.bin", "tokens.idx")
+LARGEST = 1e100  # of a console state: a product of two, divided by a temperature, stays finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +65,65 @@ def write_selection(
 
 
 def read_plan(path: Path, store_fingerprint: str) -> dict[str, Any]:
-    """Read a plan; raises DataError, with both fingerprints, when it is of another store."""
+    """Read a plan.
+
+    Raises DataError when the file is no plan and, with both fingerprints, when it is of another
+    store.
+    """
     plan: dict[str, Any] = read_json(path)
+    flaw = _flaw_of_plan(plan)
+    if flaw:
+        raise DataError(
+            f"{path} is no plan.json: {flaw}. Give one that `mads select` or `mads train` wrote."
+        )
     if plan["store"] != store_fingerprint:
         raise DataError(
             f"{path} was made with another store: found {plan['store'][:16]}, expected "
             f"{store_fingerprint[:16]}. Give the store that the run was trained on."
         )
     return plan
+
+
+def _flaw_of_plan(plan: object) -> str:
+    """Return what keeps a JSON value from being a plan, or an empty text."""
+    kinds: dict[str, type] = {"store": str, "seed": int, "ranges": list, "cursors": dict}
+    flaw = _flaw_of_object(plan, kinds)
+    if flaw or not isinstance(plan, dict):
+        return flaw
+    whole = ("cell", "uses", "start_row", "stop_row")
+    for i, part in enumerate(plan["ranges"]):
+        flaw = _flaw_of_object(part, {**dict.fromkeys(whole, int), "score": float})
+        if flaw:
+            return f"in ranges[{i}], {flaw}"
+    columns = ("passes", "row", "tokens")
+    flaw = _flaw_of_object(plan["cursors"], dict.fromkeys(columns, list))
+    if flaw:
+        return f"in cursors, {flaw}"
+    for name in columns:
+        if not all(_is_a(value, int) for value in plan["cursors"][name]):
+            return f"cursors.{name} does not hold whole numbers only"
+    sizes = [len(plan["cursors"][name]) for name in columns]
+    return "" if len(set(sizes)) == 1 else f"the cursors' lengths differ: {sizes}"
+
+
+def _flaw_of_object(value: object, kinds: Mapping[str, type]) -> str:
+    """Return which key of a JSON object is missing or of another kind, or an empty text."""
+    if not isinstance(value, dict):
+        return f"found a {type(value).__name__}, expected an object with {', '.join(kinds)}"
+    for name, kind in kinds.items():
+        if name not in value:
+            return f"it has no {name!r}"
+        if not _is_a(value[name], kind):
+            found = type(value[name]).__name__
+            return f"{name!r} holds a {found}, expected a {kind.__name__}"
+    return ""
+
+
+def _is_a(value: object, kind: type) -> bool:
+    """Return whether a JSON value is of a kind; a whole number is a float too, if finite."""
+    if kind is float:
+        return _is_a(value, int) or (isinstance(value, float) and math.isfinite(value))
+    return type(value) is kind
 
 
 def plan_cursors(plan: dict[str, Any]) -> Cursors:
@@ -85,22 +141,41 @@ def console_to_json(state: ConsoleState) -> dict[str, Any]:
 
 
 def read_console(path: Path) -> ConsoleState:
-    """Read a console state; raises DataError for a file that is not one."""
+    """Read a console state; raises DataError, with the place, for a file that is not one."""
     value = read_json(path)
-    try:
-        return ConsoleState(
-            round=int(value["round"]),
-            weights={
-                agent: {name: float(w) for name, w in table.items()}
-                for agent, table in value["weights"].items()
-            },
-            theta={agent: float(t) for agent, t in value["theta"].items()},
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    flaw = _flaw_of_object(value, {"round": int, "theta": dict, "weights": dict})
+    if not flaw and value["round"] < 0:
+        flaw = f"'round' is {value['round']}, expected 0 or more"
+    if flaw:
         raise DataError(
-            f"{path} is not a console state: expected round, theta and weights "
-            f"({type(error).__name__}: {error})."
-        ) from error
+            f"{path} is not a console state: {flaw}. Give a console.json with round, theta and "
+            "weights, as `mads train` writes them."
+        )
+    return ConsoleState(
+        round=value["round"],
+        weights={
+            agent: _numbers(path, f"weights.{agent}", table)
+            for agent, table in value["weights"].items()
+        },
+        theta=_numbers(path, "theta", value["theta"]),
+    )
+
+
+def _numbers(path: Path, place: str, table: object) -> dict[str, float]:
+    """Return a table of finite numbers; raises DataError, with the place, for anything else."""
+    if not isinstance(table, dict):
+        found = type(table).__name__
+        raise DataError(
+            f"{path} is not a console state: {place} holds a {found}, expected an object."
+        )
+    for name, number in table.items():
+        if not _is_a(number, float) or abs(number) > LARGEST:
+            shown = json.dumps(number, ensure_ascii=False)[:40]
+            raise DataError(
+                f"{path} is not a console state: {place}.{name} is {shown}, expected a number "
+                f"from {-LARGEST:g} to {LARGEST:g}."
+            )
+    return {name: float(number) for name, number in table.items()}
 
 
 def write_tokens(store: Store, doc_N: NDArray[np.uint64], out: Path, seed: int) -> None:
@@ -108,8 +183,7 @@ def write_tokens(store: Store, doc_N: NDArray[np.uint64], out: Path, seed: int) 
 
     The documents stand in a seeded order, so that a trainer that reads from the front gets a mix.
     """
-    paths = out / "tokens.bin", out / "tokens.idx"
-    with TokenWriter(*paths, store.tokenizer.vocab_size) as writer:
+    with TokenWriter(out / TOKENS[0], out / TOKENS[1], store.tokenizer.vocab_size) as writer:
         for doc in doc_N[shuffled(doc_N, derive(seed, "order"))].tolist():
             reader, row = store.tokens(doc)
             writer.add(reader.row(row))

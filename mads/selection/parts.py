@@ -6,6 +6,7 @@ are disjoint, their union is the selection, and a part reads no row group but it
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,18 +49,38 @@ def part_ranges(ranges: list[Range], index: int, count: int) -> list[Range]:
     return found
 
 
-def write_part(store: Store, plan: dict[str, Any], text: str, out: Path) -> pa.Table:
-    """Write selection.parquet and plan.json of one part of a plan; return the documents."""
-    index, count = parse_part(text)
-    ranges = part_ranges(plan["ranges"], index, count)
-    table = range_documents(store, ranges)
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of a plan: its row ranges and its documents, the rows of selection.parquet."""
+
+    text: str  # i/n
+    ranges: list[Range]
+    documents: pa.Table
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all documents."""
+        return int(self.documents["num_tokens"].to_numpy().sum())
+
+
+def find_part(store: Store, plan: dict[str, Any], text: str) -> Part:
+    """List the documents of part ``i/n`` of a plan; raises UsageError for no such part."""
+    ranges = part_ranges(plan["ranges"], *parse_part(text))
+    return Part(text, ranges, range_documents(store, ranges))
+
+
+def write_part(plan: dict[str, Any], part: Part, out: Path) -> None:
+    """Write selection.parquet and, last, plan.json of one part of a plan."""
     folder = RoundDir(out)
     with atomic_path(folder.selection) as partial:
-        pq.write_table(table, partial, compression="zstd")
-    tokens = int(table["num_tokens"].to_numpy().sum())
-    part = {"shard": text, "num_docs": table.num_rows, "num_tokens": tokens, "ranges": ranges}
-    write_json(folder.plan, {**plan, **part})
-    return table
+        pq.write_table(part.documents, partial, compression="zstd")
+    own = {
+        "shard": part.text,
+        "num_docs": part.documents.num_rows,
+        "num_tokens": part.num_tokens,
+        "ranges": part.ranges,
+    }
+    write_json(folder.plan, {**plan, **own})
 
 
 def range_documents(store: Store, ranges: list[Range]) -> pa.Table:

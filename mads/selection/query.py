@@ -117,17 +117,27 @@ def planned_ranges(cells: Cells, plan: Plan) -> pa.Table:
 def select_documents(order: Path, cells: Cells, plan: Plan, config: SelectionConfig) -> Selection:
     """List the documents of a plan and move the cursors past them.
 
-    Raises DataError when the index is missing or damaged.
+    Raises DataError when the index is missing or damaged, and when DuckDB has too little memory.
     """
     order = order.resolve()
+    if not order.is_file():
+        raise DataError(
+            f"{order} does not exist. Run the same `mads annotate` again; it rebuilds the index."
+        )
     with connect([order], config) as connection:
         connection.register("ranges", planned_ranges(cells, plan))
         try:
             result = connection.sql(_DOCUMENTS, params={"path": literal(order)}).to_arrow_table()
+        except duckdb.OutOfMemoryException as error:
+            raise DataError(
+                f"selecting needs more memory than selection.memory allows: found "
+                f"{config.memory}. Raise selection.memory (1GB, say)."
+            ) from error
         except duckdb.Error as error:
             reason = str(error).splitlines()[0]
             raise DataError(
-                f"{order} cannot be read: {reason}. Run `mads annotate` again to rebuild the index."
+                f"{order} cannot be read: {reason}. Delete it and run the same `mads annotate` "
+                "again; it rebuilds the index."
             ) from error
     rows = {name: result[name].to_numpy() for name in result.column_names}
     return take(cells, plan, rows, config.decay)

@@ -10,8 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -29,75 +28,122 @@ def save_checkpoint(
 ) -> None:
     """Save everything that the next step needs; ``step`` steps are done.
 
-    ``state`` is the caller's own (JSON values). Older checkpoints beyond ``keep`` are removed.
+    ``state`` is the caller's own (JSON values). Of older checkpoints the newest are kept, ``keep``
+    in all (0 = all). Raises DataError when the disk is full.
     """
     folder = run.checkpoint(step)
     partial = folder.with_name(folder.name + PARTIAL)
     shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(tokenizer, partial)
-    trainer.lm.model.save_pretrained(str(partial))  # type: ignore[operator]
-    save_file(_optimizer_tensors(trainer), partial / OPTIMIZER)
-    (partial / STATE).write_text(json.dumps({"step": step, **state}) + "\n")
-    publish(partial, folder)
+    try:
+        shutil.copytree(tokenizer, partial)
+        trainer.lm.model.save_pretrained(  # type: ignore[operator]
+            str(partial), max_shard_size="1000TB"
+        )
+        tensors = _optimizer_tensors(trainer) | _unsaved_weights(trainer, partial / MODEL)
+        save_file(tensors, partial / OPTIMIZER)
+        (partial / STATE).write_text(json.dumps({"step": step, **state}) + "\n")
+        publish(partial, folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise DataError(
+            f"checkpoint {folder} cannot be written: {error}. Make room; the run goes on from the "
+            "checkpoint before."
+        ) from error
     write_text(run.latest, folder.name + "\n")
-    if keep:
-        for old in sorted(folder.parent.glob("step-*"))[:-keep]:
-            if old.suffix != PARTIAL:
-                shutil.rmtree(old)
+    older = [path for path in _checkpoints(run) if path.name < folder.name]
+    for path in older[: len(older) - keep + 1] if keep else []:
+        shutil.rmtree(path)
 
 
 def load_checkpoint(run: RunDir, trainer: Trainer) -> dict[str, Any] | None:
     """Load the latest checkpoint into the trainer and return its state; None without one.
 
+    Newer ones, which exist when the user has put an older name into ``latest``, are removed.
     Raises DataError when the checkpoint is damaged or belongs to another model.
     """
     if not run.latest.is_file():
         return None
     folder = run.latest.parent / run.latest.read_text().strip()
     try:
-        # Tied parameters are stored once, under the first of their names.
-        weights = load_file(folder / MODEL)
         tensors = load_file(folder / OPTIMIZER)
-        parameters = trainer.lm.parameters
-        with torch.no_grad():
-            for name, parameter in parameters.items():
-                _copy(parameter, weights[name], name, folder)
-        for name, parameter in parameters.items():
+        _load_weights(trainer, load_file(folder / MODEL), tensors, folder)
+        for name, parameter in trainer.lm.parameters.items():
             if f"step.{name}" not in tensors:
                 continue
             trainer.optimizer.state[parameter] = {
-                "step": tensors[f"step.{name}"].clone(),
-                "exp_avg": tensors[f"exp_avg.{name}"].to(parameter.device),
-                "exp_avg_sq": tensors[f"exp_avg_sq.{name}"].to(parameter.device),
+                # The fused optimizer keeps its step counts on the parameters' device.
+                key: tensors[f"{key}.{name}"].to(parameter.device, copy=True)
+                for key in ("step", "exp_avg", "exp_avg_sq")
             }
-    except (OSError, SafetensorError, KeyError) as error:
+        state: dict[str, Any] = read_json(folder / STATE)
+    except (OSError, SafetensorError, KeyError, DataError) as error:
+        if isinstance(error, _OtherModelError):
+            raise
         raise DataError(
             f"checkpoint {folder} is damaged: {error}. Put the name of an older one into "
             f"{run.latest}, or delete it to begin again."
         ) from error
-    _steps_where_fused_wants_them(trainer)
-    state: dict[str, Any] = read_json(folder / STATE)
+    for path in _checkpoints(run):
+        if path.name > folder.name:
+            shutil.rmtree(path)
     return state
 
 
-def _copy(parameter: Tensor, value: Tensor, name: str, folder: Path) -> None:
-    if parameter.shape != value.shape:
-        raise DataError(
-            f"checkpoint {folder} is of another model: {name} has shape {tuple(value.shape)}, "
-            f"expected {tuple(parameter.shape)}."
-        )
-    parameter.copy_(value)
+class _OtherModelError(DataError):
+    """The checkpoint is whole, but of another model."""
+
+
+def _checkpoints(run: RunDir) -> list[Path]:
+    """Return the complete checkpoints, oldest first; half ones of killed calls are removed."""
+    found = []
+    for path in sorted(run.latest.parent.glob("step-*")):
+        if path.suffix == PARTIAL:
+            shutil.rmtree(path)
+        else:
+            found.append(path)
+    return found
+
+
+def _unsaved_weights(trainer: Trainer, saved: Path) -> dict[str, Tensor]:
+    """Return weights that the Hugging Face file does not hold under their own names.
+
+    ``save_pretrained`` renames the parameters of some models.
+    """
+    with safe_open(saved, "pt") as file:
+        names = set(file.keys())
+    state = trainer.lm.model.state_dict()
+    held = {state[name].data_ptr() for name in names if name in state}
+    return {
+        f"weight.{name}": value.detach().cpu().contiguous()
+        for name, value in state.items()
+        if value.data_ptr() not in held
+    }
+
+
+def _load_weights(
+    trainer: Trainer, weights: dict[str, Tensor], tensors: dict[str, Tensor], folder: Path
+) -> None:
+    state = trainer.lm.model.state_dict()
+    loaded = set()
+    for name, value in state.items():
+        found = weights.get(name, tensors.get(f"weight.{name}"))
+        if found is None:
+            continue
+        if found.shape != value.shape:
+            raise _OtherModelError(
+                f"checkpoint {folder} is of another model: {name} has shape {tuple(found.shape)}, "
+                f"expected {tuple(value.shape)}."
+            )
+        value.copy_(found)
+        loaded.add(value.data_ptr())
+    missing = [name for name, value in state.items() if value.data_ptr() not in loaded]
+    if missing:  # tied weights are stored once
+        raise KeyError(missing[0])
 
 
 def _optimizer_tensors(trainer: Trainer) -> dict[str, Tensor]:
-    tensors = {}
-    for name, parameter in trainer.lm.parameters.items():
-        for key, value in trainer.optimizer.state.get(parameter, {}).items():
-            tensors[f"{key}.{name}"] = value.detach().cpu().contiguous().clone()
-    return tensors
-
-
-def _steps_where_fused_wants_them(trainer: Trainer) -> None:
-    """The fused optimizer keeps its step counts on the parameters' device."""
-    for parameter, state in trainer.optimizer.state.items():
-        state["step"] = state["step"].to(parameter.device)
+    return {
+        f"{key}.{name}": value.detach().cpu().contiguous()
+        for name, parameter in trainer.lm.parameters.items()
+        for key, value in trainer.optimizer.state.get(parameter, {}).items()
+    }

@@ -82,6 +82,8 @@ class LanguageModel:
         self.bfloat16 = wanted == "bfloat16"
         self._compiled = torch.compile(self.model) if training.compile else self.model
         self._evaluating = False
+        # Float32 holds half of what a micro-batch of training is known to fit.
+        self.gradient_tokens = max(training.micro_batch * training.context // 2, 1)
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -106,6 +108,15 @@ class LanguageModel:
             reduction="none",
         )
         return flat.view(labels.shape)
+
+    def gradients(self, loss: Tensor) -> dict[str, Tensor]:
+        """Return the gradient of a loss by parameter name; zeros for an unused parameter."""
+        parameters = self.parameters
+        parts = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+        return {
+            name: torch.zeros_like(p) if part is None else part
+            for (name, p), part in zip(parameters.items(), parts, strict=True)
+        }
 
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -138,28 +149,70 @@ def build_model(
     tokenizer has more tokens than it.
     """
     shape = model_config(config, vocab_size, training.context)
-    if vocab_size > shape.vocab_size:
+    largest = getattr(shape, "vocab_size", None)
+    if largest is None:
+        raise UsageError(f"model.hf: {config.hf!r} is no causal language model.")
+    if vocab_size > largest:
         raise UsageError(
-            f"model.vocab_size: found {shape.vocab_size}, but the store's tokenizer has "
-            f"{vocab_size} tokens."
+            f"model.vocab_size: found {largest}, but the store's tokenizer has {vocab_size} tokens."
+        )
+    limit = getattr(shape, "max_position_embeddings", None)
+    if limit is not None and limit < training.context:
+        raise UsageError(
+            f"training.context: found {training.context}, but {config.hf!r} has only {limit} "
+            "places."
         )
     _device(training.device)
-    if config.hf and config.pretrained:
-        model = AutoModelForCausalLM.from_pretrained(
-            config.hf, dtype=torch.float32, trust_remote_code=False
+    lm = LanguageModel(_load(config, shape, seed), training)
+    if training.document_mask and not documents_are_apart(lm, vocab_size):
+        raise UsageError(
+            f"training.document_mask: the model {config.hf!r} lets a document see the one before "
+            "it in its sequence; set training.document_mask = false."
         )
-    else:
+    return lm
+
+
+def _load(config: ModelConfig, shape: PretrainedConfig, seed: int) -> nn.Module:
+    model: nn.Module
+    try:
+        if config.hf and config.pretrained:
+            model = AutoModelForCausalLM.from_pretrained(
+                config.hf, dtype=torch.float32, trust_remote_code=False
+            )
+            return model
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
                 shape, dtype=torch.float32
             )
-    return LanguageModel(model, training)
+            return model
+    except (OSError, ValueError, AttributeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(
+            f"model.hf: {config.hf!r} is no causal language model: {reason}"
+        ) from error
+
+
+def documents_are_apart(lm: LanguageModel, vocab_size: int) -> bool:
+    """Tell whether a document's losses are the same whatever document stands before it."""
+    tokens_BT = (torch.arange(16).repeat(2, 1) * 7 + 3) % vocab_size
+    tokens_BT[1, :8] = (tokens_BT[1, :8] + 11) % vocab_size
+    positions_BT = torch.arange(8).repeat(2, 2)
+    batch = TokenBatch(tokens_BT, tokens_BT, positions_BT)
+    with lm.evaluating(), torch.no_grad():
+        loss_BT = lm.token_losses(batch)[:, 8:]
+    return bool(torch.allclose(loss_BT[0], loss_BT[1], rtol=1e-4, atol=1e-4))
 
 
 def _device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
+    try:
+        kind = torch.device(name).type
+    except RuntimeError:
+        kind = ""
+    if kind not in ("cpu", "cuda"):
+        raise UsageError(f"training.device: {name!r} is not known; give auto, cpu, cuda or cuda:0.")
+    if kind == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"training.device: {name!r} is not there; torch sees no GPU.")
     return name

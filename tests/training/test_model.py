@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import OPTConfig, T5Config
 
 from mads.config import ModelConfig, TrainingConfig, load_recipe, shipped_recipes
 from mads.errors import UsageError
@@ -81,6 +83,41 @@ def test_a_vocabulary_too_small_for_the_tokenizer() -> None:
 def test_a_model_that_cannot_be_loaded() -> None:
     with pytest.raises(UsageError, match=r"model.hf: '/nowhere' cannot be loaded"):
         build_model(ModelConfig(hf="/nowhere"), TrainingConfig(), 100, seed=0)
+
+
+def test_a_model_whose_documents_are_not_apart(tmp_path: Path) -> None:
+    config = OPTConfig(
+        vocab_size=128,
+        hidden_size=16,
+        word_embed_proj_dim=16,
+        ffn_dim=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+    )
+    config.save_pretrained(str(tmp_path))
+    model, training = ModelConfig(hf=str(tmp_path)), TrainingConfig(context=32)
+    with pytest.raises(UsageError, match=r"lets a document see the one before.* = false"):
+        build_model(model, training, 100, seed=0)
+    build_model(model, replace(training, document_mask=False), 100, seed=0)
+    with pytest.raises(UsageError, match=r"training.context: found 128, but .* only 64 places"):
+        build_model(model, replace(training, context=128), 100, seed=0)
+
+
+def test_a_model_that_is_no_causal_one(tmp_path: Path) -> None:
+    T5Config(vocab_size=128, d_model=16, num_layers=1).save_pretrained(str(tmp_path))
+    with pytest.raises(UsageError, match="is no causal language model"):
+        build_model(ModelConfig(hf=str(tmp_path)), TrainingConfig(context=32), 100, seed=0)
+
+
+def test_an_unused_parameter_has_a_zero_gradient() -> None:
+    lm = build_model(TINY, TrainingConfig(), 100, seed=0)
+    unused = torch.nn.Parameter(torch.ones(3))
+    lm.model.register_parameter("unused", unused)
+    tokens = torch.randint(0, 100, (1, 8))
+    found = lm.gradients(lm.token_losses(TokenBatch(tokens, tokens)).sum())
+    assert found["unused"].tolist() == [0.0, 0.0, 0.0]
+    assert float(found["lm_head.weight"].abs().sum()) > 0
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -1,0 +1,79 @@
+"""Whose a run folder is, and what a recipe may not ask of it."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mads.config import Recipe, TaskConfig, to_table, to_toml
+from mads.errors import DataError, UsageError
+from mads.memory.store import Store
+from mads.run_dir import PARTIAL, RunDir, provenance, read_json, write_json, write_text
+
+
+def refuse_contamination(recipe: Recipe) -> None:
+    """Raise UsageError when an evaluation task reads the items of a reference task."""
+    sources = {_source(task): name for name, task in recipe.rewards.tasks.items()}
+    for name, task in recipe.evaluation.tasks.items():
+        if _source(task) in sources:
+            raise UsageError(
+                f"evaluation.tasks.{name} and rewards.tasks.{sources[_source(task)]} read "
+                f"the same items ({task.path}); what is evaluated must not be used as feedback."
+            )
+
+
+def _source(task: TaskConfig) -> str:
+    """Return what tells a task's items from another's: the file's content, or id and split."""
+    path = Path(task.path)
+    if not path.is_file():
+        return f"{task.path} {task.split}"
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def check_folder(run: RunDir, store: Store, recipe: Recipe) -> None:
+    """Raise UsageError or DataError unless a folder is new, or this recipe's and this store's."""
+    if not run.recipe.is_file():
+        # What a call that was killed at once may leave is no reason to refuse.
+        ours = {".lock", run.provenance.name}
+        names = {entry.name for entry in run.root.iterdir() if entry.suffix != PARTIAL}
+        if names - ours:
+            raise UsageError(f"{run.root} is neither empty nor a run. Give another --out.")
+        return
+    found = read_json(run.provenance).get("store", "nothing")
+    if found != store.fingerprint:
+        raise DataError(
+            f"{run.root} was trained on another store: found {found[:16]}, now "
+            f"{store.fingerprint[:16]}. Give that store, or another --out."
+        )
+    changed = _changes(tomllib.loads(run.recipe.read_text(encoding="utf-8")), to_table(recipe))
+    if changed:
+        raise UsageError(
+            f"{run.root} was begun with another recipe: {'; '.join(changed[:5])}. "
+            "Give the same recipe to go on, or another --out."
+        )
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any], place: str = "") -> list[str]:
+    """Return ``key: old -> new`` for every key in which two tables differ."""
+    found = []
+    for key in {**old, **new}:
+        before, now = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(now, Mapping):
+            found += _changes(before, now, f"{place}{key}.")
+        elif (list(before) if isinstance(before, tuple) else before) != (
+            list(now) if isinstance(now, tuple) else now
+        ):
+            found.append(f"{place}{key}: {before!r} -> {now!r}")
+    return found
+
+
+def begin(run: RunDir, store: Store, recipe: Recipe) -> None:
+    """Make the folder this recipe's and this store's."""
+    if not run.recipe.is_file():
+        facts = provenance(store=store.fingerprint, store_path=str(store.dir.root))
+        write_json(run.provenance, facts)
+        write_text(run.recipe, to_toml(to_table(recipe)))
