@@ -64,7 +64,7 @@ def test_an_empty_recipe_has_the_defaults_and_three_agents() -> None:
         ({"agents": {"a": 5}}, "agents.a: found 5, expected a section"),
         ({"training": {"betas": 0.9}}, "training.betas: found 0.9, expected a list of a number"),
         ({"training": {"betas": [0.9, "x"]}}, "training.betas[1]: found 'x', expected a number"),
-        ({"training": {"betas": [0.9]}}, "training.betas: found 1 numbers, expected 2"),
+        ({"training": {"betas": [0.9]}}, "training.betas: found [0.9], expected two numbers in [0, 1)"),
         ({"agents": {"a": {"rename": {"x": 1}}}}, "agents.a.rename.x: found 1, expected a text"),
         ({"training": {"steps": 0}}, "training.steps: found 0, expected 1 to"),
         ({"training": {"learning_rate": float("nan")}}, "training.learning_rate: found nan"),
@@ -224,13 +224,13 @@ def test_task_paths_count_from_the_recipe_and_keep_the_names_of_links(tmp_path: 
     path.write_text(
         '[rewards.tasks.near]\npath = "near.jsonl"\n'
         '[rewards.tasks.hub]\npath = "org/name"\n'
-        '[evaluation.tasks.near]\npath = "near.jsonl"\n'
+        '[evaluation.tasks.held]\npath = "near.jsonl"\n'
         "[evaluation.tasks.empty]\n"
     )
     recipe = load_recipe(path)
     assert recipe.rewards.tasks["near"].path == str(tmp_path / "near.jsonl")
     assert recipe.rewards.tasks["hub"].path == "org/name"
-    assert recipe.evaluation.tasks["near"].path == str(tmp_path / "near.jsonl")
+    assert recipe.evaluation.tasks["held"].path == str(tmp_path / "near.jsonl")
     assert recipe.evaluation.tasks["empty"].path == ""
 
 
