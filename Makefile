@@ -12,11 +12,11 @@ TOKENS ?= 1M
 DEMO = build/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check pipeline bench clean
+.PHONY: help setup demo test test-duckdb check pipeline bench clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: $(READY)  ## make .venv with everything that the other targets need
 
@@ -57,6 +57,12 @@ $(OUT)/selection/plan.json: $(OUT)/run/result.json | $(READY)
 
 test: $(READY)  ## all tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
+
+test-duckdb: $(READY)  ## the selection's tests on the oldest DuckDB that is supported
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+		--target build/duckdb "duckdb==1.5.*"
+	PYTHONPATH=build/duckdb $(BIN)/python -c "import duckdb; print('duckdb', duckdb.__version__)"
+	PYTHONPATH=build/duckdb OMP_NUM_THREADS=1 $(BIN)/pytest -n auto tests/selection
 
 check: $(READY)  ## lint, format, types, import rules
 	$(BIN)/ruff check .

@@ -114,8 +114,8 @@ def _flaw_of_object(value: object, kinds: Mapping[str, type]) -> str:
         if name not in value:
             return f"it has no {name!r}"
         if not _is_a(value[name], kind):
-            found = type(value[name]).__name__
-            return f"{name!r} holds a {found}, expected a {kind.__name__}"
+            wanted = "finite number" if kind is float else kind.__name__
+            return f"{name!r} holds a {type(value[name]).__name__}, expected a {wanted}"
     return ""
 
 

@@ -167,8 +167,46 @@ def test_a_complete_store_is_left_alone(
     before = times(undisturbed)
     recipe = toy_recipe(corpus={"workers": 2, "shard_docs": SHARD_DOCS})
     result = run([toy_corpus], undisturbed, recipe)
-    assert (result.rows, result.new_shards) == (300, 0)
+    assert (result.rows, result.new_shards, result.new_index) == (300, 0, False)
     assert times(undisturbed) == before
+
+
+@pytest.mark.parametrize("name", ["order", "cells", "manifest"])
+@pytest.mark.parametrize("how", ["gone", "cut", "another"])
+def test_a_damaged_index_is_rebuilt(
+    toy_store: Path, toy_corpus: Path, toy_recipe: MakeRecipe, tmp_path: Path, name: str, how: str
+) -> None:
+    shutil.copytree(toy_store, tmp_path / "store")
+    store = StoreDir(tmp_path / "store")
+    path: Path = getattr(store, name)
+    if how == "gone":
+        path.unlink()
+    elif how == "cut":
+        path.write_bytes(path.read_bytes()[:-20])
+    elif name == "manifest":
+        path.write_text(json.dumps(read_json(path) | {"index": {"cells": 1, "docs": 300}}))
+    else:
+        table = pq.read_table(path)
+        pq.write_table(table.slice(1) if name == "order" else table.drop_columns("domain"), path)
+    result = run([toy_corpus], store.root, toy_recipe())
+    assert (result.rows, result.new_shards, result.new_index) == (300, 0, True)
+    assert content(store.root) == content(toy_store)
+
+
+@pytest.mark.parametrize("name", ["tokens_bin", "tokens_idx", "documents"])
+def test_a_deleted_shard_is_made_again(
+    toy_store: Path, toy_corpus: Path, toy_recipe: MakeRecipe, tmp_path: Path, name: str
+) -> None:
+    shutil.copytree(toy_store, tmp_path / "store")
+    store = StoreDir(tmp_path / "store")
+    getattr(store, name)(1).unlink()
+    if name != "documents":
+        advice = "Delete it and its .bin, if they are there, and run the same `mads annotate` again"
+        with pytest.raises(DataError, match=rf"shard-00001\.idx cannot be read: .*{advice}"):
+            Store(store.root).tokens(doc_id(1, 0))
+    result = run([toy_corpus], store.root, toy_recipe())
+    assert (result.new_shards, result.new_index) == (1, True)
+    assert content(store.root) == content(toy_store)
 
 
 def test_another_shard_layout_holds_the_same_documents(undisturbed: Path, toy_store: Path) -> None:

@@ -60,6 +60,42 @@ def test_a_manifest_that_cannot_be_used(copy: StoreDir, content: str, message: s
         Store(copy.root)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"fingerprint": None},
+            r"it has no 'fingerprint', or of another type\. Run the same `mads",
+        ),
+        ({"tokenizer_fingerprint": 3}, "it has no 'tokenizer_fingerprint', or of another type"),
+        ({"documents": []}, "it has no 'documents'"),
+        ({"index": 3}, "it has no 'index'"),
+        ({"index": {"cells": 3}}, r"it has no 'index\.docs'"),
+        ({"corpus": {"text_field": "text"}}, r"KeyError 'max_doc_bytes'\. Put the file back, or"),
+        ({"tokenizer": 3}, "TypeError"),
+    ],
+)
+def test_a_manifest_that_lacks_something(
+    copy: StoreDir, change: dict[str, object], message: str
+) -> None:
+    copy.manifest.write_text(json.dumps(json.loads(copy.manifest.read_text()) | change))
+    with pytest.raises(DataError, match=rf"corpus\.json is damaged: {message}"):
+        Store(copy.root)
+
+
+def test_a_missing_or_damaged_index_says_what_to_do(copy: StoreDir) -> None:
+    advice = "Delete it, if it is there, and run the same `mads annotate` again; it rebuilds"
+    for content in (b"PAR1", None):
+        for path in (copy.order, copy.cells):
+            path.unlink(missing_ok=True)
+            if content:
+                path.write_bytes(content)
+        with pytest.raises(DataError, match=rf"order\.parquet cannot be read: .*{advice}"):
+            Store(copy.root).order_docs(np.zeros(1, np.int64))
+        with pytest.raises(DataError, match=rf"cells\.parquet .*{advice}"):
+            _ = Store(copy.root).cells
+
+
 def test_cells_have_names_counts_and_places(toy_store: Path) -> None:
     cells = Store(toy_store).cells
     assert cells.agents == ("domain", "quality")

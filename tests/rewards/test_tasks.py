@@ -85,6 +85,11 @@ def test_a_subset_is_seeded(tmp_path: Path) -> None:
             '{"context": "a"}',
             r"row 0 is not in the format 'cloze'.*continuation.*keys \['context'\]",
         ),
+        (
+            '{"context": "a", "continuation": "b"}\n{"context": "a", "continuation": 5}',
+            r"row 1 is not in the format 'cloze' \(TypeError: continuation holds 5, expected a text",
+        ),
+        ('{"context": null, "continuation": "b"}', "row 0 .*context holds None, expected a text"),
         ("[1, 2]", "row 0 is not in the format 'cloze'"),
         ("{not json", "cannot be read"),
         ('{"context": "a", "continuation": " "}', "holds no item with a continuation"),
@@ -96,6 +101,32 @@ def test_bad_files_are_named(tmp_path: Path, content: str, message: str) -> None
     path.write_text(content)
     with pytest.raises(DataError, match=message):
         load_examples("t", TaskConfig(path=str(path)), 0)
+
+
+WRONG: list[tuple[str, dict[str, Any]]] = [
+    ("lambada", {"text": 5}),
+    ("lambada", {"until_last": None, "last_word": "x"}),
+    ("lambada", {"until_last": "a", "last_word": 1}),
+    ("squad", {"context": None, "question": "q", "answers": {"text": ["a"]}}),
+    ("squad", {"context": "c", "question": None, "answers": {"text": ["a"]}}),
+    ("squad", {"context": "c", "question": "q", "answers": {"text": [1]}}),
+    ("squad", {"context": "c", "question": "q", "answers": None}),
+    ("jeopardy", {"context": [], "continuation": "x"}),
+    ("jeopardy", {"context": "a", "continuation": None}),
+    ("choices", {"query": None, "choices": ["a"], "gold": 0}),
+    ("choices", {"query": "q", "choices": [None], "gold": 0}),
+    ("choices", {"question": None, "choices": {"text": ["a"], "label": ["A"]}, "answerKey": "A"}),
+    ("choices", {"question": "q", "choices": {"text": [2], "label": ["A"]}, "answerKey": "A"}),
+]
+
+
+@pytest.mark.parametrize(("name", "item"), WRONG)
+def test_a_field_that_is_no_text_is_named(tmp_path: Path, name: str, item: dict[str, Any]) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text(json.dumps(item))
+    config = TaskConfig(format=name, path=str(path))  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=rf"task 't': .*row 0 is not in the format '{name}'.*Type"):
+        load_examples("t", config, 0)
 
 
 @pytest.mark.parametrize(

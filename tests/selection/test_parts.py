@@ -14,9 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from selection.test_explain import mads
 
+from mads.console import initial_state
 from mads.corpus.tokens import TokenReader
 from mads.errors import UsageError
 from mads.memory.store import Store
+from mads.selection.export import console_to_json
 from mads.selection.parts import Range, parse_part, part_ranges
 
 
@@ -115,6 +117,26 @@ def test_the_tokens_of_a_selection_for_another_trainer(
             1,
             "made with another store: found 0000",
         ),
+        (
+            ["--plan", "{tmp}/console.json", "--shard", "0/2"],
+            1,
+            "console.json is no plan.json: it has no 'store'. Give one that",
+        ),
+        (
+            ["--plan", "{tmp}/other.json", "--shard", "0/2", "--what-if", "kind=2"],
+            2,
+            "--what-if: does not go with --plan",
+        ),
+        (
+            ["--plan", "{tmp}/o.json", "--shard", "0/2", "--tokens", "1K", "--fraction", "0.5"],
+            2,
+            "--tokens, --fraction: does not go with --plan",
+        ),
+        (
+            ["--plan", "{tmp}/o.json", "--shard", "0/2", "--recipe", "demo", "--set", "seed=1"],
+            2,
+            "--recipe, --set: does not go with --plan",
+        ),
         (["--plan", "{tmp}/other.json"], 2, "--plan plan.json and --shard i/n go together"),
         (["--console", "{tmp}/other.json", "--shard", "0/2", "--tokens", "1K"], 2, "go together"),
         (["--shard", "0/2"], 2, "give one of --run RUN, --console"),
@@ -128,9 +150,120 @@ def test_refusals(
     code: int,
     message: str,
 ) -> None:
-    (tmp_path / "other.json").write_text(json.dumps({"store": "0" * 64, "ranges": []}))
+    cursors: dict[str, list[int]] = {"passes": [], "row": [], "tokens": []}
+    other = {"store": "0" * 64, "seed": 0, "ranges": [], "cursors": cursors}
+    (tmp_path / "other.json").write_text(json.dumps(other))
+    (tmp_path / "console.json").write_text('{"round": 0, "theta": {}, "weights": {}}')
     filled = [text.format(tmp=tmp_path) for text in arguments]
     found, out, err = mads(capsys, "select", "--store", store, *filled, "--out", tmp_path / "out")
     assert found == code
     assert out == ""
     assert message in err
+
+
+def test_a_part_of_a_plan_needs_a_folder(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--store", store, "--plan", tmp_path / "plan.json", "--shard", "0/2")
+    for more in ((), ("--what-if", "kind=2")):
+        code, _, err = mads(capsys, "select", *arguments, *more)
+        assert code == 2
+        assert "Traceback" not in err
+        assert ("give --out DIR" if not more else "--what-if: does not go with --plan") in err
+
+
+@pytest.fixture
+def moving(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> tuple[Path, tuple[object, ...], Path]:
+    """A corpus of its own, the selection of a console state, and that state."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    opened = Store(planted.build(folder))
+    state = initial_state(opened.cells.categories)
+    path = tmp_path / "state.json"
+    path.write_text(json.dumps(console_to_json(state)))
+    return folder / "corpus.jsonl", ("--store", folder / "store", "--console", path), path
+
+
+@pytest.mark.parametrize("part", [False, True])
+def test_a_selection_without_its_corpus_is_made_when_it_is_back(
+    moving: tuple[Path, tuple[object, ...], Path],
+    part: bool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    corpus, arguments, _ = moving
+    whole, out = (*arguments, "--tokens", "2K", "--out", tmp_path / "whole"), tmp_path / "out"
+    assert mads(capsys, "select", *whole)[0] == 0
+    again = (*arguments, "--tokens", "2K", "--out", out, "--texts", "--megatron")
+    if part:
+        plan = tmp_path / "whole" / "plan.json"
+        again = (*arguments[:2], "--plan", plan, "--shard", "1/2", "--out", out, "--texts")
+    corpus.rename(tmp_path / "away")
+    code, _, err = mads(capsys, "select", *again)
+    assert code == 1
+    assert "corpus.jsonl is gone or has changed since the store was made" in err
+    assert not (out / "plan.json").exists()
+    (tmp_path / "away").rename(corpus)
+    assert mads(capsys, "select", *again)[0] == 0
+    rows = pq.read_table(out / "selection.parquet").num_rows
+    assert len(read_lines(out / "texts" / "00000-corpus.jsonl.zst")) == rows
+    code, _, err = mads(capsys, "select", *again)
+    assert code == 2
+    assert "out is not empty. Give another --out." in err
+
+
+def test_what_a_killed_attempt_left_is_overwritten(
+    moving: tuple[Path, tuple[object, ...], Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _, arguments, state = moving
+    out = tmp_path / "out"
+    (out / "texts").mkdir(parents=True)
+    for name in ("00000-corpus.jsonl.zst.partial", "00007-old.jsonl.zst"):
+        (out / "texts" / name).write_text("stale")
+    for name in ("tokens.bin", "tokens.idx.partial", "selection.parquet", "plan.json.partial"):
+        (out / name).write_text("stale")
+    (out / "console.json").write_text(state.read_text())
+    command = ("select", *arguments, "--tokens", "2K", "--out", out)
+    assert mads(capsys, *command)[0] == 0
+    assert {p.name for p in out.iterdir()} == {"console.json", "selection.parquet", "plan.json"}
+
+
+@pytest.mark.parametrize(
+    "name", ["notes.txt", "rewards.parquet", "texts/thesis.tex", "thesis.tex.partial", "plan.json"]
+)
+def test_a_folder_of_something_else_is_left_alone(
+    moving: tuple[Path, tuple[object, ...], Path],
+    name: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _, arguments, _ = moving
+    path = tmp_path / "out" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("mine")
+    command = ("select", *arguments, "--tokens", "2K", "--out", tmp_path / "out")
+    code, _, err = mads(capsys, *command)
+    assert code == 2
+    assert "out is not empty. Give another --out." in err
+    assert [p for p in (tmp_path / "out").rglob("*") if p.is_file()] == [path]
+
+
+def test_another_console_state_is_not_overwritten(
+    moving: tuple[Path, tuple[object, ...], Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _, arguments, state = moving
+    mine = tmp_path / "out" / "console.json"
+    mine.parent.mkdir()
+    mine.write_text(state.read_text().replace('"round": 0', '"round": 1'))
+    before = mine.read_text()
+    command = ("select", *arguments, "--tokens", "2K", "--out", mine.parent)
+    code, _, err = mads(capsys, *command)
+    assert code == 2
+    assert "out is not empty: it has another console.json. Give another --out." in err
+    assert mine.read_text() == before

@@ -89,8 +89,20 @@ def test_a_missing_or_damaged_order_says_what_to_do(tmp_path: Path) -> None:
     cells, _ = make_cells([[1, 2]])
     plan = make_plan(cells, np.ones(1), Cursors.start(1), 2, CONFIG, 0)
     path = tmp_path / "order.parquet"
-    with pytest.raises(DataError, match=r"order.parquet cannot be read.*mads annotate"):
+    with pytest.raises(DataError, match=r"order.parquet does not exist\. Run the same `mads annot"):
         select_documents(path, cells, plan, CONFIG)
     path.write_bytes(b"PAR1 nonsense")
-    with pytest.raises(DataError, match=r"order.parquet cannot be read.*mads annotate"):
+    with pytest.raises(
+        DataError, match=r"order.parquet cannot be read: .*\. Delete it and run the"
+    ):
         select_documents(path, cells, plan, CONFIG)
+
+
+def test_too_little_memory_says_what_to_raise(tmp_path: Path) -> None:
+    cells, order = make_cells([[1] * 200_000])
+    path = tmp_path / "order.parquet"
+    write_order(path, order, row_group_size=65_536)
+    config = SelectionConfig(memory="1MB", threads=1)
+    plan = make_plan(cells, np.ones(1), Cursors.start(1), 200_000, config, 0)
+    with pytest.raises(DataError, match=r"found 1MB\. Raise selection\.memory \(1GB, say\)"):
+        select_documents(path, cells, plan, config)
