@@ -1,7 +1,7 @@
 """The command line: one thin function per command; a stage is imported only when it runs.
 
-With ``--json`` the result is one object on stdout; words and tables go to stderr. Exit codes: 0 done, 1 data,
-2 usage, 75 stopped by a signal with the work saved, 130 interrupted.
+With ``--json`` the result is one object on stdout; words and tables go to stderr. Exit codes: 0
+done, 1 data, 2 usage, 75 stopped by a signal with the work saved, 130 interrupted.
 """
 
 from __future__ import annotations

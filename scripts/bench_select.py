@@ -85,7 +85,13 @@ def index_store(root: Path, num_docs: int, memory: str) -> None:
     """Build the index and write the manifest (run in a process of its own)."""
     draft = make_draft(num_docs)
     cells, docs = build_index(StoreDir(root), draft, parse_bytes(memory), lambda rows: None)  # noqa: ARG005
-    manifest = {**draft.to_json(), "fingerprint": "bench", "index": {"cells": cells, "docs": docs}}
+    manifest = {
+        **draft.to_json(),
+        "fingerprint": "bench",
+        "tokenizer_fingerprint": "none",
+        "documents": {"rows": num_docs},
+        "index": {"cells": cells, "docs": docs},
+    }
     write_json(StoreDir(root).manifest, manifest)
 
 

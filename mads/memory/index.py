@@ -2,11 +2,13 @@
 
 Rows are never sorted as one: a first pass counts the cells, a second one throws each document
 into a bucket (a range of cells, or a range of one large cell's shuffle keys) small enough to be
-sorted in memory, and the buckets are then sorted and written one after the other.
+sorted in memory, and the buckets are then sorted and written one after the other. A killed call
+whose buckets were filled goes on from them.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -22,13 +24,16 @@ from numpy.typing import NDArray
 from mads.errors import DataError
 from mads.memory.agent_memory import METADATA_KEY, MemoryHeader, check_header
 from mads.memory.store import Draft, read_table
-from mads.run_dir import PARTIAL, StoreDir, atomic_path
+from mads.run_dir import PARTIAL, StoreDir, atomic_path, read_json, write_json
 from mads.seeds import derive, mix64
 from mads.types import Status
 
 ROW_GROUP = 65_536
 # An upper estimate for one row while its bucket is sorted: record, keys, result and copies.
 BYTES_PER_ROW = 120
+FILLED = "filled.json"  # in the folder of buckets: all documents are in theirs
+COUNTS = ("codes", "num_docs", "num_tokens")
+Counts = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 RECORD = np.dtype([("cell", "<u4"), ("num_tokens", "<u4"), ("key", "<u8"), ("doc", "<u8")])
 ORDER_SCHEMA = pa.schema(
     [
@@ -63,21 +68,39 @@ def build_index(
     radix = np.cumprod([1, *(len(info.categories) for info in draft.agents.values())])
     if float(np.prod([float(len(info.categories)) for info in draft.agents.values()])) >= 2**62:
         raise DataError("the agents have too many categories: their product exceeds 2^62 cells.")
-    codes, num_docs, num_tokens = _count_cells(store, draft, radix, on_progress)
-    if not len(codes):
-        raise DataError(
-            f"{store.root}: no document of this corpus can be selected; all are empty, too long "
-            "or undecodable. Is corpus.text_field right?"
-        )
-    first_row = np.concatenate(([0], np.cumsum(num_docs)[:-1]))
     max_rows = max(memory_bytes // BYTES_PER_ROW, 1024)
     folder = store.order.with_name("buckets" + PARTIAL)
-    buckets = _fill_buckets(store, draft, radix, codes, num_docs, max_rows, folder, on_progress)
+    text = json.dumps([draft.to_json(), max_rows], sort_keys=True)
+    identity = hashlib.sha256(text.encode()).hexdigest()
+    counts = _filled_before(folder, identity)
+    if counts is None:
+        counts = _count_cells(store, draft, radix, on_progress)
+        if not len(counts[0]):
+            raise DataError(
+                f"{store.root}: no document of this corpus can be selected; all are empty, too "
+                "long or undecodable. Is corpus.text_field right?"
+            )
+        _fill_buckets(store, draft, radix, counts[0], counts[1], max_rows, folder, on_progress)
+        columns = {name: values.tolist() for name, values in zip(COUNTS, counts, strict=True)}
+        write_json(folder / FILLED, {"identity": identity, **columns})
+    codes, num_docs, num_tokens = counts
     with atomic_path(store.order) as partial:
-        _write_order(buckets, partial)
-    shutil.rmtree(folder)
+        _write_order(sorted(path for path in folder.iterdir() if path.name.isdigit()), partial)
+    first_row = np.concatenate(([0], np.cumsum(num_docs)[:-1]))
     _write_cells(store, draft, radix, codes, (num_docs, num_tokens, first_row))
+    shutil.rmtree(folder)
     return len(codes), int(num_docs.sum())
+
+
+def _filled_before(folder: Path, identity: str) -> Counts | None:
+    """Return the counts of a killed call whose buckets are all filled, from the same memories."""
+    if not (folder / FILLED).is_file():
+        return None
+    saved = read_json(folder / FILLED)
+    if saved.get("identity") != identity:
+        return None
+    codes, docs, tokens = (np.array(saved[name], np.int64) for name in COUNTS)
+    return codes, docs, tokens
 
 
 def _shard_rows(store: StoreDir, draft: Draft, shard: int, radix: NDArray[np.int64]) -> _ShardRows:
@@ -136,8 +159,8 @@ def _fill_buckets(
     max_rows: int,
     folder: Path,
     on_progress: Callable[[int], None],
-) -> list[Path]:
-    """Write every document into its bucket; return the buckets in their order."""
+) -> None:
+    """Write every document into its bucket; the buckets' names stand in their order."""
     first_bucket, parts = _assign_buckets(num_docs, max_rows)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -159,7 +182,6 @@ def _fill_buckets(
                 with path.open("ab") as handle:
                     records[grouped[bounds[i] : bounds[i + 1]]].tofile(handle)
         on_progress(draft.shards[shard].num_rows)
-    return paths
 
 
 def _assign_buckets(
@@ -200,11 +222,8 @@ def _write_order(buckets: list[Path], path: Path) -> None:
 def _sorted_buckets(buckets: list[Path]) -> Iterator[pa.Table]:
     last_cell, carry = -1, 0
     for path in buckets:
-        if not path.exists():
-            continue
         records = np.fromfile(path, RECORD)
         records = records[np.lexsort((records["doc"], records["key"], records["cell"]))]
-        path.unlink()
         cell = records["cell"]
         before = np.cumsum(records["num_tokens"], dtype=np.uint64) - records["num_tokens"]
         starts = np.flatnonzero(np.concatenate(([True], cell[1:] != cell[:-1])))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -197,6 +198,50 @@ def test_leftovers_of_a_killed_call_are_harmless(tmp_path: Path) -> None:
     build_index(store, draft, SMALL, lambda _: None)
     assert pq.read_table(store.order).select(KEYS).to_pylist() == oracle(shards, draft.seed)[1]
     assert not buckets.exists()
+
+
+def test_a_killed_call_goes_on_from_its_buckets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = split(documents(900, seed=6), 400, 500)
+    whole, draft = write_parts(tmp_path / "whole", shards)
+    build_index(whole, draft, SMALL, lambda _: None)
+    store, draft = write_parts(tmp_path / "killed", shards)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_write_order", killed)
+        with pytest.raises(KeyboardInterrupt):
+            build_index(store, draft, SMALL, lambda _: None)
+    seen: list[int] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_write_cells", killed)  # killed once more, after the order
+        with pytest.raises(KeyboardInterrupt):
+            build_index(store, draft, SMALL, seen.append)
+    build_index(store, draft, SMALL, seen.append)
+    assert seen == []  # no memory was read again
+    assert store.order.read_bytes() == whole.order.read_bytes()
+    assert store.cells.read_bytes() == whole.cells.read_bytes()
+    assert not list((tmp_path / "killed" / "index").glob("*.partial"))
+
+
+def test_buckets_of_other_memories_are_filled_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = [documents(300, seed=6)]
+    store, draft = write_parts(tmp_path, shards)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_write_order", killed)
+        with pytest.raises(KeyboardInterrupt):
+            build_index(store, replace(draft, seed=9), SMALL, lambda _: None)
+    build_index(store, draft, SMALL, lambda _: None)
+    assert pq.read_table(store.order).select(KEYS).to_pylist() == oracle(shards, draft.seed)[1]
 
 
 def test_a_corpus_without_a_readable_document_is_refused(tmp_path: Path) -> None:
