@@ -3,7 +3,8 @@
     annotate  against tokenising the same texts with the bare tokenizer in one process
     select    against DuckDB's ORDER BY score LIMIT over the same index
     train     against the same model fed one prepared batch again and again
-    rewards   a document's reward against a training step on the same tokens
+    rewards   a document's reward, and a whole round of feedback with its reference gradients,
+              each against training steps on as many tokens
 
 ``--quick`` uses the harvested corpus of the demo (11 MB), without it ../shared/data (205 MB).
 """
@@ -31,11 +32,12 @@ from mads.corpus.rows import RowFormat, read_batches
 from mads.memory.store import Store
 from mads.rewards.direction import direction
 from mads.rewards.estimators import forward
-from mads.rewards.tasks import make_task
+from mads.rewards.measure import measure
+from mads.rewards.tasks import Task, make_task
 from mads.selection.plan import Cursors, cell_scores, make_plan
 from mads.selection.query import select_documents
 from mads.training.data import RoundData
-from mads.training.model import build_model
+from mads.training.model import LanguageModel, build_model
 from mads.training.trainer import Trainer
 
 REPOSITORY = Path(__file__).parents[1]
@@ -147,11 +149,27 @@ def bench_train(store: Store, recipe: Recipe, steps: int) -> dict[str, float]:
     vector, _ = direction(lm, [reference], trainer.second_moments(), recipe.rewards.damping)
     windows = list(prepared.tokens_BT.numpy())
     measured = median_seconds(lambda: forward(lm, windows, vector, recipe.rewards), 5)
+    per_bare = statistics.median(pair[1] for pair in pairs)
+    seconds, tokens = bench_round(store, lm, trainer, [reference], recipe)
     return {
         "train_tokens_per_s": training.batch_tokens / per_step,
         "train_vs_bare_ratio": statistics.median(a / b for a, b in pairs),
-        "reward_cost_ratio": measured / statistics.median(pair[1] for pair in pairs),
+        "reward_cost_ratio": measured / per_bare,
+        "reward_round_ratio": seconds / (per_bare * tokens / training.batch_tokens),
     }
+
+
+def bench_round(
+    store: Store, lm: LanguageModel, trainer: Trainer, tasks: list[Task], recipe: Recipe
+) -> tuple[float, int]:
+    """Return the seconds of a whole round of feedback and the tokens of its probed documents."""
+    context, moments = recipe.training.context, trainer.second_moments()
+    found = measure(store, lm, moments, tasks, recipe.rewards, context, seed=0)
+    lengths = [
+        int(reader.lengths_N[row])
+        for reader, row in (store.tokens(doc) for doc in found.documents["doc"].to_pylist())
+    ]
+    return found.seconds, sum(min(length, context) for length in lengths)
 
 
 def main() -> None:

@@ -89,6 +89,10 @@ def test_annotate_prints_a_summary_and_then_that_it_is_complete(
     assert value["store"] == str(out)
     assert mads(monkeypatch, *call) == 0
     assert "was complete already" in capsys.readouterr().err
+    (out / "index" / "order.parquet").unlink()
+    assert mads(monkeypatch, *call) == 0
+    assert "was complete already" not in capsys.readouterr().err
+    assert (out / "index" / "order.parquet").is_file()
 
 
 def test_select_follows_the_console(

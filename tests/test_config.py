@@ -64,7 +64,10 @@ def test_an_empty_recipe_has_the_defaults_and_three_agents() -> None:
         ({"agents": {"a": 5}}, "agents.a: found 5, expected a section"),
         ({"training": {"betas": 0.9}}, "training.betas: found 0.9, expected a list of a number"),
         ({"training": {"betas": [0.9, "x"]}}, "training.betas[1]: found 'x', expected a number"),
-        ({"training": {"betas": [0.9]}}, "training.betas: found [0.9], expected two numbers in [0, 1)"),
+        (
+            {"training": {"betas": [0.9]}},
+            "training.betas: found [0.9], expected two numbers in [0, 1)",
+        ),
         ({"agents": {"a": {"rename": {"x": 1}}}}, "agents.a.rename.x: found 1, expected a text"),
         ({"training": {"steps": 0}}, "training.steps: found 0, expected 1 to"),
         ({"training": {"learning_rate": float("nan")}}, "training.learning_rate: found nan"),
@@ -72,7 +75,10 @@ def test_an_empty_recipe_has_the_defaults_and_three_agents() -> None:
         ({"selection": {"decay": -0.1}}, "selection.decay: found -0.1, expected 0 to"),
         ({"training": {"grad_clip": -1.0}}, "training.grad_clip: found -1.0, expected 0 to"),
         ({"training": {"keep_checkpoints": -1}}, "training.keep_checkpoints: found -1, expected 0"),
-        ({"training": {"min_lr_ratio": -5.0}}, "training.min_lr_ratio: found -5.0, expected 0 to 1"),
+        (
+            {"training": {"min_lr_ratio": -5.0}},
+            "training.min_lr_ratio: found -5.0, expected 0 to 1",
+        ),
         ({"training": {"betas": [2, 3]}}, "training.betas: found [2.0, 3.0], expected two numbers"),
         ({"selection": {"threads": -3}}, "selection.threads: found -3, expected 0 to"),
         (

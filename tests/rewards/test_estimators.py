@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import planted
@@ -15,10 +17,10 @@ from mads.errors import DataError
 from mads.memory.store import Store
 from mads.rewards.direction import direction, norm, preconditioned, reference_gradient
 from mads.rewards.estimators import ESTIMATORS, document_losses, gradient, relative_error
-from mads.rewards.measure import measure
+from mads.rewards.measure import _window, measure
 from mads.rewards.tasks import Task, make_task, task_loss
-from mads.training.data import RoundData
-from mads.training.model import build_model
+from mads.training.data import RoundData, padded_batch
+from mads.training.model import LanguageModel, build_model
 from mads.training.trainer import Trainer
 
 
@@ -99,8 +101,6 @@ def test_a_positive_reward_lowers_the_reference_loss(world: World, name: str) ->
 
 
 def _loss_of(world: World, window: np.ndarray) -> torch.Tensor:
-    from mads.training.data import padded_batch
-
     batch = padded_batch([window], [1])
     return world.lm.token_losses(batch).sum() / (len(window) - 1)
 
@@ -171,27 +171,75 @@ def test_the_preconditioner_by_hand() -> None:
     assert preconditioned(gradient_, {}, 0.5) is gradient_
 
 
-def test_each_task_weighs_as_much_as_the_user_says(world: World) -> None:
+def test_each_task_weighs_as_much_as_the_user_says(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A task with gradients a thousand times larger does not drown the other."""
-    other = Task("other", 1.0, world.task.batches[:1], 1)
-    both, losses = direction(world.lm, [world.task, other], {}, 0.1)
+    loud = Task("loud", 1.0, (padded_batch(world.windows[1:4], [1] * 3),), 3)
     one, _ = direction(world.lm, [world.task], {}, 0.1)
-    two, _ = direction(world.lm, [other], {}, 0.1)
+    two, _ = direction(world.lm, [loud], {}, 0.1)
+
+    def louder(lm: LanguageModel, task: Task) -> tuple[dict[str, torch.Tensor], float]:
+        found, loss = reference_gradient(lm, task)
+        scale = 1000.0 if task.name == "loud" else 1.0
+        return {name: scale * part for name, part in found.items()}, loss
+
+    monkeypatch.setattr("mads.rewards.direction.reference_gradient", louder)
+    both, losses = direction(world.lm, [world.task, loud], {}, 0.1)
     assert norm(both) == pytest.approx(1.0)
     dots = [sum(float((both[n] * part[n]).sum()) for n in both) for part in (one, two)]
     assert dots[0] == pytest.approx(dots[1], rel=1e-4)
-    assert set(losses) == {"planted", "other"}
+    assert set(losses) == {"planted", "loud"}
+    uneven, _ = direction(world.lm, [replace(world.task, weight=3.0), loud], {}, 0.1)
+    expected = {name: 3 * one[name] + two[name] for name in one}
+    length = norm(expected)
+    assert all(torch.allclose(uneven[n], expected[n] / length, atol=1e-5) for n in uneven)
 
 
 def test_the_reference_gradient_is_that_of_the_mean_loss(world: World) -> None:
-    found, loss = reference_gradient(world.lm, world.task)
-    assert loss == pytest.approx(task_loss(world.lm, world.task), rel=1e-5)
-    total = torch.zeros(())
-    for batch in world.task.batches:
-        total = total + world.lm.token_losses(batch).sum()
-    parts = torch.autograd.grad(total / world.task.num_labels, list(world.lm.parameters.values()))
+    """The mean over the task's tokens, not the mean of its batches' means."""
+    sizes = ((3, 5), (30, 32))
+    windows = [[world.windows[i][:size] for i, size in enumerate(pair)] for pair in sizes]
+    task = Task("uneven", 1.0, tuple(padded_batch(pair, [1, 1]) for pair in windows), 4)
+    found, loss = reference_gradient(world.lm, task)
+    sums = [world.lm.token_losses(batch).sum() for batch in task.batches]
+    mean = (sums[0] + sums[1]) / (2 + 4 + 29 + 31)
+    assert loss == pytest.approx(mean.item(), rel=1e-5)
+    assert task_loss(world.lm, task) == pytest.approx(mean.item(), rel=1e-5)
+    of_means = (sums[0].item() / (2 + 4) + sums[1].item() / (29 + 31)) / 2
+    assert abs(of_means - loss) > 1e-3 * loss  # else the test could not tell
+    parts = torch.autograd.grad(mean, list(world.lm.parameters.values()))
     for (name, value), part in zip(found.items(), parts, strict=True):
         assert torch.allclose(value, part, rtol=1e-3, atol=1e-6), name
+
+
+class LongDocuments:
+    """A store whose documents all hold the tokens 0, 1, 2, …"""
+
+    def __init__(self, length: int) -> None:
+        self.lengths_N = np.array([length])
+
+    def tokens(self, doc: int) -> tuple[LongDocuments, int]:
+        return self, 0
+
+    def row(self, row: int, start: int, stop: int) -> np.ndarray:
+        return np.arange(start, min(stop, int(self.lengths_N[row])))
+
+
+def windows_of(length: int, seed: int) -> list[np.ndarray]:
+    store: Any = LongDocuments(length)
+    return [_window(store, doc, 32, seed) for doc in range(200)]
+
+
+def test_a_long_document_is_probed_at_a_seeded_place() -> None:
+    windows = windows_of(1000, seed=1)
+    firsts = np.array([window[0] for window in windows])
+    assert all(np.array_equal(w, np.arange(w[0], w[0] + 32)) for w in windows)
+    assert np.histogram(firsts, bins=10, range=(0, 969))[0].min() > 5
+    assert firsts.tolist() == [window[0] for window in windows_of(1000, seed=1)]
+    assert firsts.tolist() != [window[0] for window in windows_of(1000, seed=2)]
+    assert {int(window[0]) for window in windows_of(33, seed=1)} == {0, 1}
+    assert all(np.array_equal(w, np.arange(20)) for w in windows_of(20, seed=1))
 
 
 def test_a_task_without_gradient_is_refused(world: World) -> None:

@@ -87,7 +87,7 @@ def test_a_subset_is_seeded(tmp_path: Path) -> None:
         ),
         (
             '{"context": "a", "continuation": "b"}\n{"context": "a", "continuation": 5}',
-            r"row 1 is not in the format 'cloze' \(TypeError: continuation holds 5, expected a text",
+            r"row 1 is not in the format 'cloze' \(TypeError: continuation holds 5, expected a t",
         ),
         ('{"context": null, "continuation": "b"}', "row 0 .*context holds None, expected a text"),
         ("[1, 2]", "row 0 is not in the format 'cloze'"),

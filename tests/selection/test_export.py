@@ -74,7 +74,7 @@ def test_a_plan_is_read(tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     path.write_text(json.dumps(PLAN))
     assert read_plan(path, "f" * 64) == PLAN
-    with pytest.raises(DataError, match="was made with another store: found ffff.*, expected 0000"):
+    with pytest.raises(DataError, match=r"made with another store: found ffff.*, expected 0000"):
         read_plan(path, "0" * 64)
 
 

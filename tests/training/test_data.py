@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import planted
@@ -83,6 +84,29 @@ def test_cells_are_mixed_within_a_batch(tmp_path: Path) -> None:
     text = tokenizer.decode(data.batch(0, 16, document_mask=True).tokens_BT.flatten().tolist())
     assert any(word in text for word in ("cat", "fox", "dog", "man"))
     assert any(word in text for word in ("cinco", "verde", "uno"))
+
+
+class OneLongDocument:
+    """Document 0 holds 128 times the token 1, every other document 8 times the token 2."""
+
+    lengths_N = np.array([128, *[8] * 48])
+
+    def tokens(self, doc: int) -> tuple[OneLongDocument, int]:
+        return self, doc
+
+    def row(self, row: int, start: int = 0, stop: int | None = None) -> np.ndarray:
+        return np.full(self.lengths_N[row], 1 if row == 0 else 2)[start:stop]
+
+
+def test_a_long_document_spreads_over_several_batches() -> None:
+    """Its 16 sequences would fill 4 or 5 batches if the sequences were not shuffled."""
+    store: Any = OneLongDocument()
+    docs = np.arange(49, dtype=np.uint64)
+    for seed in range(5):
+        data = RoundData(store, docs, store.lengths_N, 64, 8, seed=seed)
+        batches = [data.batch(i, 4, document_mask=True).tokens_BT for i in range(16)]
+        assert sum(int((tokens == 1).sum()) for tokens in batches) == 128
+        assert sum(bool((tokens == 1).any()) for tokens in batches) >= 8
 
 
 def test_padding_by_hand() -> None:

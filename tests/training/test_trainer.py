@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from transformers import GPT2Config
 
 from mads.config import ModelConfig, TrainingConfig
 from mads.errors import DataError
+from mads.rewards.tasks import Task, task_loss
 from mads.training.data import padded_batch
 from mads.training.model import TokenBatch, build_model
 from mads.training.trainer import Trainer, learning_rate
@@ -82,3 +87,74 @@ def test_a_loss_that_is_not_finite_stops_before_the_step() -> None:
     with pytest.raises(DataError, match=r"step 7: the loss is nan.*learning_rate"):
         found.step(7, batch())
     assert torch.equal(before, found.lm.parameters["model.embed_tokens.weight"])
+
+
+def gradients(found: Trainer) -> dict[str, torch.Tensor]:
+    """Return the gradient of the mean loss of ``batch()``."""
+    loss = found.lm.token_losses(batch()).sum() / (batch().labels_BT >= 0).sum()
+    parts = torch.autograd.grad(loss, list(found.lm.parameters.values()))
+    return dict(zip(found.lm.parameters, parts, strict=True))
+
+
+@pytest.mark.parametrize(("clip", "is_clipped"), [(0.01, True), (1e3, False), (0.0, False)])
+def test_clipping_by_hand(clip: float, is_clipped: bool) -> None:
+    found = trainer(TrainingConfig(warmup=0, grad_clip=clip))
+    parts = gradients(found)
+    norm = math.sqrt(sum(float(part.square().sum()) for part in parts.values()))
+    assert norm > 0.1
+    result = found.step(0, batch())
+    assert result.grad_norm == pytest.approx(norm, rel=1e-4)
+    scale = clip / norm if is_clipped else 1.0
+    for name, moment in found.second_moments().items():
+        expected = (scale * parts[name]).square()
+        assert torch.allclose(moment, expected, rtol=1e-3, atol=1e-6 * float(expected.max())), name
+
+
+def test_weight_decay_is_for_matrices_only() -> None:
+    config = TrainingConfig(warmup=0, learning_rate=1e-2, weight_decay=0.0)
+    plain, decayed = trainer(config), trainer(replace(config, weight_decay=0.5))
+    before = {name: p.detach().clone() for name, p in plain.lm.parameters.items()}
+    for found in (plain, decayed):
+        found.step(0, batch())
+    kinds = set()
+    for name, start in before.items():
+        difference = plain.lm.parameters[name] - decayed.lm.parameters[name]
+        expected = 1e-2 * 0.5 * start if start.ndim >= 2 else torch.zeros_like(start)
+        assert torch.allclose(difference, expected, atol=1e-6), name
+        kinds.add(start.ndim)
+    assert kinds == {1, 2}
+
+
+@pytest.fixture
+def dropout(tmp_path: Path) -> ModelConfig:
+    """A model with dropout, as a folder of Hugging Face holds it."""
+    shape: dict[str, Any] = {
+        "vocab_size": 100,
+        "n_positions": 256,
+        "n_embd": 16,
+        "n_layer": 1,
+        "n_head": 2,
+    }
+    GPT2Config(**shape, bos_token_id=0, eos_token_id=0).save_pretrained(tmp_path)
+    return ModelConfig(hf=str(tmp_path), pretrained=False)
+
+
+def test_dropout_depends_on_the_seed_and_the_step_only(dropout: ModelConfig) -> None:
+    losses = []
+    for disturbed, seed, step in ((1, 0, 3), (2, 0, 3), (1, 0, 4), (1, 1, 3)):
+        config = TrainingConfig(warmup=0)
+        found = Trainer(build_model(dropout, config, 100, seed=0), config, seed=seed)
+        torch.manual_seed(disturbed)
+        losses.append(found.step(step, batch()).loss)
+    assert losses[0] == losses[1]
+    assert len(set(losses)) == 3
+
+
+def test_feedback_is_measured_without_dropout(dropout: ModelConfig) -> None:
+    lm = build_model(dropout, TrainingConfig(), 100, seed=0)
+    lm.model.train()
+    task = Task("t", 1.0, (batch(),), 8)
+    assert task_loss(lm, task) == task_loss(lm, task)
+    assert lm.model.training
+    noisy = [float(lm.token_losses(batch()).detach().sum()) for _ in range(2)]
+    assert noisy[0] != noisy[1]
