@@ -194,8 +194,8 @@ def select(
         _refuse_with_plan({**foreign, "--recipe": recipe, "--set": changes})
     elif bool(tokens) == bool(fraction):
         raise UsageError("give either --tokens 5M or --fraction 0.1 (and not both).")
-    if out is None and not what_if:
-        raise UsageError("give --out DIR, or --what-if to write nothing.")
+    if (out is None) != bool(what_if) or (what_if and (texts or megatron)):
+        raise UsageError("give either --out DIR, or --what-if, which writes nothing.")
     opened = Store(store)
     begun = time.perf_counter()
     with progress() as report:

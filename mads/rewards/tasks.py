@@ -77,6 +77,8 @@ def _squad(item: Item) -> ReferenceExample:
 def _choices(item: Item) -> ReferenceExample:
     """Multiple choice: the loss of the right answer."""
     if "gold" in item:
+        if item["gold"] < 0:
+            raise ValueError(f"gold is {item['gold']}")
         right = _as_text(item["choices"][item["gold"]], "choices")
         return ReferenceExample(_text(item, "query").rstrip(), " " + right)
     question = _text(item, "question" if "question" in item else "question_stem")

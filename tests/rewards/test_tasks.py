@@ -55,6 +55,13 @@ def test_choices_in_the_columns_of_the_hub() -> None:
     assert FORMATS["choices"](item) == ReferenceExample("Question: Why?\nAnswer:", " yes")
 
 
+def test_a_negative_gold_is_no_choice(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text(json.dumps({"query": "Why?", "choices": ["no", "yes"], "gold": -1}))
+    with pytest.raises(DataError, match=r"row 0 is not in the format 'choices'.*gold is -1"):
+        load_examples("t", TaskConfig(format="choices", path=str(path)), 0)
+
+
 def test_gzip_and_parquet_hold_the_same(tmp_path: Path) -> None:
     items = [{"context": f"c{i}", "continuation": f" d{i}"} for i in range(5)]
     with gzip.open(tmp_path / "t.jsonl.gz", "wt") as handle:

@@ -197,7 +197,11 @@ def test_explain_and_diff_for_people(
         ),
         (
             ["select", "--store", "{store}", "--run", "{run}", "--tokens", "5"],
-            "give --out DIR, or --what-if",
+            "give either --out DIR, or --what-if",
+        ),
+        (
+            "select --store {store} --run {run} --tokens 5 --texts --what-if kind=2".split(),
+            "give either --out DIR, or --what-if, which writes nothing",
         ),
     ],
 )
