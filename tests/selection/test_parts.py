@@ -169,7 +169,9 @@ def test_a_part_of_a_plan_needs_a_folder(
         code, _, err = mads(capsys, "select", *arguments, *more)
         assert code == 2
         assert "Traceback" not in err
-        assert ("give --out DIR" if not more else "--what-if: does not go with --plan") in err
+        assert (
+            "give either --out DIR" if not more else "--what-if: does not go with --plan"
+        ) in err
 
 
 @pytest.fixture
