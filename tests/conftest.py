@@ -7,11 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from toys import Document, MakeRecipe, MakeStore, write_jsonl
 
 from mads.config import Recipe, recipe_from_table
 from mads.memory.annotate import annotate
+
+# No time limits in tests: machines are noisy.
+hypothesis.settings.register_profile("mads", deadline=None)
+hypothesis.settings.load_profile("mads")
 
 WORDS = ["the", "of", "and", "river", "stone", "engine", "copper", "garden", "winter", "seven"]
 
