@@ -244,10 +244,10 @@ class _Loop:
             found = self._feedback(number, record)
         start, stop = round_bounds(number, self.recipe)
         begun = time.perf_counter()
-        chosen = self._select(number, (stop - start) * self.recipe.training.batch_tokens)
+        needed = (stop - start) * self.recipe.training.batch_tokens
+        chosen = self._select(number, needed)
         record["select_ms"] = 1000 * (time.perf_counter() - begun)
         picked = sum(c.selection.num_tokens for c in chosen)
-        needed = (stop - start) * self.recipe.training.batch_tokens
         if picked > 1.5 * needed:
             self.watcher.note(
                 f"round {number}: {picked:,} tokens were selected for {needed:,}, since documents "

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from mads.errors import UsageError
 from mads.memory.store import Store
 from mads.run_dir import RoundDir, atomic_path, write_json
-from mads.selection.query import category_columns
+from mads.selection.query import selection_table
 
 Range = dict[str, Any]
 
@@ -96,11 +96,4 @@ def range_documents(store: Store, ranges: list[Range]) -> pa.Table:
     )
     cell_N = cell_N.astype(np.int64)
     rows = store.order_rows(row_N, ["doc", "num_tokens"])
-    columns = {
-        "doc": pa.array(rows["doc"], pa.uint64()),
-        "cell": pa.array(cell_N, pa.uint32()),
-        "num_tokens": pa.array(rows["num_tokens"], pa.uint32()),
-        "times_selected": pa.array(uses_N, pa.uint32()),
-        "score": pa.array(score_N, pa.float64()),
-    }
-    return pa.table({**columns, **category_columns(store.cells, cell_N)})
+    return selection_table(store.cells, rows["doc"], cell_N, rows["num_tokens"], uses_N, score_N)

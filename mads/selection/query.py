@@ -51,14 +51,27 @@ class Selection:
         """Return the rows of selection.parquet, with one category column per agent."""
         sizes = [part["stop_row"] - part["start_row"] for part in self.ranges]
         score_N = np.repeat(np.array([part["score"] for part in self.ranges]), sizes)
-        columns: dict[str, pa.Array] = {
-            "doc": pa.array(self.doc_N, pa.uint64()),
-            "cell": pa.array(self.cell_N, pa.uint32()),
-            "num_tokens": pa.array(self.num_tokens_N, pa.uint32()),
-            "times_selected": pa.array(self.uses_N, pa.uint32()),
-            "score": pa.array(score_N, pa.float64()),
-        }
-        return pa.table({**columns, **category_columns(cells, self.cell_N)})
+        columns = self.doc_N, self.cell_N, self.num_tokens_N, self.uses_N, score_N
+        return selection_table(cells, *columns)
+
+
+def selection_table(
+    cells: Cells,
+    doc_N: NDArray[np.uint64],
+    cell_N: Ints,
+    num_tokens_N: NDArray[Any],
+    uses_N: Ints,
+    score_N: NDArray[np.float64],
+) -> pa.Table:
+    """Return the rows of selection.parquet, with one category column per agent."""
+    columns: dict[str, pa.Array] = {
+        "doc": pa.array(doc_N, pa.uint64()),
+        "cell": pa.array(cell_N, pa.uint32()),
+        "num_tokens": pa.array(num_tokens_N, pa.uint32()),
+        "times_selected": pa.array(uses_N, pa.uint32()),
+        "score": pa.array(score_N, pa.float64()),
+    }
+    return pa.table({**columns, **category_columns(cells, cell_N)})
 
 
 def category_columns(cells: Cells, cell_N: Ints) -> dict[str, pa.Array]:
