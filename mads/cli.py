@@ -85,6 +85,12 @@ def annotate(
         list[Path], typer.Argument(help="Files or folders: .jsonl(.gz|.zst), .parquet.")
     ],
     out: Annotated[Path, typer.Option("--out", help="The store to write.")],
+    memory: Annotated[
+        str,
+        typer.Option(
+            "--memory", metavar="SIZE", help="For building the index, e.g. 4GB (index_memory)."
+        ),
+    ] = "",
     recipe: RecipeOption = None,
     changes: SetOption = None,
     as_json: JsonOption = False,
@@ -96,14 +102,17 @@ def annotate(
     from mads.terminal import progress, say, show_cells
 
     begun = time.perf_counter()
+    overrides = [*(changes or ()), *([f"index_memory={json.dumps(memory)}"] if memory else ())]
     with progress() as report:
-        result = run(corpus, out, load_recipe(recipe, changes or ()), report)
+        result = run(corpus, out, load_recipe(recipe, overrides), report)
     seconds = time.perf_counter() - begun
     value = {**dataclasses.asdict(result), "store": str(out), "seconds": seconds}
     if as_json:
         _print_json(value)
         return
     show_cells(Store(out).cells)
+    for name, edges in result.edges.items():
+        say(f"{name}: bins by quantiles begin at {', '.join(f'{edge:.6g}' for edge in edges)}.")
     statuses = ", ".join(f"{count:,} {name}" for name, count in result.statuses.items() if count)
     what = "was complete already" if not result.new_index else f"took {seconds:.1f} s"
     say(
@@ -148,7 +157,10 @@ def train(
 def select(
     store: StoreOption,
     out: Annotated[Path | None, typer.Option("--out", help="The folder to write.")] = None,
-    tokens: Annotated[str, typer.Option("--tokens", help="The budget, e.g. 5M or 1.5B.")] = "",
+    tokens: Annotated[
+        str, typer.Option("--tokens", help="The budget in tokens, e.g. 5M or 1.5B.")
+    ] = "",
+    docs: Annotated[str, typer.Option("--docs", help="The budget in documents, e.g. 10K.")] = "",
     fraction: Annotated[
         float, typer.Option("--fraction", help="The budget as a share of the corpus's tokens.")
     ] = 0.0,
@@ -163,7 +175,7 @@ def select(
         str, typer.Option("--shard", metavar="I/N", help="Which part, i from 0; with --plan.")
     ] = "",
     texts: Annotated[
-        bool, typer.Option("--texts", help="Write the documents as jsonl.zst.")
+        bool, typer.Option("--texts", help="Write the documents, in the corpus's own layout.")
     ] = False,
     megatron: Annotated[
         bool, typer.Option("--megatron", help="Write their tokens as a Megatron data set.")
@@ -180,7 +192,7 @@ def select(
     changes: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Select documents by the console's score until a token budget is reached."""
+    """Select documents by the console's score until the budget is reached."""
     from mads.memory.store import Store
     from mads.selection.command import Exports, Request, select_and_write, try_what_if, write_shard
     from mads.terminal import progress, show_selection, show_shares
@@ -190,10 +202,11 @@ def select(
     if (plan is None) != (not shard):
         raise UsageError("--plan plan.json and --shard i/n go together.")
     if plan is not None:
-        foreign = {"--tokens": tokens, "--fraction": fraction, "--what-if": what_if}
-        _refuse_with_plan({**foreign, "--recipe": recipe, "--set": changes})
-    elif bool(tokens) == bool(fraction):
-        raise UsageError("give either --tokens 5M or --fraction 0.1 (and not both).")
+        foreign = {"--tokens": tokens, "--docs": docs, "--fraction": fraction}
+        foreign |= {"--what-if": what_if, "--recipe": recipe, "--set": changes}
+        _refuse_with_plan(foreign)
+    elif sum(map(bool, (tokens, docs, fraction))) != 1:
+        raise UsageError("give one of --tokens 5M, --docs 10K and --fraction 0.1.")
     if (out is None) != bool(what_if) or (what_if and (texts or megatron)):
         raise UsageError("give either --out DIR, or --what-if, which writes nothing.")
     opened = Store(store)
@@ -204,12 +217,14 @@ def select(
             assert out is not None
             result = write_shard(opened, plan, shard, out, exports)
         else:
-            budget = parse_count(tokens) if tokens else _part_of(opened, fraction)
             settings = _select_recipe(run, recipe, changes)
-            request = Request(opened, run, console, budget, settings)
+            if docs:
+                budget = parse_count(docs, "--docs")
+            else:
+                budget = parse_count(tokens) if tokens else _part_of(opened, fraction)
+            request = Request(opened, run, console, budget, "docs" if docs else "tokens", settings)
             if what_if:
-                shares = try_what_if(request, what_if)
-                result = {"budget_tokens": budget, "composition": shares}
+                result = try_what_if(request, what_if)
             else:
                 assert out is not None
                 result = select_and_write(request, out, exports)
@@ -289,7 +304,38 @@ def harvest(
     say(f"{out}: corpus/ and reference.jsonl with {summary.num_reference} held-out items.")
 
 
-def parse_count(text: str) -> int:
+fit_app = typer.Typer(no_args_is_help=True, help="Fit an agent's model.")
+app.add_typer(fit_app, name="fit")
+
+
+@fit_app.command("influence")
+def fit_influence(
+    store: StoreOption,
+    run: Annotated[Path, typer.Option("--run", help="The run whose rewards are learned.")],
+    out: Annotated[Path, typer.Option("--out", help="The model to write, e.g. influence.bin.")],
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="The latest ones.")] = 3,
+    bins: Annotated[int, typer.Option("--bins", min=2, max=100, help="Categories.")] = 5,
+    as_json: JsonOption = False,
+) -> None:
+    """Learn rewards from texts; with it as an agent, `mads annotate` adds its memory."""
+    from mads.memory.store import Store
+    from mads.rewards.influence import fit_influence as fit
+    from mads.run_dir import RunDir
+    from mads.terminal import say
+
+    found = fit(Store(store), RunDir(run), out, rounds, bins)
+    if as_json:
+        _print_json(dataclasses.asdict(found))
+        return
+    say(
+        f"{out}: fitted to {found.documents:,} documents of {len(found.rounds)} round(s); rank "
+        f"correlation {found.spearman:.2f} on {found.held_out:,} held-out ones. To use it, add\n\n"
+        f'  [agents.influence]\n  backend = "fasttext"\n  model = "{out}"\n\n'
+        "to the recipe, and run the same `mads annotate` again: it adds this memory only."
+    )
+
+
+def parse_count(text: str, option: str = "--tokens") -> int:
     """Return a number such as ``5M`` or ``1.5B``; raises UsageError.
 
     >>> parse_count("5M"), parse_count("1_000")
@@ -300,9 +346,9 @@ def parse_count(text: str) -> int:
     try:
         value = float(text[: len(text) - len(unit)]) * units[unit]
     except (ValueError, KeyError) as error:
-        raise UsageError(f"--tokens {text!r} is not a number; write 5M or 1.5B, say.") from error
+        raise UsageError(f"{option} {text!r} is not a number; write 5M or 1.5B, say.") from error
     if not 1 <= value < 2**62:
-        raise UsageError(f"--tokens {text!r}: expected at least 1.")
+        raise UsageError(f"{option} {text!r}: expected at least 1.")
     return round(value)
 
 

@@ -51,6 +51,14 @@ class AgentConfig:
     rename: dict[str, str] = dataclasses.field(default_factory=dict)  # column: value -> category
     other: str = ""  # column: category of every other value; without it such a value is an error
     edges: tuple[float, ...] = ()  # column: inner bin edges of a number, one fewer than categories
+    # Bins of as many documents each by score, over the whole corpus; their names are q1, q2, …
+    # or ``categories``, lowest scores first. column: of a number; fasttext: of a model like quality
+    quantiles: int = 0
+
+    @property
+    def bin_names(self) -> tuple[str, ...]:
+        """The categories of an agent with ``quantiles``."""
+        return self.categories or tuple(f"q{i + 1}" for i in range(self.quantiles))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +72,7 @@ class SelectionConfig:
     # Least and largest share of the budget, e.g. [selection.min_share.domain] code = 0.05
     min_share: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     max_share: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
+    update_every: int = 0  # optimizer steps from one selection to the next; 0 = once a round
     memory: str = "1GB"  # DuckDB's memory limit
     threads: int = 0  # DuckDB's threads; 0 = one per core
 
@@ -72,10 +81,19 @@ class SelectionConfig:
 class ConsoleConfig:
     """The agent console's update rule."""
 
-    rule: Literal["stable", "paper"] = "stable"
-    weight_rate: float = 0.3  # η of the category weights
-    theta_rate: float = 0.3  # η of the collaborative weights
-    theta_floor: float = 0.05  # the least collaborative weight (`stable`)
+    rule: Literal["bayes", "stable", "paper"] = "bayes"
+    weight_rate: float = 0.6  # η of the category weights (`stable`, `paper`)
+    theta_rate: float = 0.3  # η of the collaborative weights (`stable`, `paper`)
+    half_life: float = 4.0  # rounds after which half of what is known is forgotten (`bayes`)
+    explore: float = 0.0  # standard deviations added to each effect (`bayes`)
+    # Guard rails of `stable` and `bayes`; each that acts is reported.
+    theta_floor: float = 0.05  # the least collaborative weight
+    weight_limit: float = 4.5  # w stays within 1/4.5 and 4.5 times its agent's mean
+    min_entropy: float = 0.5  # of an agent's categories by share·w, relative to the corpus
+    # Weights to begin with, e.g. [console.prior.domain] C4 = 2.0; the others are 1. A file holds
+    # the same as JSON, {"domain": {"C4": 2.0}}, or is the console.json of another run.
+    prior: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
+    prior_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +111,15 @@ class TaskConfig:
 class RewardsConfig:
     """How feedback is measured (DESIGN: section 6)."""
 
-    estimator: Literal["forward", "gradient"] = "forward"
+    estimator: Literal["forward", "gradient", "one_step", "projected"] = "forward"
     probes_per_category: int = 32  # documents drawn for each category of each agent
+    probe_tokens: int = 0  # instead: tokens a round may probe, shared out to equal standard errors
+    per_task: bool = True  # keep each reference task's rewards apart; false costs one task's time
     epsilon: float = 3e-4  # ‖εv‖ / ‖θ‖ of the forward estimator
     damping: float = 0.1  # δ relative to mean(√v̂)
     batch_size: int = 8  # documents or examples per forward pass
-    oracle_docs: int = 8  # documents on which `forward` is compared with `gradient`
+    oracle_docs: int = 8  # documents on which the estimator is compared with `gradient`
+    projection_dims: int = 8_192  # of `projected`
     tasks: dict[str, TaskConfig] = dataclasses.field(default_factory=dict)
 
 
@@ -168,6 +189,7 @@ class Recipe:
 
 
 _MAX_NAME = 64
+_MAX_QUANTILES = 100
 DEFAULT_AGENTS = ("quality", "domain", "topic")
 RESERVED_NAMES = frozenset(
     {
@@ -180,6 +202,7 @@ RESERVED_NAMES = frozenset(
         "reward",
         "loss",
         "times_selected",
+        "step",
         "score",
         "weight",
         "theta",
@@ -196,15 +219,22 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("selection.temperature", 1e-6, 1e6),
     ("selection.decay", 0, 1e6),
     ("selection.max_passes", 0, 2**31),
+    ("selection.update_every", 0, 2**40),
     ("selection.threads", 0, 1024),
     ("console.weight_rate", 0, 1),
     ("console.theta_rate", 0, 100),
     ("console.theta_floor", 0, 1),
+    ("console.half_life", 0.01, 1e9),
+    ("console.explore", -100, 100),
+    ("console.weight_limit", 1, 1e12),
+    ("console.min_entropy", 0, 1),
     ("rewards.probes_per_category", 2, 2**31),
     ("rewards.epsilon", 1e-8, 0.1),
     ("rewards.damping", 1e-12, 1e6),
     ("rewards.batch_size", 1, 2**20),
     ("rewards.oracle_docs", 0, 2**20),
+    ("rewards.probe_tokens", 0, 2**40),
+    ("rewards.projection_dims", 1, 2**24),
     ("model.hidden_size", 2, 2**20),
     ("model.num_layers", 1, 10_000),
     ("model.num_heads", 1, 10_000),
@@ -312,8 +342,12 @@ def _resolve_paths(recipe: Recipe, base: Path | None) -> Recipe:
             found[name] = dataclasses.replace(task, path=path)
         return found
 
+    prior = recipe.console.prior_file
+    if prior and (base / prior).exists():
+        prior = str((base / prior).absolute())
     return dataclasses.replace(
         recipe,
+        console=dataclasses.replace(recipe.console, prior_file=prior),
         rewards=dataclasses.replace(recipe.rewards, tasks=resolve(recipe.rewards.tasks)),
         evaluation=dataclasses.replace(recipe.evaluation, tasks=resolve(recipe.evaluation.tasks)),
     )
@@ -385,7 +419,23 @@ def _out_of_range(recipe: Recipe) -> list[str]:
     betas = recipe.training.betas
     if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
         problems.append(f"training.betas: found {list(betas)}, expected two numbers in [0, 1)")
-    return problems + _bad_tasks(recipe) + _bad_names(recipe)
+    return problems + _bad_quantiles(recipe) + _bad_tasks(recipe) + _bad_names(recipe)
+
+
+def _bad_quantiles(recipe: Recipe) -> list[str]:
+    problems = []
+    for name, agent in recipe.agents.items():
+        bins, names = agent.quantiles, agent.categories
+        if bins and not 2 <= bins <= _MAX_QUANTILES:
+            problems.append(
+                f"agents.{name}.quantiles: found {bins}, expected 2 to {_MAX_QUANTILES}"
+            )
+        elif bins and names and len(names) != bins:
+            problems.append(
+                f"agents.{name}.categories: found {len(names)}, but quantiles makes {bins} bins; "
+                "give as many names, or none"
+            )
+    return problems
 
 
 def _bad_tasks(recipe: Recipe) -> list[str]:

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -22,34 +23,37 @@ import numpy as np
 import pyarrow.parquet as pq
 from torch import OutOfMemoryError
 
-from mads.config import Recipe, TaskConfig
-from mads.console import initial_state, update
+from mads.config import ConsoleConfig, Recipe, TaskConfig
+from mads.console import ConsoleUpdate, initial_state, update
 from mads.errors import DataError, Interrupted, UsageError
 from mads.memory.store import Store, read_table
-from mads.rewards.measure import RoundRewards, measure
+from mads.rewards.categories import Spread
+from mads.rewards.contamination import refuse_contamination
+from mads.rewards.estimators import SAME_UNIT
+from mads.rewards.measure import RoundRewards, measure, spread_from
 from mads.rewards.tasks import Task, make_task, task_loss
 from mads.run_dir import (
     Metrics,
     RunDir,
     atomic_path,
     exclusive,
+    read_json,
     write_json,
 )
 from mads.seeds import derive
 from mads.selection.bounds import find_bounds
 from mads.selection.export import (
-    Chosen,
     console_to_json,
     plan_cursors,
     read_console,
     read_plan,
     write_selection,
 )
-from mads.selection.plan import Cursors, cell_scores, make_plan
-from mads.selection.query import select_documents
+from mads.selection.plan import Cursors
+from mads.selection.rounds import select_round
 from mads.training.checkpoint import load_checkpoint, save_checkpoint
 from mads.training.data import RoundData
-from mads.training.folder import begin, check_folder, refuse_contamination
+from mads.training.folder import begin, check_folder
 from mads.training.model import build_model
 from mads.training.trainer import Trainer
 from mads.types import ConsoleState
@@ -79,6 +83,7 @@ class TrainResult:
     tokens: int
     losses: Mapping[str, float]  # of reference and evaluation tasks, at the end
     state: ConsoleState
+    guards: Mapping[str, int]  # how often each guard rail of the console acted, in all rounds
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as JSON values."""
@@ -87,6 +92,7 @@ class TrainResult:
             "rounds": self.rounds,
             "tokens": self.tokens,
             "losses": dict(self.losses),
+            "guards": dict(self.guards),
             **console_to_json(self.state),
         }
 
@@ -102,10 +108,11 @@ def train(store: Store, out: Path, recipe: Recipe, watcher: Watcher) -> TrainRes
             "the recipe has no reference task: add a [rewards.tasks.NAME] section with a path "
             '(context and continuation per line), or set selection.policy = "random".'
         )
-    refuse_contamination(recipe)
     with exclusive(out):
         run = RunDir(out)
         check_folder(run, store, recipe)
+        if not run.recipe.is_file():
+            refuse_contamination(recipe, watcher.note)
         try:
             # All that can be wrong with the recipe is found before the folder is the recipe's.
             loop = _Loop(store, run, recipe, watcher)
@@ -117,6 +124,36 @@ def train(store: Store, out: Path, recipe: Recipe, watcher: Watcher) -> TrainRes
                 f"the GPU's memory is full: {error}. Run again with a smaller training.micro_batch "
                 "and rewards.batch_size, into another --out."
             ) from error
+
+
+def load_prior(config: ConsoleConfig) -> dict[str, dict[str, float]]:
+    """Return the weights to begin with; those of the recipe win over those of its file.
+
+    Raises UsageError when the file is not there or holds no weights.
+    """
+    prior: dict[str, dict[str, float]] = {}
+    if config.prior_file:
+        path = Path(config.prior_file)
+        if not path.is_file():
+            raise UsageError(f"console.prior_file: {path} does not exist.")
+        value = read_json(path)
+        table = value.get("weights", value) if isinstance(value, dict) else None
+        prior = _checked_prior(table, path)
+    for agent, weights in config.prior.items():
+        prior[agent] = {**prior.get(agent, {}), **weights}
+    return prior
+
+
+def _checked_prior(table: object, path: Path) -> dict[str, dict[str, float]]:
+    if isinstance(table, dict) and all(
+        isinstance(weights, dict)
+        and all(type(number) in (int, float) for number in weights.values())
+        for weights in table.values()
+    ):
+        return {agent: dict(weights) for agent, weights in table.items()}
+    raise UsageError(
+        f'console.prior_file: {path} holds no weights; expected {{"agent": {{"category": 1.5}}}}.'
+    )
 
 
 def round_of(step: int, recipe: Recipe) -> int:
@@ -173,10 +210,11 @@ class _Loop:
         seed = derive(recipe.seed, "model")
         lm = build_model(recipe.model, recipe.training, vocab_size, seed)
         self.trainer = Trainer(lm, recipe.training, derive(recipe.seed, "training"))
-        self.state = initial_state(self.store.cells.categories)
+        self.state = initial_state(self.store.cells.categories, load_prior(recipe.console))
         self.cursors = Cursors.start(len(self.store.cells))
         find_bounds(self.store.cells, recipe.selection, np.arange(len(self.store.cells)))
         self.data: RoundData | None = None
+        self.select_ms: dict[int | None, float] = {}  # by the first step of a stretch
         self.metrics = Metrics(self.run_dir.metrics)
 
     def _make_tasks(self, configs: Mapping[str, TaskConfig]) -> list[Task]:
@@ -214,7 +252,10 @@ class _Loop:
         self.watcher.round(ended)
         rounds = round_of(config.steps - 1, self.recipe) + 1
         tokens = config.steps * config.batch_tokens
-        result = TrainResult(step, rounds, tokens, ended["losses"], self.state)
+        guards = Counter[str]()
+        for record in self.metrics.read():
+            guards.update(record.get("guards", {}))
+        result = TrainResult(step, rounds, tokens, ended["losses"], self.state, guards)
         write_json(self.run_dir.result, result.to_json())
         return result
 
@@ -229,10 +270,7 @@ class _Loop:
         folder = self.run_dir.round(number)
         self.state = read_console(folder.console)
         self.cursors = plan_cursors(read_plan(folder.plan, self.store.fingerprint))
-        table = read_table(folder.selection, ["doc", "num_tokens"])
-        self.data = self._round_data(
-            number, table["doc"].to_numpy(), table["num_tokens"].to_numpy().astype(np.int64)
-        )
+        self.data = self._round_data(number)
         self.watcher.note(f"going on from step {step} (round {number}).")
         return step
 
@@ -241,29 +279,33 @@ class _Loop:
         record: dict[str, Any] = {"kind": "round", "round": number, "step": step}
         found: RoundRewards | None = None
         if number > 0:
-            found = self._feedback(number, record)
+            found = self._feedback(number, step, record)
         start, stop = round_bounds(number, self.recipe)
-        begun = time.perf_counter()
+        chosen = select_round(
+            self.store, self.state, self.cursors, self.recipe, number, (start, stop)
+        )
+        self.cursors = chosen[-1].selection.cursors
+        self.select_ms = {}
+        for c in chosen:
+            self.select_ms[c.step] = self.select_ms.get(c.step, 0.0) + 1000 * c.seconds
+        record["select_ms"] = sum(self.select_ms.values())
         needed = (stop - start) * self.recipe.training.batch_tokens
-        chosen = self._select(number, needed)
-        record["select_ms"] = 1000 * (time.perf_counter() - begun)
         picked = sum(c.selection.num_tokens for c in chosen)
         if picked > 1.5 * needed:
             self.watcher.note(
                 f"round {number}: {picked:,} tokens were selected for {needed:,}, since documents "
-                "are long; what does not fit is not read. Longer rounds, or a smaller "
-                "corpus.max_doc_bytes, waste less."
+                "are long; what does not fit is not read. More steps from one selection to the "
+                "next, or a smaller corpus.max_doc_bytes, waste less."
             )
         folder = self.run_dir.round(number)
         folder.plan.unlink(missing_ok=True)  # it marks a complete round
-        seed = derive(self.recipe.seed, "round", number)
-        config = self.recipe.selection
-        write_selection(folder, chosen, self.state, config, self.store, seed)
-        self.data = self._round_data(
-            number,
-            np.concatenate([c.selection.doc_N for c in chosen]),
-            np.concatenate([c.selection.num_tokens_N for c in chosen]),
-        )
+        head = {
+            "seed": derive(self.recipe.seed, "round", number),
+            "policy": self.recipe.selection.policy,
+            "budget_tokens": needed,
+        }
+        write_selection(folder, self.store, self.state, chosen, head)
+        self.data = self._round_data(number)
         record |= {
             "num_docs": sum(len(c.selection.doc_N) for c in chosen),
             "theta": dict(self.state.theta),
@@ -273,80 +315,80 @@ class _Loop:
         self.metrics.write(record)
         self.watcher.round(record)
 
-    def _feedback(self, number: int, record: dict[str, Any]) -> RoundRewards | None:
+    def _feedback(self, number: int, step: int, record: dict[str, Any]) -> RoundRewards | None:
         if self.recipe.selection.policy == "random":
-            self.state = ConsoleState(number, self.state.weights, self.state.theta)
+            self.state = replace(self.state, round=number)
             return None
+        config = self.recipe.rewards
         found = measure(
             self.store,
             self.trainer.lm,
-            self.trainer.second_moments(),
+            self.trainer.optimizer_state(step),
             self.tasks,
-            self.recipe.rewards,
+            config,
             self.recipe.training.context,
             derive(self.recipe.seed, "rewards", number),
+            self._spread(number),
         )
         with atomic_path(self.run_dir.round(number).rewards) as partial:
-            pq.write_table(found.documents, partial, compression="zstd")
-        result = update(self.state, found.categories, self.recipe.console)
+            pq.write_table(found.table, partial, compression="zstd")
+        result = update(self.state, found.feedback, self.recipe.console)
         self.state = result.state
-        if result.refused:
-            self.watcher.note(f"round {number}: the console keeps its weights: {result.refused}.")
-        if found.oracle_error > ORACLE_LIMIT:
-            self.watcher.note(
-                f"round {number}: the {self.recipe.rewards.estimator} estimator is "
-                f"{found.oracle_error:.0%} off the exact gradients. Try another rewards.epsilon "
-                'or rewards.estimator = "gradient".'
-            )
+        self._warn(number, found, result)
         record |= {
             "reward_s": found.seconds,
-            "probes": found.documents.num_rows,
+            "probes": found.table.num_rows,
+            "probe_tokens": found.probe_tokens,
             "oracle_error": found.oracle_error,
             "refused": result.refused,
-            "rewards": {
-                agent: {name: [r.mean, r.stderr] for name, r in table.items()}
-                for agent, table in found.categories.items()
-            }
-            if not result.refused
-            else {},
+            "guards": dict(result.guards),
         }
+        if not result.refused:
+            record["rewards"] = {
+                agent: {name: [r.mean, r.stderr] for name, r in table.items()}
+                for agent, table in found.feedback.categories.items()
+            }
+            record["task_rewards"] = {
+                task: {a: {name: r.mean for name, r in t.items()} for a, t in tables.items()}
+                for task, tables in found.per_task.items()
+            }
         return found
 
-    def _select(self, number: int, tokens: int) -> list[Chosen]:
-        """Select at least ``tokens`` tokens, going through the corpus again if it is smaller."""
-        store, config = self.store, self.recipe.selection
-        score_C = cell_scores(store.cells, self.state)
-        chosen: list[Chosen] = []
-        left = tokens
-        while left > 0:
-            seed = derive(self.recipe.seed, "selection", number, len(chosen))
-            plan = make_plan(store.cells, score_C, self.cursors, left, config, seed)
-            selection = select_documents(store.dir.order, store.cells, plan, config)
-            if not len(selection.doc_N):
-                raise DataError(
-                    f"round {number}: the corpus is used up; {left:,} tokens are missing. Raise "
-                    f"selection.max_passes ({config.max_passes}) or lower training.steps."
-                )
-            chosen.append(Chosen(plan, selection))
-            self.cursors = selection.cursors
-            left -= selection.num_tokens
-        return chosen
+    def _spread(self, number: int) -> Spread | None:
+        """Return how far rewards spread within categories, as the round before found it."""
+        before = self.run_dir.round(number - 1).rewards
+        if not self.recipe.rewards.probe_tokens or not before.is_file():
+            return None
+        return spread_from(self.store.cells, read_table(before, ["cell", "weight", "reward"]))
 
-    def _round_data(self, number: int, doc_N: Any, num_tokens_N: Any) -> RoundData:
-        start, stop = round_bounds(number, self.recipe)
-        context = self.recipe.training.context
-        num_sequences = (stop - start) * self.recipe.training.batch_tokens // context
+    def _warn(self, number: int, found: RoundRewards, result: ConsoleUpdate) -> None:
+        """Tell the user what a round's feedback should make them look at."""
+        name = self.recipe.rewards.estimator
+        if result.refused:
+            self.watcher.note(f"round {number}: the console keeps its weights: {result.refused}.")
+        elif result.guards:
+            acted = ", ".join(f"{guard} {count}x" for guard, count in result.guards.items())
+            self.watcher.note(f"round {number}: guard rails held the console's weights: {acted}.")
+        if found.oracle_error > ORACLE_LIMIT and name in SAME_UNIT:
+            self.watcher.note(
+                f"round {number}: the {name} estimator is {found.oracle_error:.0%} off the exact "
+                'gradients. Try another rewards.epsilon or rewards.estimator = "gradient".'
+            )
+
+    def _round_data(self, number: int) -> RoundData:
+        """Return the batches of a round from its selection.parquet."""
+        table = read_table(self.run_dir.round(number).selection, ["doc", "num_tokens", "step"])
+        doc_N, num_tokens_N, step_N = (table[name].to_numpy() for name in table.column_names)
+        _, stop = round_bounds(number, self.recipe)
         seed = derive(self.recipe.seed, "round", number)
-        return RoundData(self.store, doc_N, num_tokens_N, num_sequences, context, seed)
+        config = self.recipe.training
+        return RoundData(self.store, doc_N, num_tokens_N, step_N, stop, config, seed)
 
     def _step(self, step: int, number: int) -> None:
         config = self.recipe.training
         assert self.data is not None
         begun = time.perf_counter()
-        sequences = config.batch_tokens // config.context
-        in_round = step - round_bounds(number, self.recipe)[0]
-        batch = self.data.batch(in_round, sequences, config.document_mask)
-        result = self.trainer.step(step, batch)
+        result = self.trainer.step(step, self.data.batch(step))
         record = {
             "kind": "step",
             "step": step,
@@ -357,6 +399,8 @@ class _Loop:
             "tokens": config.batch_tokens,
             "tokens_per_s": config.batch_tokens / (time.perf_counter() - begun),
         }
+        if step in self.select_ms:
+            record["select_ms"] = self.select_ms[step]
         self.metrics.write(record)
         self.watcher.step(record)
 

@@ -42,14 +42,14 @@ def publish(partial: Path, path: Path) -> None:
     """Sync a finished file (or folder of files) and rename it into its place."""
     inside = sorted(partial.rglob("*")) if partial.is_dir() else []
     for entry in (*inside, partial):
-        _sync(entry)
+        sync(entry)
     if path.is_dir():
         shutil.rmtree(path)
     partial.replace(path)
-    _sync(path.parent)
+    sync(path.parent)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Sync a file, or a folder, so that a rename in it survives a power cut."""
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -143,6 +143,14 @@ class StoreDir:
     def memory_shard(self, agent: str, shard: int) -> Path:
         """Return one shard of an agent's memory."""
         return self.memory(agent) / f"{shard_name(shard)}.parquet"
+
+    def scores(self, agent: str) -> Path:
+        """Return the folder of an agent's scores while they are collected for quantiles."""
+        return self.memory(agent) / f"scores{PARTIAL}"
+
+    def scores_shard(self, agent: str, shard: int) -> Path:
+        """Return one shard of an agent's scores."""
+        return self.scores(agent) / f"{shard_name(shard)}.parquet"
 
     @property
     def cells(self) -> Path:

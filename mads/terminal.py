@@ -21,6 +21,7 @@ from mads.types import Cells
 
 LINE_SECONDS = 30.0
 TOP_CATEGORIES = 3
+TOP_STEPS = 2
 
 console = Console(stderr=True)
 
@@ -109,9 +110,9 @@ def show_selection(result: Mapping[str, Any]) -> None:
     """Show what ``mads select`` wrote."""
     if "composition" in result:
         show_shares(result["composition"], ("corpus", "selection"))
-    if result.get("shortfall_tokens"):
-        short = result["shortfall_tokens"]
-        say(f"note: there is less than the budget asks for; {short:,} tokens are missing.")
+    for unit, name in (("tokens", "tokens"), ("docs", "documents")):
+        if short := result.get(f"shortfall_{unit}"):
+            say(f"note: there is less than the budget asks for; {short:,} {name} are missing.")
     part = f" (part {result['shard']})" if "shard" in result else ""
     say(
         f"{result['out']}{part}: {result['num_docs']:,} documents, "
@@ -140,9 +141,9 @@ def show_explanation(found: Mapping[str, Any]) -> None:
     ]
     table("Labels", ["agent", "category", "score"], rows)
     agents = list(found["labels"])
-    columns = ["round", *(f"θ·w {agent}" for agent in agents), "score", "rank", "selected"]
+    columns = ["round", *(f"θ·w {agent}" for agent in agents), "score", "rank", "steps"]
     table(
-        "Rounds",
+        "Rounds (rank: of its cell; steps: from which on it was read)",
         columns,
         [
             [
@@ -150,15 +151,30 @@ def show_explanation(found: Mapping[str, Any]) -> None:
                 *(f"{r['theta'][a]:.2f}·{r['weights'][a]:.2f}" for a in agents),
                 f"{r['score']:.3f}",
                 f"{r['rank']} of {r['cells']}",
-                f"{r['selected']} times" if r["selected"] else "no",
+                _when(r["steps"]),
             ]
             for r in found["rounds"]
         ],
     )
+    before, pace = found["docs_before_it"], found["cell_docs_last_round"]
+    turn = "As things stand, its turn does not come."
+    if pace:
+        rounds = before // pace + 1
+        turn = "At this pace its turn comes in the next round."
+        if rounds > 1:
+            turn = f"At this pace its turn comes {rounds:,} rounds from now."
     say(
-        f"Its cell ({found['cell']}) has {found['cell_docs']:,} documents; "
-        f"{found['docs_before_it']:,} of them are taken before it from now on."
+        f"Its cell ({found['cell']}) has {found['cell_docs']:,} documents. From now on {before:,} "
+        f"of them come before it; the last round took {pace:,}. {turn}"
     )
+
+
+def _when(steps: list[int]) -> str:
+    """Return from which steps on a round reads a document, the first ones by number."""
+    if not steps:
+        return "–"
+    shown = ", ".join(map(str, steps[:TOP_STEPS]))
+    return shown if len(steps) <= TOP_STEPS else f"{shown}, +{len(steps) - TOP_STEPS}"
 
 
 def show_selection_diff(found: Mapping[str, Any]) -> None:

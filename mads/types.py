@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 NO_CATEGORY = 0xFFFF
 """The category of a document that no agent reads because its status is not ``ok``."""
 
+TO_BIN = 0xFFFE
+"""What an agent with ``quantiles`` answers: a score whose bin follows from the whole corpus."""
+
 ROW_BITS = 32
 
 
@@ -23,7 +26,7 @@ class Status(StrEnum):
     """What became of a corpus row. Only ``ok`` rows are labelled, tokenised and selected."""
 
     OK = "ok"
-    EMPTY = "empty"  # the text is missing visible characters
+    EMPTY = "empty"  # the text has no visible character, or the line is blank
     NO_TEXT = "no_text"  # the text field is absent, null or not a string
     UNDECODABLE = "undecodable"  # not valid UTF-8 or not valid JSON
     TOO_LONG = "too_long"  # longer than corpus.max_doc_bytes
@@ -75,13 +78,15 @@ class Agent(Protocol):
     """Turns documents into one category each.
 
     ``fields`` are the corpus fields that it reads besides the text; ``fingerprint`` changes
-    whenever any label could change.
+    whenever any label could change. With ``quantiles`` > 0 the categories are bins of as many
+    documents each, lowest scores first: ``label`` then answers TO_BIN for a document with a score.
     """
 
     name: str
     categories: tuple[str, ...]
     fields: tuple[str, ...]
     fingerprint: str
+    quantiles: int
 
     def label(self, batch: DocumentBatch) -> Labels:
         """Label a batch of ``ok`` documents; raises DataError for a value it cannot place."""
@@ -103,12 +108,48 @@ CategoryRewards = Mapping[str, Mapping[str, CategoryReward]]
 
 
 @dataclass(frozen=True, slots=True)
+class DocumentRewards:
+    """The rewards of N probed documents, and each one's category of every agent.
+
+    ``category_NA`` holds category indices in the order of ``agents``; ``weight_N`` is 1 / sampling
+    rate.
+    """
+
+    agents: tuple[str, ...]
+    categories: Mapping[str, tuple[str, ...]]
+    category_NA: NDArray[np.uint16]
+    reward_N: NDArray[np.float64]
+    weight_N: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """What a round's rewards say: of categories, and of the documents behind them."""
+
+    categories: CategoryRewards
+    documents: DocumentRewards
+
+
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """What the rule ``bayes`` remembers: effects of categories on rewards, jointly normal.
+
+    Keys are ``agent/category``; the unit is one standard deviation of document rewards.
+    """
+
+    mean: Mapping[str, float]
+    covariance: Mapping[str, Mapping[str, float]]
+    scale: Mapping[str, float]  # agent -> standard deviation of its categories' effects
+
+
+@dataclass(frozen=True, slots=True)
 class ConsoleState:
     """What the agent console knows: ``w`` per agent and category, ``theta`` per agent."""
 
     round: int
     weights: Mapping[str, Mapping[str, float]]
     theta: Mapping[str, float]
+    belief: Belief | None = None  # of the rule ``bayes``
 
 
 @dataclass(frozen=True, slots=True)

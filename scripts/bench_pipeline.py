@@ -30,15 +30,16 @@ from mads.console import initial_state
 from mads.corpus.harvest import harvest
 from mads.corpus.rows import RowFormat, read_batches
 from mads.memory.store import Store
-from mads.rewards.direction import direction
-from mads.rewards.estimators import forward
+from mads.rewards.direction import reference
+from mads.rewards.estimators import estimate
+from mads.rewards.estimators.probe import Probe
 from mads.rewards.measure import measure
 from mads.rewards.tasks import Task, make_task
 from mads.selection.plan import Cursors, cell_scores, make_plan
-from mads.selection.query import select_documents
-from mads.training.data import RoundData
+from mads.selection.query import OrderReader
+from mads.training.data import StretchData
 from mads.training.model import LanguageModel, build_model
-from mads.training.trainer import Trainer
+from mads.training.trainer import OptimizerState, Trainer
 
 REPOSITORY = Path(__file__).parents[1]
 SHARED = REPOSITORY.parent / "shared" / "data"
@@ -89,8 +90,8 @@ def bench_select(store: Store, recipe: Recipe) -> dict[str, float]:
         return make_plan(store.cells, score_C, cursors, budget, config, seed=1)
 
     def documents() -> object:
-        found = make_plan(store.cells, score_C, cursors, budget, config, seed=1)
-        return select_documents(store.dir.order, store.cells, found, config)
+        with OrderReader(store.order, store.cells, config) as order:
+            return order.select(make_plan(store.cells, score_C, cursors, budget, config, seed=1))
 
     connection = duckdb.connect()
     table = {"cell": np.arange(len(score_C), dtype=np.uint32), "score": score_C}
@@ -126,10 +127,11 @@ def bench_train(store: Store, recipe: Recipe, steps: int) -> dict[str, float]:
         recipe.selection,
         seed=0,
     )
-    chosen = select_documents(store.dir.order, store.cells, plan, recipe.selection)
+    with OrderReader(store.order, store.cells, recipe.selection) as order:
+        chosen = order.select(plan)
     num_sequences = chosen.num_tokens // training.context
     arguments = (chosen.doc_N, chosen.num_tokens_N, num_sequences, training.context, 0)
-    data = RoundData(store, *arguments)
+    data = StretchData(store, *arguments)
     prepared = data.batch(0, sequences, training.document_mask)
     count = 0
 
@@ -145,12 +147,14 @@ def bench_train(store: Store, recipe: Recipe, steps: int) -> dict[str, float]:
     pairs = [(median_seconds(step, 1), median_seconds(bare, 1)) for _ in range(steps)]
     per_step = statistics.median(pair[0] for pair in pairs)
     (name, task), *_ = recipe.rewards.tasks.items()
-    reference = make_task(name, task, store.tokenizer, training.context, 8, seed=0)
-    vector, _ = direction(lm, [reference], trainer.second_moments(), recipe.rewards.damping)
+    made = make_task(name, task, store.tokenizer, training.context, 8, seed=0)
+    state, rewards = trainer.optimizer_state(count), recipe.rewards
+    target = reference(lm, [made], state.second_moments(), rewards.damping, per_task=False)
     windows = list(prepared.tokens_BT.numpy())
-    measured = median_seconds(lambda: forward(lm, windows, vector, recipe.rewards), 5)
+    probe = Probe(lm, windows, target.directions, state, rewards)
+    measured = median_seconds(lambda: estimate(probe), 5)
     per_bare = statistics.median(pair[1] for pair in pairs)
-    seconds, tokens = bench_round(store, lm, trainer, [reference], recipe)
+    seconds, tokens = bench_round(store, lm, state, [made], recipe)
     return {
         "train_tokens_per_s": training.batch_tokens / per_step,
         "train_vs_bare_ratio": statistics.median(a / b for a, b in pairs),
@@ -160,16 +164,11 @@ def bench_train(store: Store, recipe: Recipe, steps: int) -> dict[str, float]:
 
 
 def bench_round(
-    store: Store, lm: LanguageModel, trainer: Trainer, tasks: list[Task], recipe: Recipe
+    store: Store, lm: LanguageModel, state: OptimizerState, tasks: list[Task], recipe: Recipe
 ) -> tuple[float, int]:
     """Return the seconds of a whole round of feedback and the tokens of its probed documents."""
-    context, moments = recipe.training.context, trainer.second_moments()
-    found = measure(store, lm, moments, tasks, recipe.rewards, context, seed=0)
-    lengths = [
-        int(reader.lengths_N[row])
-        for reader, row in (store.tokens(doc) for doc in found.documents["doc"].to_pylist())
-    ]
-    return found.seconds, sum(min(length, context) for length in lengths)
+    found = measure(store, lm, state, tasks, recipe.rewards, recipe.training.context, seed=0)
+    return found.seconds, found.probe_tokens
 
 
 def main() -> None:

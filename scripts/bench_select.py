@@ -4,7 +4,8 @@ Synthetic memories of three agents (5 x 7 x 13 categories) are indexed, and for 
 is timed. At the largest size the whole `mads select` process for about a million documents is
 measured against DuckDB's ORDER BY score LIMIT over the same memories, each in a process of its
 own; at a million documents (fewer with --quick) against the published way, written anew here:
-parse every JSON line, look up its weights, keep the best in a heap, and rewrite every line.
+parse every JSON line, look up its weights, keep the best in a heap, and rewrite every line. What
+a selection for every single optimizer step costs is compared with a step of the `small` recipe.
 
 With --figure FILE.svg the cost is drawn against the corpus's size.
 """
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,14 +29,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mads.config import SelectionConfig, parse_bytes
+from mads.config import Recipe, SelectionConfig, load_recipe, parse_bytes
 from mads.corpus.files import CorpusFile
 from mads.memory.agent_memory import MemoryHeader, write_memory
-from mads.memory.index import build_index
+from mads.memory.index import build_index, store_seals
+from mads.memory.sealed import write_sealed
 from mads.memory.store import AgentInfo, Draft, Shard, Store
 from mads.run_dir import StoreDir, write_json
 from mads.selection.plan import Cursors, cell_scores, make_plan
-from mads.selection.query import select_documents
+from mads.selection.query import OrderReader
+from mads.selection.rounds import select_round
 from mads.types import ConsoleState, Labels, Status, doc_id
 
 AGENTS = {"quality": 5, "domain": 7, "topic": 13}
@@ -69,8 +73,7 @@ def write_store(root: Path, num_docs: int) -> None:
             pa.array(np.zeros(part.num_rows, np.int8)), pa.array([Status.OK.value])
         )
         table = pa.table({"doc": doc_N, "num_tokens": tokens_N + 1, "status": status})
-        store.documents(shard).parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, store.documents(shard), compression="zstd")
+        write_sealed(store.documents(shard), table, compression="zstd")
         for name, info in draft.agents.items():
             count = len(info.categories)
             share = 1.0 / np.arange(1, count + 1)
@@ -92,6 +95,7 @@ def index_store(root: Path, num_docs: int, memory: str) -> None:
         "tokenizer_fingerprint": "none",
         "documents": {"rows": num_docs},
         "index": {"cells": cells, "docs": docs},
+        "content": {n: asdict(s) for n, s in store_seals(StoreDir(root), draft).items()},
     }
     write_json(StoreDir(root).manifest, manifest)
 
@@ -201,14 +205,54 @@ def plan_ms(store: Store, state: ConsoleState, tokens: int) -> float:
 
 
 def documents_ms(store: Store, state: ConsoleState, tokens: int) -> float:
-    """Return the time of one plan and the list of its documents."""
+    """Return the time of one plan and the list of its documents, on an open connection."""
     cursors, config = Cursors.start(len(store.cells)), SelectionConfig()
+    cells = store.cells
+    with OrderReader(store.order, cells, config) as order:
+
+        def run() -> object:
+            plan = make_plan(cells, cell_scores(cells, state), cursors, tokens, config, 0)
+            order.forget()
+            return order.select(plan)
+
+        return median_ms(run, repeats=10)
+
+
+def step_list_ms(store: Store, state: ConsoleState, recipe: Recipe) -> float:
+    """Return the time of one of a round's selections, one for each of its steps."""
+    every_step = replace(recipe, selection=replace(recipe.selection, update_every=1))
+    steps = recipe.training.update_every
+    cursors = Cursors.start(len(store.cells))
 
     def run() -> object:
-        plan = make_plan(store.cells, cell_scores(store.cells, state), cursors, tokens, config, 0)
-        return select_documents(store.dir.order, store.cells, plan, config)
+        return select_round(store, state, cursors, every_step, 0, (0, steps))
 
-    return median_ms(run, repeats=10)
+    return median_ms(run, repeats=3) / steps
+
+
+def train_step_ms(recipe: Recipe) -> float:
+    """Return the time of one optimizer step on random tokens."""
+    import torch
+
+    from mads.training.model import TokenBatch, build_model
+    from mads.training.trainer import Trainer
+
+    config, size = recipe.training, recipe.tokenizer.vocab_size
+    trainer = Trainer(build_model(recipe.model, config, size, seed=0), config, seed=0)
+    rows = config.batch_tokens // config.context
+    tokens_BT = torch.randint(size, (rows, config.context))
+    positions_BT = torch.arange(config.context).expand(rows, -1)
+    batch = TokenBatch(tokens_BT, tokens_BT, positions_BT if config.document_mask else None)
+    trainer.step(0, batch)
+    return median_ms(lambda: trainer.step(1, batch), repeats=5)
+
+
+def bench_steps(store: Store, state: ConsoleState, figures: dict[str, float]) -> None:
+    """Compare a plan, and a selection with its documents, with a training step."""
+    recipe = load_recipe(Path("small"))
+    figures["train_step_ms"] = step = train_step_ms(recipe)
+    figures["plan_step_ratio"] = plan_ms(store, state, recipe.training.batch_tokens) / step
+    figures["list_step_ratio"] = step_list_ms(store, state, recipe) / step
 
 
 def make_state(store: Store) -> ConsoleState:
@@ -326,6 +370,8 @@ def main() -> None:
         root = Path(folder)
         for size in sizes:
             store, state = bench_size(root / str(size), size, figures)
+            if size == sizes[0]:
+                bench_steps(store, state, figures)
         bench_process(root / str(sizes[-1]), store, state, figures)
         seconds = published_way(root, state, lines, lines // 10)
         figures["jsonl_rows_per_s"] = jsonl = lines / seconds

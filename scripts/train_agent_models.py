@@ -9,7 +9,6 @@ the same bit for bit), quantise, and measure the quantised file on what was set 
 from __future__ import annotations
 
 import argparse
-import datetime
 import gzip
 import hashlib
 import io
@@ -27,8 +26,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mads.agents.fasttext_agent import bin_scores, expectation
-from mads.agents.fasttext_model import TEXT_VERSION, FastTextModel, clean_text, spread_windows
-from mads.run_dir import atomic_path, write_json
+from mads.agents.fitting import cleaned, predict, write_model
 
 QUALITY = ("[0,1)", "[1,2)", "[2,3)", "[3,4)", "[4,5]")
 # SlimPajama's meta.redpajama_set_name without "RedPajama", and the category.
@@ -71,14 +69,6 @@ FIXED: dict[str, Any] = {"dim": 32, "bucket": 200_000, "thread": 1, "verbose": 0
 VECTORS: dict[str, Any] = {"model": "cbow", "epoch": 5, "minCount": 5, "minn": 0, "maxn": 0}
 HOLDOUT = {"quality": ("a", 0.2), "domain": ("dom", 0.15), "topic": ("b", 0.25)}  # salt, share
 
-GOLDEN_TEXTS = (
-    "Photosynthesis converts light energy into chemical energy stored in glucose. In this lesson "
-    "students compare the light-dependent reactions with the Calvin cycle.",
-    "BUY NOW!!! Cheap watches and pills, free shipping, click here, limited offer $$$",
-    "def mean(values):\n    if not values:\n        raise ValueError\n    return sum(values)",
-    "The committee voted on the new tax law on Tuesday; the senator said the court would decide.",
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -95,11 +85,6 @@ def hash_fraction(text: str, salt: str) -> float:
     """Return a number in [0, 1) that depends on the text and the salt alone."""
     digest = hashlib.sha256((salt + text).encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
-
-
-def cleaned(text: str) -> str:
-    """Return a text as the agent hands it to fastText."""
-    return clean_text(spread_windows(text))
 
 
 def read_zst(path: Path) -> Iterator[dict[str, Any]]:
@@ -229,17 +214,6 @@ def train(
     return model
 
 
-def predict(model: Any, rows: Sequence[Row], num_classes: int) -> NDArray[np.float64]:
-    """Return probabilities [N rows, C classes] of a model that has no card yet."""
-    labels, probs = model.predict([row.text for row in rows], k=-1)
-    prob_NC = np.zeros((len(rows), num_classes))
-    for i, (row_labels, row_probs) in enumerate(zip(labels, probs, strict=True)):
-        prob_NC[i, [int(label.removeprefix("__label__")) for label in row_labels]] = row_probs
-    prob_NC = np.maximum(prob_NC - 1e-5, 0)  # fastText adds 1e-5 to each probability
-    normal_NC: NDArray[np.float64] = prob_NC / prob_NC.sum(axis=1, keepdims=True)
-    return normal_NC
-
-
 def calibrate(rows: Sequence[Row], work: Path, vectors: Path) -> dict[str, list[float]]:
     """Match the quantiles of cross-validated expectations to those of the scores."""
     scored = [row for row in rows if row.source not in WEAK_SOURCES]
@@ -250,7 +224,9 @@ def calibrate(rows: Sequence[Row], work: Path, vectors: Path) -> dict[str, list[
         kept = [row for row, f in zip(scored, fold_N, strict=True) if f != fold]
         left = [row for row, f in zip(scored, fold_N, strict=True) if f == fold]
         model = train("quality", quality_lines(kept + weak), work, vectors, small=True)
-        raw_N[fold_N == fold] = expectation(predict(model, left, len(QUALITY)))
+        raw_N[fold_N == fold] = expectation(
+            predict(model, [row.text for row in left], len(QUALITY))
+        )
     levels = np.concatenate([[0.005], np.linspace(0.05, 0.95, 19), [0.98, 0.995]])
     raw = np.quantile(raw_N, levels).round(4)
     score = np.quantile([row.score for row in scored], levels).round(4)
@@ -278,31 +254,6 @@ def data_facts(data: Path, rows: Sequence[Row]) -> list[dict[str, Any]]:
         }
         for source in sorted(trained | held_out)
     ]
-
-
-def write_model(out: Path, name: str, model: Any, card: dict[str, Any]) -> FastTextModel:
-    """Write model and card, the golden predictions last, and open them as the agent does."""
-    path = out / f"{name}.ftz"
-    with atomic_path(path) as partial:
-        model.save_model(str(partial))
-    card = {
-        "name": name,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        **card,
-        "labels": [f"__label__{i}" for i in range(len(card["categories"]))],
-        "text_version": TEXT_VERSION,
-        "hyper_parameters": HYPER[name] | FIXED | {"loss": "softmax"},
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "size_bytes": path.stat().st_size,
-    }
-    golden = [Row(cleaned(text), 0, "golden", held_out=False) for text in GOLDEN_TEXTS]
-    prob_GC = predict(model, golden, len(card["categories"])).round(6)
-    card["golden"] = [
-        {"text": text, "probabilities": probs.tolist()}
-        for text, probs in zip(GOLDEN_TEXTS, prob_GC, strict=True)
-    ]
-    write_json(path.with_suffix(".json"), card)
-    return FastTextModel(path)
 
 
 def classification(
@@ -365,7 +316,7 @@ def make_quality(data: Path, out: Path, work: Path, vectors: Path) -> None:
     model = train("quality", quality_lines(kept), work, vectors, small=True)
 
     def score(texts: Sequence[Row]) -> NDArray[np.float32]:
-        raw_N = expectation(predict(model, texts, len(QUALITY)))
+        raw_N = expectation(predict(model, [row.text for row in texts], len(QUALITY)))
         return np.interp(raw_N, calibration["raw"], calibration["score"]).astype(np.float32)
 
     found_N, truth_N = score(tests), np.array([row.score for row in tests])
@@ -408,7 +359,7 @@ def make_classifier(
     tests = [row for row in rows if row.held_out]
     model = train(name, [(row.label, row.text) for row in kept], work, vectors, small=True)
     categories = card["categories"]
-    found_N = predict(model, tests, len(categories)).argmax(axis=1)
+    found_N = predict(model, [row.text for row in tests], len(categories)).argmax(axis=1)
     baseline = Counter(row.label for row in kept).most_common(1)[0][0]
     card = {"kind": "classifier", **card}
     card["held_out"] = classification(tests, found_N, categories, baseline)
@@ -416,7 +367,7 @@ def make_classifier(
         seen = [(row.label, row.text) for row in rows if row.source not in UNSEEN_SOURCES]
         unseen = [row for row in rows if row.source in UNSEEN_SOURCES]
         other = train(name, seen, work, None, small=False)
-        found_N = predict(other, unseen, len(categories)).argmax(axis=1)
+        found_N = predict(other, [row.text for row in unseen], len(categories)).argmax(axis=1)
         figures = classification(unseen, found_N, categories, baseline)
         right_N = found_N == np.array([row.label for row in unseen])
         figures["accuracy_per_source"] = {
@@ -429,7 +380,8 @@ def make_classifier(
 
 def finish(out: Path, name: str, model: Any, card: dict[str, Any]) -> None:
     """Write a model and print its main figures."""
-    written = write_model(out, name, model, card)
+    hyper = HYPER[name] | FIXED | {"loss": "softmax"}
+    written = write_model(out / f"{name}.ftz", model, card, hyper)
     held_out = card["held_out"]
     plain = {key: value for key, value in held_out.items() if isinstance(value, int | float)}
     print(name, f"{written.path.stat().st_size:,} bytes", json.dumps(plain), flush=True)

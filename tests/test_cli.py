@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,10 @@ from mads import __version__, cli
 from mads.cli import parse_count
 from mads.config import to_table, to_toml
 from mads.errors import UsageError
+from mads.memory import annotate
+from mads.memory.index import build_index
+from mads.memory.store import Draft
+from mads.run_dir import StoreDir
 
 Capture = pytest.CaptureFixture[str]
 
@@ -95,6 +100,44 @@ def test_annotate_prints_a_summary_and_then_that_it_is_complete(
     assert (out / "index" / "order.parquet").is_file()
 
 
+def test_annotate_takes_the_memory_for_the_index(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path, toy_corpus: Path, recipe: Path
+) -> None:
+    seen: list[int] = []
+
+    def build(store: StoreDir, draft: Draft, memory_bytes: int, report: Any) -> tuple[int, int]:
+        seen.append(memory_bytes)
+        return build_index(store, draft, memory_bytes, report)
+
+    monkeypatch.setattr(annotate, "build_index", build)
+    call = ("annotate", toy_corpus, "--out", tmp_path / "store", "--recipe", recipe, "--json")
+    assert mads(monkeypatch, *call, "--memory", "4GB") == 0
+    (tmp_path / "store" / "index" / "cells.parquet").unlink()
+    assert mads(monkeypatch, *call, "--memory", "500_000") == 0  # bytes
+    assert seen == [4_000_000_000, 500_000]
+    capsys.readouterr()
+    assert mads(monkeypatch, *call, "--memory", "much") == 2
+    assert "index_memory: 'much' is not a size; write 4GB, say." in capsys.readouterr().err
+    assert mads(monkeypatch, "annotate", "--help") == 0
+    assert "--memory" in capsys.readouterr().out
+
+
+def test_annotate_tells_where_quantile_bins_begin(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path, toy_corpus: Path
+) -> None:
+    options = ["agents.q.backend=column", "agents.q.field=quality", "agents.q.quantiles=3"]
+    recipe = tmp_path / "r.toml"
+    recipe.write_text('[tokenizer]\nvocab_size = 400\n[agents.q]\nbackend = "column"\n')
+    changes = [part for option in options for part in ("--set", option)]
+    call = ("annotate", toy_corpus, "--out", tmp_path / "s", "--recipe", recipe, *changes)
+    assert mads(monkeypatch, *call) == 0
+    words = capsys.readouterr().err
+    assert mads(monkeypatch, *call, "--json") == 0
+    low, high = json.loads(capsys.readouterr().out)["edges"]["q"]
+    assert 1.2 < low < 2 < 3 < high < 3.7
+    assert f"q: bins by quantiles begin at {low:.6g}, {high:.6g}." in words.replace("\n", "")
+
+
 def test_select_follows_the_console(
     monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path, toy_store: Path
 ) -> None:
@@ -107,12 +150,76 @@ def test_select_follows_the_console(
     before, after = value["composition"]["domain"]["code"]
     assert after > before
     (texts,) = sorted((tmp_path / "a" / "texts").iterdir())[:1]
-    assert texts.name == "00000-part-0.jsonl.zst"
+    assert texts.name == "part-0.jsonl.zst"
     assert pq.read_table(tmp_path / "a" / "selection.parquet").num_rows == value["num_docs"]
     assert mads(monkeypatch, *call, "--out", tmp_path / "b") == 0
     words = capsys.readouterr().err
     assert f"{value['num_docs']} documents, {value['num_tokens']:,} tokens" in words
     assert "domain: share of tokens" in words
+
+
+def test_texts_of_a_corpus_that_was_moved_are_found_after_annotate(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path, toy_corpus: Path, recipe: Path
+) -> None:
+    corpus, store = tmp_path / "corpus", tmp_path / "store"
+    shutil.copytree(toy_corpus, corpus)
+    made = ("--out", store, "--recipe", recipe)
+    assert mads(monkeypatch, "annotate", corpus, *made) == 0
+    corpus.rename(tmp_path / "moved")
+    state = console(tmp_path / "console.json", TOY, "code")
+    call = ("select", "--store", store, "--console", state, "--tokens", "1K", "--texts", "--out")
+    assert mads(monkeypatch, *call, tmp_path / "a") == 1
+    assert "run the same `mads annotate` on its new place" in capsys.readouterr().err
+    assert mads(monkeypatch, "annotate", tmp_path / "moved", *made) == 0
+    assert "was complete already" in capsys.readouterr().err
+    assert mads(monkeypatch, *call, tmp_path / "a") == 0
+    assert list((tmp_path / "a" / "texts").iterdir())
+
+
+@pytest.mark.parametrize("policy", ["top", "sample", "random"])
+def test_a_budget_of_documents(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path, toy_store: Path, policy: str
+) -> None:
+    """Exactly as many, with bounds too; a part of the plan and more than all there are."""
+    state = console(tmp_path / "console.json", TOY, "code")
+    call = ("select", "--store", toy_store, "--console", state, "--json")
+    rules = ("--set", f"selection.policy={policy}", "--set", "selection.max_share.domain.code=0.5")
+    whole = tmp_path / "whole"
+    assert mads(monkeypatch, *call, "--docs", "37", "--out", whole, *rules) == 0
+    value = json.loads(capsys.readouterr().out)
+    assert (value["num_docs"], value["budget_docs"], value["shortfall_docs"]) == (37, 37, 0)
+    assert value["composition"]["domain"]["code"][1] > 0
+    plan = json.loads((whole / "plan.json").read_text())
+    assert plan["budget_docs"] == plan["num_docs"] == 37
+    table = pq.read_table(whole / "selection.parquet")
+    assert table.num_rows == len(set(table["doc"].to_pylist())) == 37
+    # Each of the five cells of a category is rounded to whole documents.
+    assert table["domain"].to_pylist().count("code") < 0.5 * 37 + 5
+    parts = []
+    for i in range(3):
+        part = ("--plan", whole / "plan.json", "--shard", f"{i}/3", "--out", tmp_path / str(i))
+        assert mads(monkeypatch, "select", "--store", toy_store, *part, "--json") == 0
+        parts.append(pq.read_table(tmp_path / str(i) / "selection.parquet"))
+    assert pa.concat_tables(parts).to_pylist() == table.to_pylist()
+    capsys.readouterr()
+    assert mads(monkeypatch, *call, "--docs", "1K", "--out", tmp_path / "all") == 0
+    value = json.loads(capsys.readouterr().out)
+    assert (value["num_docs"], value["shortfall_docs"]) == (300, 700)
+    assert mads(monkeypatch, *call[:-1], "--docs", "1K", "--out", tmp_path / "again") == 0
+    assert "less than the budget asks for; 700 documents are missing." in capsys.readouterr().err
+
+
+def test_select_imports_no_stage_of_training(tmp_path: Path, toy_store: Path) -> None:
+    state = console(tmp_path / "console.json", TOY, "code")
+    call = ["select", "--store", str(toy_store), "--console", str(state), "--docs", "5"]
+    code = (
+        f"import sys; sys.argv = ['mads', *{call}, '--out', {str(tmp_path / 'out')!r}]\n"
+        "from mads.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n"
+        "    print(sorted({'torch', 'transformers', 'fasttext'} & sys.modules.keys()))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_select_says_when_the_corpus_falls_short(
@@ -261,6 +368,8 @@ def test_a_bad_select_is_one_message(
         ([*store, *budget, "--out", tmp_path / "full", "--console", state], 2, "full is not empty"),
         ([*store, *out, "--tokens", "5X", "--console", state], 2, "'5X' is not a number"),
         ([*store, *out, "--tokens", "0", "--console", state], 2, "expected at least 1."),
+        ([*store, *out, "--docs", "5X", "--console", state], 2, "--docs '5X' is not a number"),
+        ([*good, "--docs", "5", "--console", state], 2, "one of --tokens 5M, --docs 10K and --fr"),
         (["--store", tmp_path / "no", *out, *budget, "--console", state], 2, "no does not exist."),
         (["--store", tmp_path, *out, *budget, "--console", state], 1, "it has no corpus.json"),
         ([*good, "--console", state, "--set", "x=1"], 2, "x: unknown key"),

@@ -45,7 +45,7 @@ def test_an_empty_recipe_has_the_defaults_and_three_agents() -> None:
             {"training": {"learning_rte": 1}},
             "training.learning_rte: unknown key; did you mean 'learning_rate'?",
         ),
-        ({"console": {"zzz": 1}}, "console.zzz: unknown key; known: rule, theta_floor, theta_rate"),
+        ({"console": {"zzz": 1}}, "console.zzz: unknown key; known: explore, half_life"),
         ({"agents": {"a": {"modle": "x"}}}, "agents.a.modle: unknown key; did you mean 'model'?"),
         (
             {"selection": {"policy": "samle"}},
@@ -106,6 +106,14 @@ def test_an_empty_recipe_has_the_defaults_and_three_agents() -> None:
         (
             {"model": {"hidden_size": 10, "num_heads": 4}},
             "model.hidden_size: 10 is not a multiple of model.num_heads (4)",
+        ),
+        (
+            {"agents": {"a": {"quantiles": 1}}},
+            "agents.a.quantiles: found 1, expected 2 to 100",
+        ),
+        (
+            {"agents": {"a": {"quantiles": 3, "categories": ["low", "high"]}}},
+            "agents.a.categories: found 2, but quantiles makes 3 bins; give as many names, or none",
         ),
         ({"agents": {"cell": {}}}, "agents.cell: this name is a column of the index; take another"),
         ({"agents": {"../x": {}}}, "agents.../x: a name has only a-z, 0-9, _ and -"),
@@ -288,3 +296,11 @@ def test_a_recipe_survives_the_round_trip(field: str, value: str, category: str)
     recipe = recipe_from_table({"agents": {"a": agent}}, "r.toml")
     assert recipe_from_table(tomllib.loads(to_toml(to_table(recipe))), "r.toml") == recipe
     assert recipe.agents["a"].rename == {value: category}
+
+
+def test_a_prior_file_counts_from_the_recipe(tmp_path: Path) -> None:
+    (tmp_path / "prior.json").write_text('{"domain": {"C4": 2.0}}')
+    table = {"console": {"prior_file": "prior.json", "prior": {"domain": {"Book": 0.5}}}}
+    recipe = recipe_from_table(table, "r.toml", tmp_path)
+    assert recipe.console.prior_file == str(tmp_path / "prior.json")
+    assert recipe.console.prior == {"domain": {"Book": 0.5}}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import planted
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -21,7 +22,9 @@ from mads.errors import DataError, Interrupted, UsageError
 from mads.loop import round_bounds, round_of, train
 from mads.memory.annotate import annotate
 from mads.memory.store import Store
-from mads.rewards.estimators import ESTIMATORS, Measured, gradient
+from mads.rewards.estimators import ESTIMATORS
+from mads.rewards.estimators.gradient import gradient
+from mads.rewards.estimators.probe import Measured, Probe
 
 
 class Quiet:
@@ -112,10 +115,44 @@ def test_the_sign_under_every_rule_and_estimator(
     assert weights["quality"]["high"] > weights["quality"]["low"]
 
 
-def test_10_and_10_steps_are_20(folder: Path, store: Store, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def five_kinds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("five")
+    planted.build(path, tuple(planted.FIVE))
+    return path
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("estimator", sorted(ESTIMATORS))
+def test_useful_text_rises_above_all_else_within_three_rounds(
+    five_kinds: Path, tmp_path: Path, estimator: str, seed: int
+) -> None:
+    recipe = planted.recipe(five_kinds, tuple(planted.FIVE), steps=30, first_update=15)
+    recipe = replace(
+        recipe,
+        seed=seed,
+        rewards=replace(recipe.rewards, estimator=estimator),  # type: ignore[arg-type]
+    )
+    watcher = Quiet()
+    train(Store(five_kinds / "store"), tmp_path / "run", recipe, watcher)
+    rounds = [record["weights"]["kind"] for record in watcher.rounds if record["kind"] == "round"]
+    assert len(rounds) == 4
+    last = dict(rounds[-1])
+    useful = last.pop("useful")
+    assert useful > 1.05 * max(last.values()), last
+
+
+def selecting_every(recipe: Recipe, steps: int) -> Recipe:
+    """Return a recipe that selects every so many steps; 0 = once a round."""
+    return replace(recipe, selection=replace(recipe.selection, update_every=steps))
+
+
+@pytest.mark.parametrize("every", [0, 1, 3])
+def test_10_and_10_steps_are_20(folder: Path, store: Store, tmp_path: Path, every: int) -> None:
     recipe = planted.recipe(folder, steps=20, checkpoint_every=100)
+    recipe = selecting_every(recipe, every)
     train(store, tmp_path / "whole", recipe, Quiet())
-    for stop in (10, 7):  # at the end of a round, and inside one
+    for stop in (10, 7):  # at the end of a round, and inside one (of 3 steps: inside a stretch)
         run = tmp_path / f"halves-{stop}"
         with pytest.raises(Interrupted, match=f"after step {stop}; the work is saved"):
             train(store, run, recipe, Quiet(stop_after=stop))
@@ -125,11 +162,12 @@ def test_10_and_10_steps_are_20(folder: Path, store: Store, tmp_path: Path) -> N
         assert facts(run) == facts(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("every", [0, 1, 2])
 def test_a_killed_run_goes_on_from_its_last_checkpoint(
-    folder: Path, store: Store, tmp_path: Path
+    folder: Path, store: Store, tmp_path: Path, every: int
 ) -> None:
     """Killed without warning: steps after the checkpoint are taken again, with the same result."""
-    recipe = planted.recipe(folder, steps=20, checkpoint_every=8)
+    recipe = selecting_every(planted.recipe(folder, steps=20, checkpoint_every=8), every)
     train(store, tmp_path / "whole", recipe, Quiet())
 
     class Killed(Quiet):
@@ -146,6 +184,32 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(
     assert watcher.steps[0]["step"] == 8
     assert "going on from step 8" in watcher.notes[0]
     assert facts(tmp_path / "run") == facts(tmp_path / "whole")
+
+
+def test_a_selection_for_every_step(folder: Path, store: Store, tmp_path: Path) -> None:
+    """Feedback stays once a round; every step reads what was selected for it, and says how long."""
+    recipe = selecting_every(planted.recipe(folder, steps=15), 1)
+    watcher = Quiet()
+    train(store, tmp_path / "run", recipe, watcher)
+    assert [r["round"] for r in watcher.rounds if r["kind"] == "round"] == [0, 1, 2]
+    assert all(record["select_ms"] > 0 for record in watcher.steps)
+    for number in range(3):
+        folder_of = tmp_path / "run" / "rounds" / f"{number:04d}"
+        table = pq.read_table(folder_of / "selection.parquet")
+        steps = range(5 * number, 5 * number + 5)
+        assert set(table["step"].to_pylist()) == set(steps)
+        for step in steps:
+            rows = table.filter(pc.equal(table["step"], step))
+            assert pc.sum(rows["num_tokens"]).as_py() >= recipe.training.batch_tokens
+    once = Quiet()
+    train(store, tmp_path / "once", planted.recipe(folder, steps=15), once)
+    assert ["select_ms" in record for record in once.steps] == 3 * [
+        True,
+        False,
+        False,
+        False,
+        False,
+    ]
 
 
 def test_a_complete_run_is_left_alone(folder: Path, store: Store, tmp_path: Path) -> None:
@@ -170,9 +234,9 @@ def test_the_store_is_never_written(folder: Path, store: Store, tmp_path: Path) 
 def test_rewards_that_are_not_finite_keep_the_weights(
     folder: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*arguments: Any) -> Measured:
-        found = gradient(*arguments)
-        found.reward_N[0] = math.nan
+    def broken(probe: Probe) -> Measured:
+        found = gradient(probe)
+        found.reward_DN[0, 0] = math.nan
         return found
 
     monkeypatch.setitem(ESTIMATORS, "forward", broken)
@@ -314,3 +378,87 @@ def test_rounds_by_hand() -> None:
     assert [round_of(s, recipe) for s in (0, 9, 10, 15, 16, 24)] == [0, 0, 1, 1, 2, 3]
     bounds = [round_bounds(n, recipe) for n in range(4)]
     assert bounds == [(0, 10), (10, 16), (16, 22), (22, 25)]
+
+
+def test_prior_weights_begin_the_run(folder: Path, store: Store, tmp_path: Path) -> None:
+    """From a file, which the recipe's own values win over; round 0 already follows them."""
+    prior = tmp_path / "regmix.json"
+    prior.write_text('{"kind": {"useful": 4.0, "noise": 0.25}}')
+    recipe = planted.recipe(folder, steps=5)
+    console = replace(
+        recipe.console,
+        prior_file=str(prior),
+        prior={"kind": {"noise": 0.01}, "coin": {"tails": 1.5}},
+    )
+    recipe = replace(recipe, console=console)
+    watcher = Quiet()
+    train(store, tmp_path / "run", recipe, watcher)
+    weights = watcher.rounds[0]["weights"]
+    assert weights["kind"] == {"useful": 4.0, "neutral": 1.0, "noise": 0.01}
+    assert weights["coin"] == {"heads": 1.0, "tails": 1.5}
+    table = pq.read_table(tmp_path / "run" / "rounds" / "0000" / "selection.parquet")
+    kinds = store.cells.category_CA[table["cell"].to_numpy(), store.cells.agents.index("kind")]
+    assert (kinds == 0).sum() > 2 * (kinds == 2).sum()
+
+
+@pytest.mark.parametrize(
+    ("prior", "message"),
+    [
+        ('{"kinds": {}}', r"console.prior.kinds: no such agent; did you mean 'kind'\?"),
+        ('{"kind": {"usefull": 1}}', r"console.prior.kind.usefull: no such category; did you mean"),
+        ('{"kind": {"useful": 0}}', r"console.prior.kind.useful: found 0, expected > 0"),
+        ('{"kind": "useful"}', r'holds no weights; expected {"agent": {"category": 1.5}}'),
+        ("[1]", r"holds no weights"),
+    ],
+)
+def test_a_prior_that_cannot_be_used(
+    folder: Path, store: Store, tmp_path: Path, prior: str, message: str
+) -> None:
+    path = tmp_path / "prior.json"
+    path.write_text(prior)
+    recipe = planted.recipe(folder, steps=5)
+    recipe = replace(recipe, console=replace(recipe.console, prior_file=str(path)))
+    with pytest.raises(UsageError, match=message):
+        train(store, tmp_path / "run", recipe, Quiet())
+    gone = replace(recipe, console=replace(recipe.console, prior_file="nowhere.json"))
+    with pytest.raises(UsageError, match=r"console.prior_file: nowhere.json does not exist"):
+        train(store, tmp_path / "run", gone, Quiet())
+
+
+def test_guard_rails_that_act_are_told_and_counted(
+    folder: Path, store: Store, tmp_path: Path
+) -> None:
+    recipe = planted.recipe(folder, steps=15)
+    recipe = replace(recipe, console=replace(recipe.console, theta_floor=0.33))
+    watcher = Quiet()
+    result = train(store, tmp_path / "run", recipe, watcher)
+    assert any("guard rails held the console's weights: theta_floor" in n for n in watcher.notes)
+    told = [record.get("guards", {}).get("theta_floor", 0) for record in watcher.rounds]
+    assert result.guards["theta_floor"] == sum(told) > 0
+    saved = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert saved["guards"] == dict(result.guards)
+
+
+def test_probes_within_a_budget_of_tokens(folder: Path, store: Store, tmp_path: Path) -> None:
+    recipe = planted.recipe(folder, steps=15)
+    recipe = replace(recipe, rewards=replace(recipe.rewards, probe_tokens=1500))
+    watcher = Quiet()
+    train(store, tmp_path / "run", recipe, watcher)
+    spent = [record["probe_tokens"] for record in watcher.rounds if "probe_tokens" in record]
+    assert len(spent) == 2
+    assert all(1000 < tokens < 1700 for tokens in spent)
+
+
+def test_rewards_are_kept_for_each_task(folder: Path, store: Store, tmp_path: Path) -> None:
+    recipe = planted.recipe(folder, steps=10)
+    spanish = tmp_path / "spanish.jsonl"
+    spanish.write_text('{"context": "uno dos tres", "continuation": " cuatro cinco seis"}\n')
+    tasks = {**recipe.rewards.tasks, "spanish": TaskConfig(path=str(spanish), num_examples=0)}
+    recipe = replace(recipe, rewards=replace(recipe.rewards, tasks=tasks))
+    watcher = Quiet()
+    train(store, tmp_path / "run", recipe, watcher)
+    table = pq.read_table(tmp_path / "run" / "rounds" / "0001" / "rewards.parquet")
+    assert {"reward", "reward_planted", "reward_spanish", "kind"} <= set(table.column_names)
+    rewards = watcher.rounds[1]["task_rewards"]
+    assert rewards["planted"]["kind"]["useful"] > rewards["planted"]["kind"]["neutral"]
+    assert rewards["spanish"]["kind"]["neutral"] > rewards["spanish"]["kind"]["useful"]

@@ -1,6 +1,6 @@
 """The ``column`` back-end: labels that the corpus already carries.
 
-Without ``edges`` a value is a category's name, perhaps after ``rename``; with ``edges`` it is a
+A value is a category's name, perhaps after ``rename``. With ``edges`` or ``quantiles`` it is a
 number and the categories are its bins.
 """
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from mads.config import AgentConfig
 from mads.errors import DataError, UsageError, did_you_mean
-from mads.types import NO_CATEGORY, DocumentBatch, Labels
+from mads.types import TO_BIN, DocumentBatch, Labels
 
 _SHOWN_CHARS = 80
 _LARGEST_SCORE = float(np.finfo(np.float32).max)
@@ -36,25 +36,26 @@ class ColumnAgent:
             lines = "\n".join(f"  agents.{name}.{problem}" for problem in problems)
             raise UsageError(f"agent {name!r} cannot be opened:\n{lines}")
         self.name = name
-        self.categories = config.categories
+        self.categories = config.bin_names
         self.fields: tuple[str, ...] = (config.field,)
         self._field = config.field
+        self.quantiles = config.quantiles
         self._edges = config.edges
-        index = {category: i for i, category in enumerate(config.categories)}
+        index = {category: i for i, category in enumerate(self.categories)}
         self._index = index | {value: index[to] for value, to in config.rename.items()}
         self._other = index.get(config.other)
-        facts = ["column", config.field, config.categories, sorted(config.rename.items())]
-        text = json.dumps([*facts, config.other, config.edges])
+        facts = ["column", config.field, self.categories, sorted(config.rename.items())]
+        text = json.dumps([*facts, config.other, config.edges, config.quantiles])
         self.fingerprint = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     def label(self, batch: DocumentBatch) -> Labels:
-        """Label N documents; the score is 1, or with ``edges`` the number itself.
+        """Label N documents; the score is 1, or with bins the number itself.
 
         A document that gets ``other`` in place of a number has the score 0. Raises DataError for
         a value that has no place, and for NaN and infinity whatever ``other`` says.
         """
         values = batch.fields[self._field]
-        if self._edges:
+        if self._edges or self.quantiles:
             return self._label_numbers(values)
         category_N = np.empty(len(values), dtype=np.uint16)
         for i, value in enumerate(values):
@@ -76,7 +77,10 @@ class ColumnAgent:
                 raise self._error(value, "is not a finite number", "Correct the corpus.")
             else:
                 number_N[i] = number
-        category_N = bin_numbers(number_N, self._edges)
+        if self.quantiles:
+            category_N = np.full(len(values), TO_BIN, np.uint16)
+        else:
+            category_N = bin_numbers(number_N, self._edges)
         if self._other is not None:
             category_N[other] = self._other
         return Labels(category_N, number_N.astype(np.float32))
@@ -84,7 +88,7 @@ class ColumnAgent:
     def _place_other(self, value: object, problem: str) -> int:
         if self._other is None:
             remedy = f"set agents.{self.name}.other to the category of such values."
-            if not self._edges:
+            if not self._edges and not self.quantiles:
                 remedy = f"Add it to agents.{self.name}.categories (or .rename), or {remedy}"
             raise self._error(value, problem, remedy[0].upper() + remedy[1:])
         return self._other
@@ -121,7 +125,7 @@ def _as_number(value: object) -> float | None:
 
 def _problems(config: AgentConfig) -> list[str]:
     """Return what is wrong with a section, each line beginning with its key."""
-    known = config.categories
+    known = config.bin_names
     problems = []
     if not config.field:
         problems.append("field: the back-end 'column' needs the dotted path of a field")
@@ -129,8 +133,8 @@ def _problems(config: AgentConfig) -> list[str]:
         problems.append("model: the back-end 'column' has no model; remove it")
     if not known:
         problems.append("categories: the back-end 'column' needs the categories, in order")
-    if len(known) >= NO_CATEGORY:
-        problems.append(f"categories: found {len(known)}, at most {NO_CATEGORY - 1} are possible")
+    if len(known) > TO_BIN:
+        problems.append(f"categories: found {len(known)}, at most {TO_BIN} are possible")
     duplicates = [category for category, count in Counter(known).items() if count > 1]
     if duplicates:
         problems.append(f"categories: listed more than once: {', '.join(duplicates)}")
@@ -148,9 +152,14 @@ def _problems(config: AgentConfig) -> list[str]:
 
 def _edge_problems(config: AgentConfig) -> list[str]:
     edges = config.edges
-    if not edges:
-        return []
     problems = []
+    if config.rename and (edges or config.quantiles):
+        key = "edges" if edges else "quantiles"
+        problems.append(f"rename: a number has no names; use rename or {key}, not both")
+    if not edges:
+        return problems
+    if config.quantiles:
+        return [*problems, "quantiles: found edges too; use one of them"]
     if len(edges) + 1 != len(config.categories):
         problems.append(
             f"edges: {len(edges)} edges make {len(edges) + 1} bins, "
@@ -160,6 +169,4 @@ def _edge_problems(config: AgentConfig) -> list[str]:
         problems.append(f"edges: {list(edges)} are not all finite")
     elif any(low >= high for low, high in itertools.pairwise(edges)):
         problems.append(f"edges: {list(edges)} do not rise from each to the next")
-    if config.rename:
-        problems.append("rename: a number has no names; use rename or edges, not both")
     return problems

@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -73,6 +74,16 @@ def clean_text(text: str) -> str:
     return " ".join(_TOKEN.findall(text.lower()))
 
 
+@lru_cache(maxsize=1)
+def clean_texts(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what fastText reads of each text.
+
+    The last answer is kept: the agents of a store read the same texts one after the other, and
+    cleaning takes longer than a small model does.
+    """
+    return tuple(clean_text(spread_windows(text)) for text in texts)
+
+
 @dataclass(frozen=True, slots=True)
 class Card:
     """What a card says about its model, as far as it matters for labels.
@@ -124,7 +135,7 @@ class FastTextModel:
         row depends on its own text only.
         """
         prob_NC = np.zeros((len(texts), len(self._column)))
-        cleaned = [clean_text(spread_windows(text)) for text in texts]
+        cleaned = clean_texts(tuple(texts))
         rows = [i for i, text in enumerate(cleaned) if text]
         if not rows:
             return prob_NC

@@ -7,59 +7,93 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from mads.config import ConsoleConfig
+from mads.console.bayes import bayes_update
+from mads.console.guards import guarded
 from mads.console.paper import paper_update
 from mads.console.stable import stable_update
-from mads.types import CategoryRewards, ConsoleState
+from mads.errors import UsageError, did_you_mean
+from mads.types import ConsoleState, Feedback
 
-Rule = Callable[[ConsoleState, CategoryRewards, ConsoleConfig], ConsoleState]
+Rule = Callable[[ConsoleState, Feedback, ConsoleConfig], ConsoleState]
 
-RULES: dict[str, Rule] = {"paper": paper_update, "stable": stable_update}
+RULES: dict[str, Rule] = {"bayes": bayes_update, "paper": paper_update, "stable": stable_update}
+
+LITERAL = frozenset({"paper"})
+"""Rules whose weights are published without guard rails, and have none here."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConsoleUpdate:
-    """The next state; ``refused`` says why a round's rewards were not used ("" if they were)."""
+    """The next state; ``refused`` says why a round's rewards were not used ("" if they were).
+
+    ``guards`` counts how often each guard rail acted.
+    """
 
     state: ConsoleState
     refused: str = ""
+    guards: Mapping[str, int] = field(default_factory=dict)
 
 
-def initial_state(categories: Mapping[str, Sequence[str]]) -> ConsoleState:
-    """Return the state of round 0: every ``w`` is 1, every ``θ`` is 1 / number of agents."""
-    return ConsoleState(
-        round=0,
-        weights={agent: dict.fromkeys(names, 1.0) for agent, names in categories.items()},
-        theta=dict.fromkeys(categories, 1.0 / max(len(categories), 1)),
-    )
+def initial_state(
+    categories: Mapping[str, Sequence[str]], prior: Mapping[str, Mapping[str, float]] | None = None
+) -> ConsoleState:
+    """Return the state of round 0: ``w`` is 1 or the prior's, ``θ`` 1 / number of agents.
+
+    Raises UsageError for a prior of an unknown agent or category, or that is not above 0.
+    """
+    weights = {agent: dict.fromkeys(names, 1.0) for agent, names in categories.items()}
+    for agent, table in (prior or {}).items():
+        if agent not in weights:
+            raise UsageError(
+                f"console.prior.{agent}: no such agent; {did_you_mean(agent, weights)}"
+            )
+        for name, value in table.items():
+            if name not in weights[agent]:
+                near = did_you_mean(name, weights[agent])
+                raise UsageError(f"console.prior.{agent}.{name}: no such category; {near}")
+            if not 0 < value < math.inf:
+                raise UsageError(f"console.prior.{agent}.{name}: found {value}, expected > 0.")
+            weights[agent][name] = value
+    return ConsoleState(0, weights, dict.fromkeys(categories, 1.0 / max(len(categories), 1)))
 
 
-def update(state: ConsoleState, rewards: CategoryRewards, config: ConsoleConfig) -> ConsoleUpdate:
+def update(state: ConsoleState, feedback: Feedback, config: ConsoleConfig) -> ConsoleUpdate:
     """Return the state after one round of rewards, under the rule of the recipe.
 
     A reward that is not finite, and rewards without any category, refuse the whole round: weights
     and θ stay as they are. A category that was not probed keeps its weight.
     """
-    refused = _refusal(rewards)
+    refused = _refusal(feedback)
     if refused:
-        return ConsoleUpdate(replace(state, round=state.round + 1), refused)
+        return ConsoleUpdate(replace(state, round=state.round + 1), refused, {"refused": 1})
     known = {
         agent: {c: r for c, r in found.items() if c in state.weights[agent]}
-        for agent, found in rewards.items()
+        for agent, found in feedback.categories.items()
         if agent in state.weights
     }
-    return ConsoleUpdate(RULES[config.rule](state, known, config))
+    new = RULES[config.rule](state, replace(feedback, categories=known), config)
+    if config.rule in LITERAL:
+        return ConsoleUpdate(new)
+    limits = (config.weight_limit, config.min_entropy, config.theta_floor)
+    new, acted = guarded(new, known, *limits)
+    return ConsoleUpdate(new, guards=acted)
 
 
-def _refusal(rewards: CategoryRewards) -> str:
-    if not any(rewards.values()):
+def _refusal(feedback: Feedback) -> str:
+    if not any(feedback.categories.values()):
         return "no category was probed"
     bad = [
         f"{agent}/{category}"
-        for agent, found in rewards.items()
+        for agent, found in feedback.categories.items()
         for category, reward in found.items()
         if not (math.isfinite(reward.mean) and math.isfinite(reward.stderr))
     ]
-    return f"rewards that are not finite: {', '.join(bad)}" if bad else ""
+    if bad:
+        return f"rewards that are not finite: {', '.join(bad)}"
+    broken = int((~np.isfinite(feedback.documents.reward_N)).sum())
+    return f"rewards of {broken} documents are not finite" if broken else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mads.config import ConsoleConfig
-from mads.types import CategoryRewards, ConsoleState
+from mads.types import ConsoleState, Feedback
 
 
 def category_weight(weight: float, reward: float, rate: float) -> float:
@@ -28,10 +28,9 @@ def collaborative_weights(
     return {agent: theta[agent] + rate * (agent_rewards[agent] - mean) for agent in theta}
 
 
-def paper_update(
-    state: ConsoleState, rewards: CategoryRewards, config: ConsoleConfig
-) -> ConsoleState:
+def paper_update(state: ConsoleState, feedback: Feedback, config: ConsoleConfig) -> ConsoleState:
     """Equations 5, 7 and 8 in the order of the paper's algorithm 2: first w, then θ."""
+    rewards = feedback.categories
     weights = {agent: dict(values) for agent, values in state.weights.items()}
     for agent, found in rewards.items():
         for category, reward in found.items():

@@ -12,10 +12,9 @@ import math
 from collections.abc import Mapping
 
 from mads.config import ConsoleConfig
-from mads.types import CategoryReward, CategoryRewards, ConsoleState
+from mads.types import CategoryReward, CategoryRewards, ConsoleState, Feedback
 
 LOG_WEIGHT_SCALE = 0.5  # log w of an effect of one standard deviation
-LOG_WEIGHT_LIMIT = 1.5
 
 Key = tuple[str, str]
 
@@ -51,8 +50,7 @@ def reliability(variance: float, stderr: float) -> float:
 
 def log_weight(old: float, goal: float, trust: float, rate: float) -> float:
     """Return log w after one moving-average step of size η·trust towards its goal."""
-    new = old + rate * trust * (goal - old)
-    return max(-LOG_WEIGHT_LIMIT, min(LOG_WEIGHT_LIMIT, new))
+    return old + rate * trust * (goal - old)
 
 
 def agent_gain(
@@ -72,36 +70,21 @@ def agent_gain(
 
 
 def exponentiated_gradient(
-    theta: Mapping[str, float], gains: Mapping[str, float], rate: float, floor: float
+    theta: Mapping[str, float], gains: Mapping[str, float], rate: float
 ) -> dict[str, float]:
-    """Return θ_A ∝ θ_A exp(η (g_A − ḡ)) on the simplex, no θ below the floor.
-
-    Source: Kivinen and Warmuth 1997. A floor above 1 / number of agents means equal weights.
-    """
+    """Return θ_A ∝ θ_A exp(η (g_A − ḡ)), of sum 1. Source: Kivinen and Warmuth 1997."""
     mean = sum(gains.values()) / len(gains)
     raw = {agent: theta[agent] * math.exp(rate * (gains[agent] - mean)) for agent in theta}
-    floor = min(floor, 1.0 / len(raw))
-    low: set[str] = set()
-    while True:
-        rest = sum(value for agent, value in raw.items() if agent not in low)
-        scale = (1.0 - floor * len(low)) / rest if rest > 0 else 0.0
-        below = {a for a, value in raw.items() if a not in low and value * scale < floor}
-        if not below or len(low) + len(below) == len(raw):
-            low |= below
-            break
-        low |= below
-    if len(low) == len(raw):
-        return dict.fromkeys(raw, 1.0 / len(raw))
-    return {agent: floor if agent in low else value * scale for agent, value in raw.items()}
+    total = sum(raw.values())
+    return {agent: value / total for agent, value in raw.items()}
 
 
-def stable_update(
-    state: ConsoleState, rewards: CategoryRewards, config: ConsoleConfig
-) -> ConsoleState:
+def stable_update(state: ConsoleState, feedback: Feedback, config: ConsoleConfig) -> ConsoleState:
     """Move each log w towards its standardised effect, then θ towards the agents that gain.
 
     When every effect is below its standard error the signal variance is 0 and nothing moves.
     """
+    rewards = feedback.categories
     effect = effects(rewards)
     weights = {agent: dict(values) for agent, values in state.weights.items()}
     if not effect:
@@ -124,5 +107,5 @@ def stable_update(
         )
         for agent in weights
     }
-    theta = exponentiated_gradient(state.theta, gains, config.theta_rate, config.theta_floor)
+    theta = exponentiated_gradient(state.theta, gains, config.theta_rate)
     return ConsoleState(state.round + 1, weights, theta)

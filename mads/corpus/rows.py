@@ -1,7 +1,7 @@
 """Corpus rows as documents: every row gives one document, whatever is wrong with it.
 
-A row of a JSON-lines file is a line, so row = line number - 1. Memory is bounded: a line far
-longer than ``max_doc_bytes`` is skipped without being held.
+A row of a JSON-lines file is a line, blank or not, so row = line number - 1. Memory is bounded: a
+line far longer than ``max_doc_bytes`` is skipped without being held.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from mads.corpus.files import CHUNK_BYTES, damaged, open_lines, suffix_of
 from mads.errors import DataError
 from mads.types import DocumentBatch, Status
 
+BOM = b"\xef\xbb\xbf"  # some editors begin a UTF-8 file with it; it is no part of the first line
 BATCH_DOCS = 1024
 BATCH_BYTES = 8 * 1024 * 1024
 
@@ -110,6 +111,14 @@ def _rows(path: Path, first_row: int, num_rows: int, row_format: RowFormat) -> I
 
 def _lines(path: Path, max_bytes: int) -> Iterator[tuple[bytes | None, int]]:
     """Yield each line and its length; None stands for a line longer than ``max_bytes``."""
+    for number, (line, length) in enumerate(_raw_lines(path, max_bytes)):
+        if number == 0 and line is not None and line.startswith(BOM):
+            yield line[len(BOM) :], length - len(BOM)
+        else:
+            yield line, length
+
+
+def _raw_lines(path: Path, max_bytes: int) -> Iterator[tuple[bytes | None, int]]:
     rest: list[bytes] = []
     held = 0
     with open_lines(path) as stream:
@@ -130,6 +139,8 @@ def _line_row(line: bytes | None, length: int, row_format: RowFormat) -> Row:
     nothing: list[object] = [None] * len(row_format.fields)
     if line is None:
         return "", Status.TOO_LONG, length, nothing
+    if not line.strip():
+        return "", Status.EMPTY, length, nothing
     try:
         record = json.loads(line.decode("utf-8"))
     except (ValueError, RecursionError):

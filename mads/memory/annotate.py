@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mads.agents import open_agent
@@ -29,9 +28,10 @@ from mads.corpus.files import CorpusFile, find_files, scan
 from mads.corpus.rows import RowFormat, read_batches
 from mads.corpus.tokenizer import fetch_tokenizer, open_tokenizer, train_tokenizer
 from mads.errors import DataError
-from mads.memory.agent_memory import METADATA_KEY
-from mads.memory.index import ORDER_SCHEMA, build_index
+from mads.memory.binning import bin_scores
+from mads.memory.index import build_index, store_seals
 from mads.memory.labelling import annotate_span, missing_parts, start_worker
+from mads.memory.sealed import METADATA_KEY, check_sealed
 from mads.memory.store import AgentInfo, Draft, Shard, Store
 from mads.run_dir import PARTIAL, StoreDir, exclusive, provenance, read_json, write_json
 from mads.seeds import derive, uniform
@@ -50,6 +50,7 @@ class AnnotateResult:
     text_bytes: int
     tokens: int
     cells: int
+    edges: Mapping[str, Sequence[float]]  # of the agents that bin by quantiles
     new_shards: int  # shards that this call worked on
     new_index: bool  # whether this call built the index, which ends the work on a store
 
@@ -68,10 +69,11 @@ def annotate(
     with exclusive(out):
         store = StoreDir(out)
         _refuse_foreign(store)
-        draft = _make_draft(_scan(files, workers, on_progress), recipe, agents)
-        _begin(store, draft)
+        _refuse_changed(store, on_progress)
+        draft = _begin(store, _make_draft(_scan(files, workers, on_progress), recipe, agents))
         _make_tokenizer(store, draft, recipe, on_progress)
         new_shards = _label(store, draft, recipe, workers, on_progress)
+        draft = bin_scores(store, draft, agents, on_progress)
         if not new_shards and _has_index(store):
             return _result(Store(out).manifest, new_shards, new_index=False)
         store.manifest.unlink(missing_ok=True)
@@ -125,16 +127,51 @@ def _refuse_foreign(store: StoreDir) -> None:
         )
 
 
-def _begin(store: StoreDir, draft: Draft) -> None:
-    """Compare the draft with what the folder was begun with; write it when that is new."""
+def _complete(store: StoreDir) -> Store | None:
+    """Return the store, or None while its manifest is missing or damaged."""
+    try:
+        return Store(store.root)
+    except DataError:
+        return None
+
+
+def _refuse_changed(store: StoreDir, on_progress: Progress) -> None:
+    """Raise DataError, with both values, for a file of a shard that the manifest does not know.
+
+    Files that are gone are made anew, and so is the index.
+    """
+    opened = _complete(store)
+    if opened is None:
+        return
+    shards = opened.draft.shards
+    for shard in range(len(shards)):
+        if store.documents(shard).is_file():
+            opened.documents(shard)
+        for name in opened.draft.agents:
+            if store.memory_shard(name, shard).is_file():
+                opened.memory(name, shard)
+        on_progress("check the store", shard + 1, len(shards))
+
+
+def _begin(store: StoreDir, draft: Draft) -> Draft:
+    """Compare the draft with what the folder was begun with; write it when that is new.
+
+    Returns it with the quantile edges that were found before.
+    """
     if store.draft.is_file():
         before = Draft.from_json(read_json(store.draft), store.draft)
         added = _check_same(store, before, draft)
-        if not added:
-            return
-        # With a new agent the store is incomplete until its memory and a new index are written.
-        store.manifest.unlink(missing_ok=True)
+        draft = dataclasses.replace(draft, agents={**draft.agents, **before.agents})
+        opened = _complete(store)
+        if not added and draft.files == before.files:
+            return draft
+        if added or opened is None:
+            # The store is incomplete until the new agent's memory and index are written.
+            store.manifest.unlink(missing_ok=True)
+        else:  # the same files lie in another place
+            write_json(store.manifest, {**opened.manifest, "files": draft.to_json()["files"]})
     write_json(store.draft, draft.to_json())
+    return draft
 
 
 def _check_same(store: StoreDir, before: Draft, now: Draft) -> list[str]:
@@ -253,21 +290,18 @@ def _spans(draft: Draft, todo: Sequence[int], workers: int) -> list[tuple[int, .
 
 
 def _has_index(store: StoreDir) -> bool:
-    """Return whether the index is there as the manifest says, from the ends of its files alone."""
-    if not store.manifest.is_file():
+    """Return whether the index is there, byte for byte, as the manifest says."""
+    opened = _complete(store)
+    if opened is None:
         return False
     try:
-        opened = Store(store.root)
-        cells, order = (pq.read_metadata(path) for path in (store.cells, store.order))
-    except (DataError, OSError, pa.ArrowException):
+        for path in (store.cells, store.order):
+            check_sealed(path, opened.seal(path))
+    except DataError:
         return False
-    columns = [*opened.draft.agents, "num_docs", "num_tokens", "first_row"]
-    counts = {"cells": cells.num_rows, "docs": order.num_rows}
-    return (
-        opened.manifest["index"] == counts
-        and not set(columns) - set(cells.schema.names)
-        and order.schema.names == ORDER_SCHEMA.names
-    )
+    docs = int(opened.cells.num_docs_C.sum())
+    counts: object = opened.manifest["index"]
+    return counts == {"cells": len(opened.cells), "docs": docs}
 
 
 def _finish(
@@ -297,6 +331,9 @@ def _finish(
         "fingerprint": hashlib.sha256("\n".join(identity).encode()).hexdigest(),
         "documents": _count_documents(store, draft),
         "index": {"cells": num_cells, "docs": num_docs},
+        "content": {
+            name: dataclasses.asdict(seal) for name, seal in store_seals(store, draft).items()
+        },
         "provenance": provenance(),
     }
     write_json(store.manifest, manifest)
@@ -327,6 +364,11 @@ def _result(manifest: Mapping[str, Any], new_shards: int, *, new_index: bool) ->
         text_bytes=documents["text_bytes"],
         tokens=documents["tokens"],
         cells=manifest["index"]["cells"],
+        edges={
+            name: info["edges"]
+            for name, info in manifest["agents"].items()
+            if info["edges"] is not None
+        },
         new_shards=new_shards,
         new_index=new_index,
     )

@@ -1,48 +1,43 @@
 """The cell index: memories in, cells and their shuffled documents out, in bounded memory.
 
-Rows are never sorted as one: a first pass counts the cells, a second one throws each document
-into a bucket (a range of cells, or a range of one large cell's shuffle keys) small enough to be
-sorted in memory, and the buckets are then sorted and written one after the other. A killed call
-whose buckets were filled goes on from them.
+Rows are never sorted as one: a first pass checks the memories and counts the cells, a second one
+throws each document into a bucket (``mads/memory/buckets.py``), and the buckets are then sorted
+and written one after the other. A killed call goes on from the buckets that it filled.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mads.errors import DataError
-from mads.memory.agent_memory import METADATA_KEY, MemoryHeader, check_header
+from mads.memory.agent_memory import doc_numbers, read_memory
+from mads.memory.buckets import (
+    NOTE_ROWS,
+    ORDER_SCHEMA,
+    RECORD,
+    Buckets,
+    Counts,
+    assign_buckets,
+    bucket_rows,
+    sorted_tables,
+)
+from mads.memory.sealed import Seal, read_seal, read_sealed, sealed_writer, write_sealed
 from mads.memory.store import Draft, read_table
-from mads.run_dir import PARTIAL, StoreDir, atomic_path, read_json, write_json
+from mads.run_dir import PARTIAL, StoreDir
 from mads.seeds import derive, mix64
 from mads.types import Status
 
 ROW_GROUP = 65_536
-# An upper estimate for one row while its bucket is sorted: record, keys, result and copies.
-BYTES_PER_ROW = 120
-FILLED = "filled.json"  # in the folder of buckets: all documents are in theirs
-COUNTS = ("codes", "num_docs", "num_tokens")
-Counts = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
-RECORD = np.dtype([("cell", "<u4"), ("num_tokens", "<u4"), ("key", "<u8"), ("doc", "<u8")])
-ORDER_SCHEMA = pa.schema(
-    [
-        pa.field("doc", pa.uint64(), nullable=False),
-        pa.field("cell", pa.uint32(), nullable=False),
-        pa.field("num_tokens", pa.uint32(), nullable=False),
-        pa.field("tokens_before", pa.uint64(), nullable=False),
-    ]
-)
+MAX_DENSE = 2**20  # combinations of categories that are counted in a plain array
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,195 +58,182 @@ def build_index(
     """Write cells.parquet and order.parquet; return the numbers of cells and documents.
 
     ``on_progress`` is told rows as they are handled (each counts twice). Raises DataError when no
-    document can be selected or a memory does not belong to the draft.
+    document can be selected, and when a memory was changed or does not belong to the draft.
     """
     radix = np.cumprod([1, *(len(info.categories) for info in draft.agents.values())])
     if float(np.prod([float(len(info.categories)) for info in draft.agents.values()])) >= 2**62:
         raise DataError("the agents have too many categories: their product exceeds 2^62 cells.")
-    max_rows = max(memory_bytes // BYTES_PER_ROW, 1024)
-    folder = store.order.with_name("buckets" + PARTIAL)
-    text = json.dumps([draft.to_json(), max_rows], sort_keys=True)
+    max_rows = bucket_rows(memory_bytes)
+    seals = {name: asdict(seal) for name, seal in shard_seals(store, draft).items()}
+    text = json.dumps([draft.to_json(), max_rows, seals], sort_keys=True)
     identity = hashlib.sha256(text.encode()).hexdigest()
-    counts = _filled_before(folder, identity)
+    buckets = Buckets(store.order.with_name("buckets" + PARTIAL), identity)
+    counts = buckets.counts()
     if counts is None:
         counts = _count_cells(store, draft, radix, on_progress)
-        if not len(counts[0]):
-            raise DataError(
-                f"{store.root}: no document of this corpus can be selected; all are empty, too "
-                "long or undecodable. Is corpus.text_field right?"
-            )
-        _fill_buckets(store, draft, radix, counts[0], counts[1], max_rows, folder, on_progress)
-        columns = {name: values.tolist() for name, values in zip(COUNTS, counts, strict=True)}
-        write_json(folder / FILLED, {"identity": identity, **columns})
-    codes, num_docs, num_tokens = counts
-    with atomic_path(store.order) as partial:
-        _write_order(sorted(path for path in folder.iterdir() if path.name.isdigit()), partial)
-    first_row = np.concatenate(([0], np.cumsum(num_docs)[:-1]))
-    _write_cells(store, draft, radix, codes, (num_docs, num_tokens, first_row))
-    shutil.rmtree(folder)
-    return len(codes), int(num_docs.sum())
+        buckets.begin(counts)
+    paths = _fill(store, draft, radix, counts, max_rows, buckets, on_progress)
+    _write_order(paths, store.order)
+    _write_cells(store, draft, radix, counts)
+    buckets.remove()
+    return len(counts.code_C), int(counts.num_docs_C.sum())
 
 
-def _filled_before(folder: Path, identity: str) -> Counts | None:
-    """Return the counts of a killed call whose buckets are all filled, from the same memories."""
-    if not (folder / FILLED).is_file():
-        return None
-    saved = read_json(folder / FILLED)
-    if saved.get("identity") != identity:
-        return None
-    codes, docs, tokens = (np.array(saved[name], np.int64) for name in COUNTS)
-    return codes, docs, tokens
+def shard_seals(store: StoreDir, draft: Draft) -> dict[str, Seal]:
+    """Return what the footers of all documents' tables and memories say, by path in the store."""
+    paths = [store.documents(shard) for shard in range(len(draft.shards))]
+    for name in draft.agents:
+        paths += [store.memory_shard(name, shard) for shard in range(len(draft.shards))]
+    return {str(path.relative_to(store.root)): read_seal(path) for path in paths}
 
 
-def _shard_rows(store: StoreDir, draft: Draft, shard: int, radix: NDArray[np.int64]) -> _ShardRows:
-    documents = read_table(store.documents(shard), ["doc", "num_tokens", "status"])
-    keep = pc.equal(documents["status"].cast(pa.string()), Status.OK.value).to_numpy()
-    code = np.zeros(documents.num_rows, np.int64)
-    for (name, info), factor in zip(draft.agents.items(), radix, strict=False):
+def store_seals(store: StoreDir, draft: Draft) -> dict[str, Seal]:
+    """Return what the manifest says of all Parquet files of a store, by path in the store."""
+    index = {str(p.relative_to(store.root)): read_seal(p) for p in (store.cells, store.order)}
+    return {**shard_seals(store, draft), **index}
+
+
+def _check_shard(store: StoreDir, draft: Draft, shard: int) -> None:
+    """Raise DataError unless all files of a shard are whole and describe its documents."""
+    num_rows = draft.shards[shard].num_rows
+    path = store.documents(shard)
+    documents = read_sealed(path, ["doc", "status"])
+    same = documents.num_rows == num_rows
+    if not same or (documents["doc"].to_numpy() != doc_numbers(shard, num_rows)).any():
+        raise DataError(
+            f"{path} does not list the {num_rows} documents of its shard. Delete it and run the "
+            "same `mads annotate` again."
+        )
+    is_ok = _is_ok(documents["status"])
+    for name, info in draft.agents.items():
         path = store.memory_shard(name, shard)
-        header = MemoryHeader(name, info.categories, info.fingerprint, draft.corpus["fingerprint"])
-        check_header(path, header)
-        category = read_table(path, ["category"])["category"].to_numpy()
-        if len(category) != documents.num_rows:
-            raise DataError(
-                f"{path} has {len(category)} rows, expected {documents.num_rows}. "
-                "Delete it and run `mads annotate` again."
-            )
-        lacking = np.flatnonzero(keep & (category >= len(info.categories)))
+        labels = read_memory(path, draft.memory_header(name), shard, num_rows)
+        lacking = np.flatnonzero(is_ok & (labels.category_N >= len(info.categories)))
         if len(lacking):
             raise DataError(
                 f"{path} has no category for row {lacking[0]}, whose status is ok. "
                 f"Agent {name!r} must give every such document one."
             )
-        code += category.astype(np.int64) * factor
-    return _ShardRows(
-        documents["doc"].to_numpy()[keep],
-        code[keep],
-        documents["num_tokens"].to_numpy()[keep],
-    )
+
+
+def _shard_rows(store: StoreDir, draft: Draft, shard: int, radix: NDArray[np.int64]) -> _ShardRows:
+    documents = read_table(store.documents(shard), ["doc", "num_tokens", "status"])
+    is_ok = _is_ok(documents["status"])
+    code_N = np.zeros(documents.num_rows, np.int64)
+    for name, factor in zip(draft.agents, radix, strict=False):
+        category = read_table(store.memory_shard(name, shard), ["category"])["category"]
+        code_N += category.to_numpy().astype(np.int64) * factor
+    columns = documents["doc"].to_numpy(), code_N, documents["num_tokens"].to_numpy()
+    return _ShardRows(*(column[is_ok] for column in columns))
+
+
+def _is_ok(status: pa.ChunkedArray) -> NDArray[np.bool_]:
+    """Return which rows have the status ok, by the codes of the column's dictionary."""
+    parts = [np.zeros(0, np.bool_)]
+    for chunk in status.chunks:
+        code = chunk.dictionary.index(Status.OK.value).as_py()
+        parts.append(pc.equal(chunk.indices, code).to_numpy(zero_copy_only=False))
+    return np.concatenate(parts)
 
 
 def _count_cells(
     store: StoreDir, draft: Draft, radix: NDArray[np.int64], on_progress: Callable[[int], None]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return each cell's combined category (ascending), documents and tokens."""
-    totals: dict[int, list[int]] = {}
+) -> Counts:
+    total = Counts(*(np.zeros(0, np.int64) for _ in range(3)))
     for shard in range(len(draft.shards)):
+        _check_shard(store, draft, shard)
         rows = _shard_rows(store, draft, shard, radix)
-        codes, inverse, counts = np.unique(rows.code_N, return_inverse=True, return_counts=True)
-        tokens = np.bincount(inverse, rows.num_tokens_N, len(codes)).astype(np.int64)
-        for code, docs, size in zip(codes.tolist(), counts.tolist(), tokens.tolist(), strict=True):
-            total = totals.setdefault(code, [0, 0])
-            total[0] += docs
-            total[1] += size
+        total = _merged(total, _tally(rows.code_N, rows.num_tokens_N, int(radix[-1])))
         on_progress(draft.shards[shard].num_rows)
-    codes = np.array(sorted(totals), np.int64)
-    table = np.array([totals[code] for code in codes.tolist()], np.int64).reshape(-1, 2)
-    return codes, table[:, 0], table[:, 1]
+    if not len(total.code_C):
+        raise DataError(
+            f"{store.root}: no document of this corpus can be selected; all are empty, too "
+            "long or undecodable. Is corpus.text_field right?"
+        )
+    return total
 
 
-def _fill_buckets(
+def _tally(code_N: NDArray[np.int64], tokens_N: NDArray[np.uint32], num_codes: int) -> Counts:
+    """Count the documents and tokens of each combined category that occurs."""
+    if num_codes <= MAX_DENSE:
+        docs = np.bincount(code_N, minlength=num_codes)
+        code_C, place_N = np.flatnonzero(docs), code_N
+    else:
+        code_C, place_N = np.unique(code_N, return_inverse=True)
+        docs = np.bincount(place_N)
+    tokens = np.bincount(place_N, tokens_N, len(docs)).astype(np.int64)
+    if num_codes <= MAX_DENSE:
+        docs, tokens = docs[code_C], tokens[code_C]
+    return Counts(code_C, docs, tokens)
+
+
+def _merged(a: Counts, b: Counts) -> Counts:
+    """Add the counts of two sets of documents."""
+    code_C, place = np.unique(np.concatenate((a.code_C, b.code_C)), return_inverse=True)
+    columns = []
+    for name in ("num_docs_C", "num_tokens_C"):
+        sums = np.zeros(len(code_C), np.int64)
+        np.add.at(sums, place, np.concatenate((getattr(a, name), getattr(b, name))))
+        columns.append(sums)
+    return Counts(code_C, *columns)
+
+
+def _fill(
     store: StoreDir,
     draft: Draft,
     radix: NDArray[np.int64],
-    codes: NDArray[np.int64],
-    num_docs: NDArray[np.int64],
+    counts: Counts,
     max_rows: int,
-    folder: Path,
+    buckets: Buckets,
     on_progress: Callable[[int], None],
-) -> None:
-    """Write every document into its bucket; the buckets' names stand in their order."""
-    first_bucket, parts = _assign_buckets(num_docs, max_rows)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    paths = [folder / f"{i:06d}" for i in range(int((first_bucket + parts).max()))]
+) -> list[Path]:
+    """Write every document into its bucket; return the buckets in their order."""
+    first_C, parts_C = assign_buckets(counts.num_docs_C, max_rows)
+    num_buckets = int((first_C + parts_C).max())
     seed = derive(draft.seed, "cell order")
-    for shard in range(len(draft.shards)):
+    unnoted = 0
+    for shard in range(buckets.go_on(num_buckets), len(draft.shards)):
         rows = _shard_rows(store, draft, shard, radix)
-        records = np.empty(len(rows.doc_N), RECORD)
-        records["cell"] = np.searchsorted(codes, rows.code_N)
-        records["num_tokens"] = rows.num_tokens_N
-        records["doc"] = rows.doc_N
-        records["key"] = key = mix64(rows.doc_N, seed)
-        part = (key >> np.uint64(32)).astype(np.int64) * parts[records["cell"]] >> 32
-        bucket = first_bucket[records["cell"]] + part
-        grouped = np.argsort(bucket, kind="stable")
-        bounds = np.searchsorted(bucket[grouped], np.arange(len(paths) + 1))
-        for i, path in enumerate(paths):
-            if bounds[i] < bounds[i + 1]:
-                with path.open("ab") as handle:
-                    records[grouped[bounds[i] : bounds[i + 1]]].tofile(handle)
+        record_N = np.empty(len(rows.doc_N), RECORD)
+        record_N["cell"] = cell_N = np.searchsorted(counts.code_C, rows.code_N)
+        record_N["num_tokens"] = rows.num_tokens_N
+        record_N["doc"] = rows.doc_N
+        record_N["key"] = key_N = mix64(rows.doc_N, seed)
+        part_N = (key_N >> np.uint64(32)).astype(np.int64) * parts_C[cell_N] >> 32
+        buckets.add(first_C[cell_N] + part_N, record_N, num_buckets)
+        unnoted += draft.shards[shard].num_rows
+        if unnoted >= NOTE_ROWS or shard + 1 == len(draft.shards):
+            buckets.note(shard + 1, num_buckets)
+            unnoted = 0
         on_progress(draft.shards[shard].num_rows)
-
-
-def _assign_buckets(
-    num_docs: NDArray[np.int64], max_rows: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return each cell's first bucket and the number of buckets that it is spread over."""
-    first = np.zeros(len(num_docs), np.int64)
-    parts = np.ones(len(num_docs), np.int64)
-    bucket = filled = 0
-    for cell, docs in enumerate(num_docs.tolist()):
-        if docs > max_rows:
-            bucket += filled > 0
-            # Keys are uniform; a tenth of room keeps a part below max_rows.
-            first[cell], parts[cell] = bucket, -(-docs * 11 // (max_rows * 10))
-            bucket, filled = bucket + int(parts[cell]), 0
-            continue
-        if filled + docs > max_rows:
-            bucket, filled = bucket + 1, 0
-        first[cell] = bucket
-        filled += docs
-    return first, parts
+    return buckets.paths(num_buckets)
 
 
 def _write_order(buckets: list[Path], path: Path) -> None:
     """Write the buckets in row groups of equal size, so that the buckets leave no trace."""
-    with pq.ParquetWriter(path, ORDER_SCHEMA, compression="lz4", use_dictionary=["cell"]) as writer:
+    # The order is read in part, so each page has a checksum of its own.
+    options = {"compression": "lz4", "use_dictionary": ["cell"], "write_page_checksum": True}
+    with sealed_writer(path, ORDER_SCHEMA, **options) as writer:
         rest = ORDER_SCHEMA.empty_table()
-        for table in _sorted_buckets(buckets):
+        for table in sorted_tables(buckets):
             rest = pa.concat_tables([rest, table])
-            whole = rest.num_rows - rest.num_rows % ROW_GROUP
-            if whole:
-                writer.write_table(rest.slice(0, whole).combine_chunks(), row_group_size=ROW_GROUP)
-                rest = rest.slice(whole)
+            del table
+            while rest.num_rows >= ROW_GROUP:
+                writer.write_table(rest.slice(0, ROW_GROUP).combine_chunks())
+                rest = rest.slice(ROW_GROUP)
+            rest = rest.combine_chunks()  # lets go of the rows that were written
         if rest.num_rows:
-            writer.write_table(rest.combine_chunks(), row_group_size=ROW_GROUP)
+            writer.write_table(rest)
 
 
-def _sorted_buckets(buckets: list[Path]) -> Iterator[pa.Table]:
-    last_cell, carry = -1, 0
-    for path in buckets:
-        records = np.fromfile(path, RECORD)
-        records = records[np.lexsort((records["doc"], records["key"], records["cell"]))]
-        cell = records["cell"]
-        before = np.cumsum(records["num_tokens"], dtype=np.uint64) - records["num_tokens"]
-        starts = np.flatnonzero(np.concatenate(([True], cell[1:] != cell[:-1])))
-        offset = before[starts]
-        if int(cell[0]) == last_cell:  # the cell goes on from the bucket before
-            offset = offset.astype(np.int64)
-            offset[0] -= carry
-        sizes = np.diff(np.concatenate((starts, [len(cell)])))
-        before = (before.astype(np.int64) - np.repeat(offset.astype(np.int64), sizes)).astype("u8")
-        last_cell, carry = int(cell[-1]), int(before[-1]) + int(records["num_tokens"][-1])
-        columns = [records["doc"], cell, records["num_tokens"], before]
-        yield pa.table([np.ascontiguousarray(c) for c in columns], schema=ORDER_SCHEMA)
-
-
-def _write_cells(
-    store: StoreDir,
-    draft: Draft,
-    radix: NDArray[np.int64],
-    codes: NDArray[np.int64],
-    counts: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
-) -> None:
-    columns: dict[str, pa.Array] = {"cell": pa.array(np.arange(len(codes)), pa.uint32())}
+def _write_cells(store: StoreDir, draft: Draft, radix: NDArray[np.int64], counts: Counts) -> None:
+    code_C = counts.code_C
+    columns: dict[str, pa.Array] = {"cell": pa.array(np.arange(len(code_C)), pa.uint32())}
     for (name, info), factor in zip(draft.agents.items(), radix, strict=False):
-        category = codes // factor % len(info.categories)
-        columns[name] = pa.array(category, pa.uint16())
-    for name, values in zip(("num_docs", "num_tokens", "first_row"), counts, strict=True):
-        columns[name] = pa.array(values, pa.uint64())
+        columns[name] = pa.array(code_C // factor % len(info.categories), pa.uint16())
+    first_row_C = np.cumsum(counts.num_docs_C) - counts.num_docs_C
+    columns["num_docs"] = pa.array(counts.num_docs_C, pa.uint64())
+    columns["num_tokens"] = pa.array(counts.num_tokens_C, pa.uint64())
+    columns["first_row"] = pa.array(first_row_C, pa.uint64())
     names = {name: info.categories for name, info in draft.agents.items()}
-    metadata = {METADATA_KEY: json.dumps({"categories": names}).encode()}
-    with atomic_path(store.cells) as partial:
-        pq.write_table(pa.table(columns).replace_schema_metadata(metadata), partial)
+    write_sealed(store.cells, pa.table(columns), {"categories": names})

@@ -7,7 +7,6 @@ is resumed by doing the same again.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mads.agents import open_agent
@@ -27,10 +25,11 @@ from mads.corpus.rows import RowFormat, read_batches
 from mads.corpus.tokenizer import StoreTokenizer, open_tokenizer
 from mads.corpus.tokens import TokenWriter
 from mads.errors import DataError
-from mads.memory.agent_memory import METADATA_KEY, MemoryHeader, check_header, write_memory
-from mads.memory.store import AgentInfo, Draft
-from mads.run_dir import StoreDir, atomic_path
-from mads.types import NO_CATEGORY, Agent, DocumentBatch, Labels, Status, doc_id
+from mads.memory.agent_memory import check_header, doc_numbers, write_memory
+from mads.memory.sealed import write_sealed
+from mads.memory.store import Draft
+from mads.run_dir import StoreDir
+from mads.types import NO_CATEGORY, Agent, DocumentBatch, Labels, Status
 
 DOCUMENTS = "documents and tokens"
 
@@ -38,22 +37,20 @@ DOCUMENTS = "documents and tokens"
 def missing_parts(store: StoreDir, draft: Draft, shard: int) -> list[str]:
     """Return what a shard still lacks: names of agents, and DOCUMENTS.
 
-    Raises DataError, with both values, for a memory that was made from something else.
+    An agent with quantiles lacks nothing when its scores are there. Raises DataError, with both
+    values, for a memory that was made from something else.
     """
     base = (store.documents(shard), store.tokens_bin(shard), store.tokens_idx(shard))
     missing = [] if all(path.is_file() for path in base) else [DOCUMENTS]
-    for name, info in draft.agents.items():
-        path = store.memory_shard(name, shard)
+    for name in draft.agents:
+        path, scores = store.memory_shard(name, shard), store.scores_shard(name, shard)
         if path.is_file():
-            check_header(path, memory_header(draft, name, info))
+            check_header(path, draft.memory_header(name))
+        elif scores.is_file():
+            check_header(scores, draft.scores_header(name))
         else:
             missing.append(name)
     return missing
-
-
-def memory_header(draft: Draft, name: str, info: AgentInfo) -> MemoryHeader:
-    """Return what a memory of this store must say of itself."""
-    return MemoryHeader(name, info.categories, info.fingerprint, draft.corpus["fingerprint"])
 
 
 @dataclass
@@ -91,8 +88,12 @@ class Worker:
                 pass
         doc_N = doc_numbers(shard, self.draft.shards[shard].num_rows)
         for name, columns in labels.items():
-            header = memory_header(self.draft, name, self.draft.agents[name])
-            path = self.store.memory_shard(name, shard)
+            if self.agents[name].quantiles:
+                header = self.draft.scores_header(name)
+                path = self.store.scores_shard(name, shard)
+            else:
+                header = self.draft.memory_header(name)
+                path = self.store.memory_shard(name, shard)
             write_memory(path, header, doc_N, columns.labels())
 
     def _batches(self, shard: int, labels: Collection[_LabelColumns]) -> Iterator[DocumentBatch]:
@@ -129,11 +130,6 @@ def annotate_span(shards: Sequence[int]) -> None:
     assert _worker is not None
     for shard in shards:
         _worker.annotate_shard(shard)
-
-
-def doc_numbers(shard: int, num_rows: int) -> NDArray[np.uint64]:
-    """Return the document numbers of a shard's rows."""
-    return np.arange(doc_id(shard, 0), doc_id(shard, num_rows), dtype=np.uint64)
 
 
 @dataclass
@@ -202,6 +198,5 @@ class _DocumentColumns:
                 "content_hash": pa.array(self._hash, pa.uint64()),
                 "status": status,
             }
-        ).replace_schema_metadata({METADATA_KEY: json.dumps(summary).encode()})
-        with atomic_path(path) as partial:
-            pq.write_table(table, partial, compression="zstd")
+        )
+        write_sealed(path, table, summary, compression="zstd")

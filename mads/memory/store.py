@@ -18,10 +18,12 @@ from mads.corpus.files import CorpusFile
 from mads.corpus.tokenizer import StoreTokenizer, open_tokenizer
 from mads.corpus.tokens import TokenReader
 from mads.errors import DataError, UsageError
+from mads.memory.agent_memory import MemoryHeader, read_memory
+from mads.memory.sealed import REMEDY, Seal, check_seal, read_sealed
 from mads.run_dir import StoreDir, read_json
-from mads.types import ROW_BITS, Cells
+from mads.types import ROW_BITS, Cells, Labels
 
-FORMAT = 1
+FORMAT = 2
 CORPUS_KEYS = ("text_field", "max_doc_bytes", "fingerprint")
 
 
@@ -36,10 +38,20 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class AgentInfo:
-    """What the manifest says of an agent: its categories in order and its fingerprint."""
+    """What the manifest says of an agent: its categories in order and its fingerprint.
+
+    ``edges`` are those of an agent that bins by quantiles (see ``MemoryHeader``).
+    """
 
     categories: tuple[str, ...]
     fingerprint: str
+    edges: tuple[float, ...] | None = None
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> AgentInfo:
+        """Read what ``dataclasses.asdict`` gave."""
+        edges = None if value["edges"] is None else tuple(map(float, value["edges"]))
+        return AgentInfo(tuple(value["categories"]), value["fingerprint"], edges)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +65,15 @@ class Draft:
     agents: Mapping[str, AgentInfo]
     seed: int
 
+    def memory_header(self, agent: str) -> MemoryHeader:
+        """Return what a memory of this store must say of itself."""
+        info, corpus = self.agents[agent], self.corpus["fingerprint"]
+        return MemoryHeader(agent, info.categories, info.fingerprint, corpus, info.edges)
+
+    def scores_header(self, agent: str) -> MemoryHeader:
+        """Return what a file of scores, collected for quantiles, must say of itself."""
+        return dataclasses.replace(self.memory_header(agent), edges=None, unbinned=True)
+
     def to_json(self) -> dict[str, Any]:
         """Return the draft as JSON values."""
         return {"format": FORMAT, **dataclasses.asdict(self)}
@@ -62,17 +83,17 @@ class Draft:
         """Read a draft; raises DataError when it is damaged or was written by another format."""
         if not isinstance(value, dict) or value.get("format") != FORMAT:
             found = value.get("format") if isinstance(value, dict) else type(value).__name__
-            raise DataError(f"{path} has format {found!r}; this version of mads reads {FORMAT}.")
+            raise DataError(
+                f"{path} has format {found!r}; this version of mads reads {FORMAT}. Run "
+                "`mads annotate` with another --out."
+            )
         try:
             return Draft(
                 files=tuple(CorpusFile(**item) for item in value["files"]),
                 shards=tuple(Shard(**item) for item in value["shards"]),
                 corpus={name: value["corpus"][name] for name in CORPUS_KEYS},
                 tokenizer=dict(value["tokenizer"]),
-                agents={
-                    name: AgentInfo(tuple(item["categories"]), item["fingerprint"])
-                    for name, item in value["agents"].items()
-                },
+                agents={name: AgentInfo.from_json(item) for name, item in value["agents"].items()},
                 seed=value["seed"],
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -114,14 +135,13 @@ class Store:
 
     @cached_property
     def cells(self) -> Cells:
-        """The cell index; raises DataError when it is missing or damaged."""
-        try:
-            table = read_table(self.dir.cells)
-        except DataError as error:
-            raise DataError(
-                f"{error} Delete it, if it is there, and run the same `mads annotate` again; it "
-                "rebuilds the index."
-            ) from error
+        """The cell index.
+
+        Raises DataError when it, or the order that belongs to it, is missing, damaged or not the
+        one of the manifest.
+        """
+        table = read_sealed(self.dir.cells, expected=self.seal(self.dir.cells))
+        _ = self.order
         agents = self.draft.agents
         missing = [name for name in agents if name not in table.column_names]
         if missing:
@@ -138,37 +158,47 @@ class Store:
             first_row_C=table["first_row"].to_numpy().astype("int64"),
         )
 
+    def seal(self, path: Path) -> Seal:
+        """Return what the manifest says of a file; raises DataError when it says nothing."""
+        name = str(path.relative_to(self.dir.root))
+        try:
+            return Seal(**self.manifest["content"][name])
+        except (KeyError, TypeError) as error:
+            raise DataError(
+                f"{self.dir.manifest} is damaged: it says nothing of {name}. Run the same `mads "
+                "annotate` again; it writes the file anew."
+            ) from error
+
+    def documents(self, shard: int) -> pa.Table:
+        """Return the table of a shard's documents; raises DataError when it was changed."""
+        path = self.dir.documents(shard)
+        return read_sealed(path, expected=self.seal(path))
+
+    def memory(self, agent: str, shard: int) -> Labels:
+        """Return an agent's labels of a shard; raises DataError when they were changed."""
+        path, rows = self.dir.memory_shard(agent, shard), self.draft.shards[shard].num_rows
+        header = self.draft.memory_header(agent)
+        return read_memory(path, header, shard, rows, self.seal(path))
+
+    @cached_property
+    def order(self) -> Path:
+        """The order's file; raises DataError when its size or footer is not the manifest's."""
+        check_seal(self.dir.order, self.seal(self.dir.order))
+        return self.dir.order
+
     def order_rows(
         self, row_N: NDArray[np.int64], columns: list[str]
     ) -> dict[str, NDArray[np.uint64]]:
         """Return columns of the order at the given rows; only their row groups are read.
 
-        Raises DataError when the order is missing or damaged.
+        Raises DataError when the order is missing, damaged or not the one of the manifest.
         """
+        path = self.order
         try:
-            return self._order_rows(row_N, columns)
+            return _order_rows(path, row_N, columns)
         except (OSError, pa.ArrowException, KeyError) as error:
             reason = str(error).splitlines()[0]
-            raise DataError(
-                f"{self.dir.order} cannot be read: {reason}. Delete it, if it is there, and run "
-                "the same `mads annotate` again; it rebuilds the index."
-            ) from error
-
-    def _order_rows(
-        self, row_N: NDArray[np.int64], columns: list[str]
-    ) -> dict[str, NDArray[np.uint64]]:
-        with pq.ParquetFile(self.dir.order) as file:
-            groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
-            ends = np.cumsum(groups)
-            group_N = np.searchsorted(ends, row_N, side="right")
-            found = {name: np.empty(len(row_N), np.uint64) for name in columns}
-            for group in np.unique(group_N).tolist():
-                here = group_N == group
-                table = file.read_row_group(group, columns=columns)
-                inside = row_N[here] - (ends[group] - groups[group])
-                for name in columns:
-                    found[name][here] = table[name].to_numpy()[inside]
-        return found
+            raise DataError(f"{path} cannot be read: {reason}. {REMEDY}") from error
 
     def order_docs(self, row_N: NDArray[np.int64]) -> NDArray[np.uint64]:
         """Return the documents at rows of the order."""
@@ -181,6 +211,23 @@ class Store:
             paths = self.dir.tokens_bin(shard), self.dir.tokens_idx(shard)
             self._tokens[shard] = TokenReader(*paths)
         return self._tokens[shard], row
+
+
+def _order_rows(
+    path: Path, row_N: NDArray[np.int64], columns: list[str]
+) -> dict[str, NDArray[np.uint64]]:
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+        ends = np.cumsum(groups)
+        group_N = np.searchsorted(ends, row_N, side="right")
+        found = {name: np.empty(len(row_N), np.uint64) for name in columns}
+        for group in np.unique(group_N).tolist():
+            here = group_N == group
+            table = file.read_row_group(group, columns=columns)
+            inside = row_N[here] - (ends[group] - groups[group])
+            for name in columns:
+                found[name][here] = table[name].to_numpy()[inside]
+    return found
 
 
 def _stack(columns: list[NDArray[np.uint16]], num_rows: int) -> NDArray[np.uint16]:
@@ -202,7 +249,8 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
 
 def _check_manifest(manifest: Mapping[str, Any], path: Path) -> None:
     """Raise DataError for a manifest that lacks what a reader of the store needs."""
-    kinds = {"fingerprint": str, "tokenizer_fingerprint": str, "documents": dict, "index": dict}
+    kinds: dict[str, type] = {"fingerprint": str, "tokenizer_fingerprint": str}
+    kinds |= dict.fromkeys(("documents", "index", "content"), dict)
     flaw = next((name for name, kind in kinds.items() if type(manifest.get(name)) is not kind), "")
     if not flaw:
         counts = ("cells", "docs")

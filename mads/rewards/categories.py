@@ -8,13 +8,17 @@ documents of that category (Horvitz and Thompson 1952, Hájek 1971).
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mads.seeds import derive, shuffled, uniform
-from mads.types import CategoryReward, Cells
+from mads.types import CategoryReward, CategoryRewards, Cells
+
+MIN_PROBES = 8.0
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -29,23 +33,84 @@ class Probes:
     weight_N: Floats
 
 
-def sampling_counts(cells: Cells, per_category: int) -> Floats:
+Spread = Mapping[str, Mapping[str, float]]
+"""Agent -> category -> standard deviation of its documents' rewards."""
+
+Wanted = Mapping[str, Floats]
+"""Agent -> number of documents wanted of each of its categories."""
+
+
+def equal_sizes(cells: Cells, per_category: int) -> Wanted:
+    """Want the same number of documents of every category (the paper)."""
+    return {
+        agent: np.full(len(names), float(per_category)) for agent, names in cells.categories.items()
+    }
+
+
+def adapted_sizes(cells: Cells, spread: Spread, tokens: int, context: int) -> Wanted:
+    """Want as many documents as make all standard errors equal within a budget of tokens.
+
+    The error of a mean is its documents' standard deviation (``spread``) divided by the root of
+    their number, so numbers go with the variance. A category of unknown spread counts as the mean
+    variance; each gets at least MIN_PROBES documents if it has them.
+    """
+    known = [s * s for found in spread.values() for s in found.values()]
+    mean = sum(known) / len(known) if sum(known) > 0 else 1.0
+    share = {
+        agent: np.array([spread.get(agent, {}).get(name, math.sqrt(mean)) ** 2 for name in names])
+        / mean
+        for agent, names in cells.categories.items()
+    }
+
+    def wanted(scale: float) -> Wanted:
+        return {agent: np.maximum(scale * s, MIN_PROBES) for agent, s in share.items()}
+
+    least = min(float(s[s > 0].min(initial=1.0)) for s in share.values())
+    low, high = 0.0, float(cells.num_docs_C.sum()) / least  # here every document is wanted
+    for _ in range(60):
+        middle = (low + high) / 2
+        if probe_tokens(cells, wanted(middle), context) <= tokens:
+            low = middle
+        else:
+            high = middle
+    return wanted(low)
+
+
+def probe_tokens(cells: Cells, wanted: Wanted, context: int) -> float:
+    """Return the tokens that probes read in expectation, at most one window of each document."""
+    mean_C = cells.num_tokens_C / np.maximum(cells.num_docs_C, 1)
+    return float(sampling_counts(cells, wanted) @ np.minimum(mean_C, context))
+
+
+def spread_of(rewards: CategoryRewards) -> Spread:
+    """Return the standard deviation of rewards within each category, from its standard error."""
+    return {
+        agent: {
+            name: reward.stderr * math.sqrt(reward.num_docs)
+            for name, reward in found.items()
+            if math.isfinite(reward.stderr)
+        }
+        for agent, found in rewards.items()
+    }
+
+
+def sampling_counts(cells: Cells, wanted: Wanted) -> Floats:
     """Return the expected number of probes of each cell.
 
     A cell is sampled at the highest rate that one of its categories asks for, so each category
-    gets at least min(per_category, its documents) probes in expectation.
+    gets at least min(wanted, its documents) probes in expectation.
     """
     rate_C = np.zeros(len(cells))
     for column, agent in enumerate(cells.agents):
         category_C = cells.category_CA[:, column]
         docs_J = np.bincount(category_C, cells.num_docs_C, len(cells.categories[agent]))
-        rate_J = np.minimum(1.0, per_category / np.maximum(docs_J, 1.0))
+        rate_J = np.minimum(1.0, wanted[agent] / np.maximum(docs_J, 1.0))
         rate_C = np.maximum(rate_C, rate_J[category_C])
     counts: Floats = rate_C * cells.num_docs_C
     return counts
 
 
-def choose_probes(cells: Cells, per_category: int, seed: int) -> Probes:
+def choose_probes(cells: Cells, wanted: Wanted, seed: int) -> Probes:
     """Draw the probes of one round.
 
     Expected counts are rounded by systematic sampling over the cells in a seeded order. Within a
@@ -53,7 +118,7 @@ def choose_probes(cells: Cells, per_category: int, seed: int) -> Probes:
     sample without replacement.
     """
     number_C = np.arange(len(cells), dtype=np.uint64)
-    expected_C = sampling_counts(cells, per_category)
+    expected_C = sampling_counts(cells, wanted)
     order = shuffled(number_C, derive(seed, "probe cells"))
     start = float(uniform(np.zeros(1, np.uint64), derive(seed, "probe start"))[0])
     ends = np.floor(np.cumsum(expected_C[order]) + start).astype(np.int64)

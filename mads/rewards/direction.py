@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -57,15 +58,39 @@ def norm(vector: Mapping[str, Tensor]) -> float:
     return math.sqrt(squares)
 
 
-def direction(
-    lm: LanguageModel, tasks: Sequence[Task], moments: Vector, damping: float
-) -> tuple[Vector, dict[str, float]]:
-    """Return the unit direction v of all tasks together, and each task's loss.
+@dataclass(frozen=True, slots=True)
+class Direction:
+    """A unit vector in parameter space: moving the parameters along −v lowers a reference loss.
+
+    ``parts`` are the tasks it stands for, each with its weight divided by the length of its
+    preconditioned gradient: the direction is that of the gradient of Σ share · loss.
+    """
+
+    name: str
+    unit: Vector
+    weight: float  # with which its rewards count
+    parts: tuple[tuple[Task, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Where the reference tasks want the parameters to go, and each task's loss."""
+
+    directions: tuple[Direction, ...]
+    losses: dict[str, float]  # nats per continuation token
+
+
+def reference(
+    lm: LanguageModel, tasks: Sequence[Task], moments: Vector, damping: float, per_task: bool
+) -> Reference:
+    """Return one direction per task, or (``per_task`` false) a single one of all tasks together.
 
     Each task's direction has norm 1 before they are summed with the tasks' weights, so that none
-    drowns the others. Moving the parameters along −v lowers the reference loss. Raises DataError
-    when a task's gradient is zero or not finite.
+    drowns the others. Rewards along single tasks' directions, times the directions' weights, add
+    up to those along the common one. Raises DataError when a task's gradient is zero or not
+    finite, or when the tasks cancel out.
     """
+    found: list[Direction] = []
     total: Vector = {}
     losses = {}
     for task in tasks:
@@ -77,10 +102,21 @@ def direction(
                 f"reference task {task.name!r}: the norm of its gradient is {length}. "
                 "Is the model still finite, and does the task have continuations?"
             )
-        for name, value in part.items():
-            scaled = value * (task.weight / length)
-            total[name] = total[name] + scaled if name in total else scaled
+        unit = {name: value / length for name, value in part.items()}
+        _add(total, unit, task.weight)
+        kept = unit if per_task else {}
+        found.append(Direction(task.name, kept, task.weight, ((task, 1 / length),)))
     length = norm(total)
     if not 0 < length < float("inf"):
         raise DataError("the reference tasks' directions cancel out; check their weights.")
-    return {name: value / length for name, value in total.items()}, losses
+    if per_task:
+        scaled = tuple(replace(one, weight=one.weight / length) for one in found)
+        return Reference(scaled, losses)
+    parts = tuple((task, one.weight / length * share) for one in found for task, share in one.parts)
+    unit = {name: value / length for name, value in total.items()}
+    return Reference((Direction("all", unit, 1.0, parts),), losses)
+
+
+def _add(total: Vector, unit: Vector, weight: float) -> None:
+    for name, value in unit.items():
+        total[name] = total[name] + weight * value if name in total else weight * value

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -12,61 +12,111 @@ from numpy.typing import NDArray
 
 from mads.config import RewardsConfig
 from mads.memory.store import Store
-from mads.rewards.categories import Probes, category_rewards, choose_probes
-from mads.rewards.direction import Vector, direction
-from mads.rewards.estimators import ESTIMATORS, Measured, gradient, relative_error
+from mads.rewards.categories import (
+    Floats,
+    Probes,
+    Spread,
+    adapted_sizes,
+    category_rewards,
+    choose_probes,
+    equal_sizes,
+    spread_of,
+)
+from mads.rewards.direction import reference
+from mads.rewards.estimators import SAME_UNIT, estimate
+from mads.rewards.estimators.gradient import gradient
+from mads.rewards.estimators.probe import Measured, Probe, relative_error
 from mads.rewards.tasks import Task
 from mads.seeds import derive, shuffled, uniform
-from mads.selection.query import category_columns
+from mads.selection.take import category_columns
 from mads.training.model import LanguageModel
-from mads.types import CategoryRewards, Cells
+from mads.training.trainer import OptimizerState
+from mads.types import CategoryRewards, Cells, DocumentRewards, Feedback
 
 
 @dataclass(frozen=True, slots=True)
 class RoundRewards:
     """What a round's feedback says."""
 
-    categories: CategoryRewards
-    documents: pa.Table  # the rows of rewards.parquet
+    feedback: Feedback
+    per_task: Mapping[str, CategoryRewards]  # by reference task; empty with per_task = false
+    table: pa.Table  # the rows of rewards.parquet
     task_losses: dict[str, float]  # nats per continuation token
     oracle_error: float  # relative error of the estimator against per-document gradients
+    probe_tokens: int
     seconds: float
 
 
 def measure(
     store: Store,
     lm: LanguageModel,
-    moments: Vector,
+    optimizer: OptimizerState,
     tasks: Sequence[Task],
     config: RewardsConfig,
     context: int,
     seed: int,
+    spread: Spread | None = None,
 ) -> RoundRewards:
     """Measure one round of rewards; nothing of the model, optimizer or random state changes.
 
-    ``moments`` are Adam's bias-corrected second moments. Raises DataError when the reference
-    tasks give no direction.
+    ``spread`` is the standard deviation of rewards within categories, as far as it is known; with
+    ``config.probe_tokens`` it decides how many documents of each are probed. Raises DataError when
+    the reference tasks give no direction, or when there is nothing to probe.
     """
     start = time.perf_counter()
-    probes = choose_probes(store.cells, config.probes_per_category, derive(seed, "probes"))
-    doc_N = store.order_docs(probes.row_N)
-    windows = [_window(store, int(doc), context, seed) for doc in doc_N]
-    keep = np.array([len(window) > 1 for window in windows])  # one token has no next one
-    windows = [window for window in windows if len(window) > 1]
-    probes = Probes(probes.cell_N[keep], probes.row_N[keep], probes.weight_N[keep])
-    vector, losses = direction(lm, tasks, moments, config.damping)
-    measured = ESTIMATORS[config.estimator](lm, windows, vector, config)
-    error = _oracle_error(lm, windows, vector, config, measured, seed)
+    cells = store.cells
+    wanted = equal_sizes(cells, config.probes_per_category)
+    if config.probe_tokens:
+        wanted = adapted_sizes(cells, spread or {}, config.probe_tokens, context)
+    probes, doc_N, windows = _sample(
+        store, choose_probes(cells, wanted, derive(seed, "probes")), context, seed
+    )
+    moments = optimizer.second_moments()
+    target = reference(lm, tasks, moments, config.damping, config.per_task and len(tasks) > 1)
+    probe = Probe(lm, windows, target.directions, optimizer, config, derive(seed, "estimator"))
+    measured = estimate(probe)
+    weight_D = np.array([direction.weight for direction in target.directions])
+    reward_N = weight_D @ measured.reward_DN
+    rewards = {
+        direction.name: reward_n
+        for direction, reward_n in zip(target.directions, measured.reward_DN, strict=True)
+        if len(target.directions) > 1
+    }
+    cell_N, weight_N = probes.cell_N, probes.weight_N
     return RoundRewards(
-        categories=category_rewards(store.cells, probes.cell_N, probes.weight_N, measured.reward_N),
-        documents=_table(store.cells, doc_N[keep], probes, measured),
-        task_losses=losses,
-        oracle_error=error,
+        feedback=Feedback(
+            category_rewards(cells, cell_N, weight_N, reward_N),
+            DocumentRewards(
+                cells.agents, cells.categories, cells.category_CA[cell_N], reward_N, weight_N
+            ),
+        ),
+        per_task={
+            name: category_rewards(cells, cell_N, weight_N, values)
+            for name, values in rewards.items()
+        },
+        table=_table(cells, doc_N, probes, reward_N, measured.loss_N, rewards),
+        task_losses=target.losses,
+        oracle_error=_oracle_error(probe, measured),
+        probe_tokens=sum(len(window) for window in windows),
         seconds=time.perf_counter() - start,
     )
 
 
-def _window(store: Store, doc: int, context: int, seed: int) -> NDArray[np.int64]:
+def _sample(
+    store: Store, probes: Probes, context: int, seed: int
+) -> tuple[Probes, NDArray[np.uint64], list[NDArray[np.int64]]]:
+    """Return the probes that can be measured, their documents and one window of each."""
+    doc_N = store.order_docs(probes.row_N)
+    windows = [window(store, int(doc), context, seed) for doc in doc_N]
+    keep = np.array([len(part) > 1 for part in windows], bool)  # one token has no next one
+    return (
+        Probes(probes.cell_N[keep], probes.row_N[keep], probes.weight_N[keep]),
+        doc_N[keep],
+        [part for part in windows if len(part) > 1],
+    )
+
+
+def window(store: Store, doc: int, context: int, seed: int) -> NDArray[np.int64]:
     """Return one context window from a seeded place of a document."""
     reader, row = store.tokens(doc)
     spare = max(int(reader.lengths_N[row]) - context, 0)
@@ -75,29 +125,44 @@ def _window(store: Store, doc: int, context: int, seed: int) -> NDArray[np.int64
     return reader.row(row, first, first + context)
 
 
-def _oracle_error(
-    lm: LanguageModel,
-    windows: Sequence[NDArray[np.int64]],
-    vector: Vector,
-    config: RewardsConfig,
-    measured: Measured,
-    seed: int,
-) -> float:
-    """Compare a few documents with the exact estimator."""
-    if config.estimator == "gradient" or not config.oracle_docs or not windows:
+def _oracle_error(probe: Probe, measured: Measured) -> float:
+    """Compare a few documents with the exact estimator.
+
+    Estimators with a unit of their own are compared after the best rescaling of each direction.
+    """
+    name, number = probe.config.estimator, probe.config.oracle_docs
+    if name == "gradient" or not number:
         return 0.0
-    order = shuffled(np.arange(len(windows), dtype=np.uint64), derive(seed, "oracle"))
-    chosen = order[: config.oracle_docs]
-    true = gradient(lm, [windows[i] for i in chosen], vector, config)
-    return relative_error(measured.reward_N[chosen], true.reward_N)
+    order = shuffled(np.arange(len(probe.documents), dtype=np.uint64), derive(probe.seed, "oracle"))
+    chosen = order[:number]
+    true = gradient(replace(probe, documents=[probe.documents[i] for i in chosen]))
+    return max(
+        relative_error(found_N[chosen], true_N, scaled=name not in SAME_UNIT)
+        for found_N, true_N in zip(measured.reward_DN, true.reward_DN, strict=True)
+    )
 
 
-def _table(cells: Cells, doc_N: NDArray[np.uint64], probes: Probes, measured: Measured) -> pa.Table:
+def _table(
+    cells: Cells,
+    doc_N: NDArray[np.uint64],
+    probes: Probes,
+    reward_N: Floats,
+    loss_N: Floats,
+    rewards: Mapping[str, Floats],
+) -> pa.Table:
     columns: dict[str, pa.Array] = {
         "doc": pa.array(doc_N, pa.uint64()),
         "cell": pa.array(probes.cell_N, pa.uint32()),
-        "reward": pa.array(measured.reward_N, pa.float64()),
-        "loss": pa.array(measured.loss_N, pa.float64()),
+        "reward": pa.array(reward_N, pa.float64()),
+        "loss": pa.array(loss_N, pa.float64()),
         "weight": pa.array(probes.weight_N, pa.float64()),
     }
-    return pa.table({**columns, **category_columns(cells, probes.cell_N)})
+    by_task = {f"reward_{name}": pa.array(v, pa.float64()) for name, v in rewards.items()}
+    return pa.table({**columns, **by_task, **category_columns(cells, probes.cell_N)})
+
+
+def spread_from(cells: Cells, table: pa.Table) -> Spread:
+    """Return the spread of rewards within categories from the rows of a rewards.parquet."""
+    columns = (table[name].to_numpy() for name in ("cell", "weight", "reward"))
+    cell_N, weight_N, reward_N = columns
+    return spread_of(category_rewards(cells, cell_N.astype(np.int64), weight_N, reward_N))

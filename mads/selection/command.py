@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ from mads.errors import UsageError
 from mads.memory.store import Store
 from mads.run_dir import PARTIAL, RoundDir, RunDir
 from mads.seeds import derive
-from mads.selection.explain import Shares, composition, scaled_theta
+from mads.selection.explain import composition, scaled_theta
 from mads.selection.export import (
     TOKENS,
     Chosen,
@@ -26,16 +24,15 @@ from mads.selection.export import (
     read_console,
     read_plan,
     write_selection,
-    write_texts,
     write_tokens,
 )
 from mads.selection.parts import find_part, write_part
-from mads.selection.plan import Cursors, Plan, cell_scores, make_plan
-from mads.selection.query import select_documents
+from mads.selection.plan import Cursors, Plan, Unit, cell_scores, make_plan
+from mads.selection.query import OrderReader, unchanged
+from mads.selection.texts import only_texts, write_texts
 from mads.types import ConsoleState
 
 TEXTS = "texts"
-TEXT_FILE = re.compile(r"\d{5,}-.*\.jsonl\.zst(\.partial)?", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +42,8 @@ class Request:
     store: Store
     run: Path | None
     console: Path | None
-    tokens: int
+    budget: int
+    unit: Unit
     recipe: Recipe
 
     def state(self) -> tuple[ConsoleState, Cursors]:
@@ -67,10 +65,9 @@ class Request:
 
     def plan(self, state: ConsoleState, cursors: Cursors) -> Plan:
         """Return the plan under a state."""
-        cells = self.store.cells
+        cells, config = self.store.cells, self.recipe.selection
         score_C = cell_scores(cells, state)
-        seed = self.seed(state)
-        return make_plan(cells, score_C, cursors, self.tokens, self.recipe.selection, seed)
+        return make_plan(cells, score_C, cursors, self.budget, config, self.seed(state), self.unit)
 
     def seed(self, state: ConsoleState) -> int:
         """Return the seed of this selection."""
@@ -99,23 +96,26 @@ def select_and_write(request: Request, out: Path, exports: Exports) -> dict[str,
     Raises UsageError when ``out`` holds anything but a killed earlier attempt, and what
     ``Request.state`` raises.
     """
-    _refuse_full(out)
     store, config = request.store, request.recipe.selection
+    _refuse_full(out, store)
     state, cursors = request.state()
     _refuse_other_console(out, state)
-    plan = request.plan(state, cursors)
-    selection = select_documents(store.dir.order, store.cells, plan, config)
+    with unchanged(store):
+        plan = request.plan(state, cursors)
+        with OrderReader(store.order, store.cells, config) as order:
+            selection = order.select(plan)
     _delete_exports(out)
     exports.write(store, selection.doc_N, out, request.seed(state))
-    chosen = [Chosen(plan, selection)]
-    write_selection(RoundDir(out), chosen, state, config, store, request.seed(state))
+    budget = {f"budget_{plan.unit}": plan.budget}
+    head = {"seed": request.seed(state), "policy": config.policy, **budget}
+    write_selection(RoundDir(out), store, state, [Chosen(selection)], head)
     picked_C = np.bincount(selection.cell_N, selection.num_tokens_N, len(store.cells))
     return {
         "out": str(out),
         "num_docs": len(selection.doc_N),
         "num_tokens": selection.num_tokens,
-        "budget_tokens": request.tokens,
-        "shortfall_tokens": plan.shortfall,
+        **budget,
+        f"shortfall_{plan.unit}": plan.shortfall,
         "composition": composition(store.cells, store.cells.num_tokens_C, picked_C),
     }
 
@@ -128,11 +128,12 @@ def write_shard(
     Raises UsageError when ``out`` holds anything but a killed earlier attempt or the plan does
     not exist, DataError when the plan is none or of another store.
     """
-    _refuse_full(out)
+    _refuse_full(out, store)
     if not plan_file.is_file():
         raise UsageError(f"plan {plan_file} does not exist. `mads select --out` writes plan.json.")
     plan = read_plan(plan_file, store.fingerprint)
-    found = find_part(store, plan, part)
+    with unchanged(store):
+        found = find_part(store, plan, part)
     doc_N = found.documents["doc"].to_numpy()
     _delete_exports(out)
     exports.write(store, doc_N, out, derive(plan["seed"], part))
@@ -140,7 +141,7 @@ def write_shard(
     return {"out": str(out), "shard": part, "num_docs": len(doc_N), "num_tokens": found.num_tokens}
 
 
-def _refuse_full(out: Path) -> None:
+def _refuse_full(out: Path, store: Store) -> None:
     """Raise UsageError for a folder with anything in it but what a killed attempt leaves behind.
 
     plan.json is written last, so a folder that has one holds a complete selection.
@@ -151,15 +152,9 @@ def _refuse_full(out: Path) -> None:
     last = folder.plan.name + PARTIAL
     own = {folder.console.name, folder.selection.name, TEXTS, *TOKENS}
     own |= {name + PARTIAL for name in own} | {last}
-    if not out.is_dir() or {p.name for p in out.iterdir()} - own or not _are_texts(out / TEXTS):
+    foreign = not out.is_dir() or {p.name for p in out.iterdir()} - own
+    if foreign or not only_texts(out / TEXTS, store):
         raise UsageError(f"{out} is not empty. Give another --out.")
-
-
-def _are_texts(folder: Path) -> bool:
-    """Return whether a folder, if there is one, holds nothing but exported texts."""
-    if folder.is_symlink() or not folder.is_dir():
-        return not os.path.lexists(folder)
-    return all(TEXT_FILE.fullmatch(path.name) and path.is_file() for path in folder.iterdir())
 
 
 def _refuse_other_console(out: Path, state: ConsoleState) -> None:
@@ -179,8 +174,12 @@ def _delete_exports(out: Path) -> None:
         path.unlink()
 
 
-def try_what_if(request: Request, factors: str) -> Shares:
+def try_what_if(request: Request, factors: str) -> dict[str, Any]:
     """Return each category's share of tokens under θ as it is and under scaled θ; write nothing."""
     state, cursors = request.state()
+    cells = request.store.cells
     plans = [request.plan(s, cursors) for s in (state, scaled_theta(state, factors))]
-    return composition(request.store.cells, plans[0].quota_C, plans[1].quota_C)
+    return {
+        f"budget_{request.unit}": request.budget,
+        "composition": composition(cells, plans[0].to_tokens(cells), plans[1].to_tokens(cells)),
+    }

@@ -90,12 +90,12 @@ def find_document(store: Store, text: str) -> int:
 def explain(store: Store, run: Path, doc: int) -> dict[str, Any]:
     """Return all that the store and the run know of a document, as JSON values.
 
-    For each round: the weights of its categories, θ, its score before decay, the rank of its cell
-    and how often the round selected it.
+    For each round: the weights of its categories, θ, its score before decay, the rank of its cell,
+    how often the round selected it and from which optimizer steps on.
     """
     shard, row = doc >> ROW_BITS, doc & ((1 << ROW_BITS) - 1)
     part = store.draft.shards[shard]
-    documents = read_table(store.dir.documents(shard))
+    documents = store.documents(shard)
     facts = {name: documents[name][row].as_py() for name in ("status", "num_tokens", "num_bytes")}
     result: dict[str, Any] = {
         "doc": doc,
@@ -107,11 +107,11 @@ def explain(store: Store, run: Path, doc: int) -> dict[str, Any]:
         return {**result, "labels": {}, "rounds": []}
     labels = {}
     for agent, info in store.draft.agents.items():
-        memory = read_table(store.dir.memory_shard(agent, shard))
-        category = info.categories[memory["category"][row].as_py()]
-        labels[agent] = {"category": category, "score": memory["score"][row].as_py()}
+        memory = store.memory(agent, shard)
+        category = info.categories[int(memory.category_N[row])]
+        labels[agent] = {"category": category, "score": float(memory.score_N[row])}
     cell, place = _locate(store, labels, doc)
-    rounds = _rounds(store, RunDir(run), labels, cell, place)
+    rounds = _rounds(store, RunDir(run), labels, doc, cell, place)
     return {
         **result,
         "labels": labels,
@@ -119,7 +119,7 @@ def explain(store: Store, run: Path, doc: int) -> dict[str, Any]:
         "cell_docs": int(store.cells.num_docs_C[cell]),
         "place_in_cell": place,
         "rounds": rounds,
-        "docs_before_it": _docs_before(store, RunDir(run), cell, place),
+        **_turn(store, RunDir(run), cell, place),
     }
 
 
@@ -134,7 +134,7 @@ def _locate(store: Store, labels: Mapping[str, Any], doc: int) -> tuple[int, int
 
 
 def _rounds(
-    store: Store, run: RunDir, labels: Mapping[str, Any], cell: int, place: int
+    store: Store, run: RunDir, labels: Mapping[str, Any], doc: int, cell: int, place: int
 ) -> list[dict[str, Any]]:
     found = []
     for number in range(run.last_round() + 1):
@@ -142,6 +142,10 @@ def _rounds(
         state = read_console(folder.console)
         plan = read_plan(folder.plan, store.fingerprint)
         score_C = cell_scores(store.cells, state)
+        times = sum(
+            part["cell"] == cell and part["start_row"] <= place < part["stop_row"]
+            for part in plan["ranges"]
+        )
         found.append(
             {
                 "round": number,
@@ -150,20 +154,29 @@ def _rounds(
                 "score": float(score_C[cell]),
                 "rank": int((score_C > score_C[cell]).sum()) + 1,
                 "cells": len(score_C),
-                "selected": sum(
-                    part["cell"] == cell and part["start_row"] <= place < part["stop_row"]
-                    for part in plan["ranges"]
-                ),
+                "selected": times,
+                "steps": _steps(folder, doc) if times else [],
             }
         )
     return found
 
 
-def _docs_before(store: Store, run: RunDir, cell: int, place: int) -> int:
-    """Return how many documents of its cell are taken before it from now on."""
+def _steps(folder: RoundDir, doc: int) -> list[int]:
+    """Return the steps from which on a round reads a document."""
+    table = read_table(folder.selection, ["doc", "step"])
+    steps: list[int] = table["step"].to_numpy()[table["doc"].to_numpy() == np.uint64(doc)].tolist()
+    return steps
+
+
+def _turn(store: Store, run: RunDir, cell: int, place: int) -> dict[str, int]:
+    """Return when a document's turn comes: how many of its cell come before it, and the pace."""
     plan = read_plan(run.round(run.last_round()).plan, store.fingerprint)
     row = int(plan_cursors(plan).row_C[cell])
-    return (place - row) % int(store.cells.num_docs_C[cell])
+    mine = [part for part in plan["ranges"] if part["cell"] == cell]
+    return {
+        "docs_before_it": (place - row) % int(store.cells.num_docs_C[cell]),
+        "cell_docs_last_round": sum(part["stop_row"] - part["start_row"] for part in mine),
+    }
 
 
 def diff_selections(a: Path, b: Path) -> dict[str, Any]:
@@ -174,7 +187,7 @@ def diff_selections(a: Path, b: Path) -> dict[str, Any]:
     one, two = (read_table(RoundDir(folder).selection) for folder in (a, b))
     docs_a, docs_b = (np.unique(table["doc"].to_numpy()) for table in (one, two))
     both = len(np.intersect1d(docs_a, docs_b, assume_unique=True))
-    plain = {"doc", "cell", "num_tokens", "times_selected", "score"}
+    plain = {"doc", "cell", "num_tokens", "times_selected", "score", "step"}
     agents = [name for name in one.column_names if name not in plain and name in two.column_names]
     return {
         "docs": {"both": both, "only_a": len(docs_a) - both, "only_b": len(docs_b) - both},

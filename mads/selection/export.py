@@ -1,10 +1,11 @@
-"""What a selection leaves behind: plan.json, selection.parquet and, if asked for, the texts."""
+"""What a selection leaves behind: plan.json, selection.parquet and, if asked for, its tokens."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mads.config import SelectionConfig
-from mads.corpus.rows import RowFormat, raw_lines
 from mads.corpus.tokens import TokenWriter
 from mads.errors import DataError
 from mads.memory.store import Store
 from mads.run_dir import RoundDir, atomic_path, read_json, write_json
 from mads.seeds import derive, shuffled
-from mads.selection.plan import Cursors, Plan
-from mads.selection.query import Selection
-from mads.types import ROW_BITS, ConsoleState
+from mads.selection.plan import Cursors
+from mads.selection.take import Selection, joined_ranges
+from mads.types import Belief, Cells, ConsoleState
 
 TOKENS = ("tokens.bin", "tokens.idx")
 LARGEST = 1e100  # of a console state: a product of two, divided by a temperature, stays finite
@@ -31,34 +30,42 @@ LARGEST = 1e100  # of a console state: a product of two, divided by a temperatur
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """One selection with its plan; a round that needs more than the corpus has several."""
+    """One of the selections that follow each other under one console state."""
 
-    plan: Plan
     selection: Selection
+    step: int | None = None  # of a run: the optimizer step from which on it is read
+    seconds: float = 0.0  # that selecting took
+
+    def to_table(self, cells: Cells) -> pa.Table:
+        """Return the rows of selection.parquet."""
+        table = self.selection.to_table(cells)
+        if self.step is None:
+            return table
+        return table.append_column("step", pa.array([self.step] * len(table), pa.uint64()))
 
 
 def write_selection(
     folder: RoundDir,
-    chosen: Sequence[Chosen],
-    state: ConsoleState,
-    config: SelectionConfig,
     store: Store,
-    seed: int,
+    state: ConsoleState,
+    chosen: Sequence[Chosen],
+    head: Mapping[str, Any],
 ) -> None:
-    """Write console.json, selection.parquet and, last, plan.json."""
+    """Write console.json, selection.parquet and, last, plan.json.
+
+    ``head`` says what was asked for: seed, policy and budget.
+    """
     write_json(folder.console, console_to_json(state))
-    tables = [c.selection.to_table(store.cells) for c in chosen]
+    tables = [c.to_table(store.cells) for c in chosen]
     with atomic_path(folder.selection) as partial:
         pq.write_table(pa.concat_tables(tables), partial, compression="zstd")
     plan = {
         "store": store.fingerprint,
         "round": state.round,
-        "seed": seed,
-        "policy": config.policy,
-        "budget_tokens": chosen[0].plan.budget,
+        **head,
         "num_docs": sum(len(c.selection.doc_N) for c in chosen),
         "num_tokens": sum(c.selection.num_tokens for c in chosen),
-        "ranges": [part for c in chosen for part in c.selection.ranges],
+        "ranges": joined_ranges(part for c in chosen for part in c.selection.ranges),
         "cursors": chosen[-1].selection.cursors.to_json(),
     }
     write_json(folder.plan, plan)
@@ -133,11 +140,14 @@ def plan_cursors(plan: dict[str, Any]) -> Cursors:
 
 def console_to_json(state: ConsoleState) -> dict[str, Any]:
     """Return a console state as JSON values, keyed by name."""
-    return {
+    value: dict[str, Any] = {
         "round": state.round,
         "theta": dict(state.theta),
         "weights": {agent: dict(values) for agent, values in state.weights.items()},
     }
+    if state.belief is not None:
+        value["belief"] = dataclasses.asdict(state.belief)
+    return value
 
 
 def read_console(path: Path) -> ConsoleState:
@@ -158,6 +168,26 @@ def read_console(path: Path) -> ConsoleState:
             for agent, table in value["weights"].items()
         },
         theta=_numbers(path, "theta", value["theta"]),
+        belief=_belief(path, value.get("belief")),
+    )
+
+
+def _belief(path: Path, value: Any) -> Belief | None:
+    if value is None:
+        return None
+    parts = {"mean": dict, "covariance": dict, "scale": dict}
+    flaw = _flaw_of_object(value, parts)
+    if not flaw and not all(row in value["covariance"] for row in value["mean"]):
+        flaw = "'covariance' has not the names of 'mean'"
+    if flaw:
+        raise DataError(f"{path} is not a console state: belief: {flaw}.")
+    return Belief(
+        mean=_numbers(path, "belief.mean", value["mean"]),
+        covariance={
+            name: _numbers(path, f"belief.covariance.{name}", row)
+            for name, row in value["covariance"].items()
+        },
+        scale=_numbers(path, "belief.scale", value["scale"]),
     )
 
 
@@ -187,42 +217,3 @@ def write_tokens(store: Store, doc_N: NDArray[np.uint64], out: Path, seed: int) 
         for doc in doc_N[shuffled(doc_N, derive(seed, "order"))].tolist():
             reader, row = store.tokens(doc)
             writer.add(reader.row(row))
-
-
-def write_texts(
-    store: Store, doc_N: NDArray[np.uint64], out: Path, on_progress: Callable[[int, int], None]
-) -> list[Path]:
-    """Write the selected rows as they stand in the corpus, one jsonl.zst per corpus file.
-
-    A document keeps its place among its file's rows. Raises DataError when a corpus file is gone
-    or has changed since ``mads annotate``.
-    """
-    shard_N = (doc_N >> np.uint64(ROW_BITS)).astype(np.int64)
-    row_N = (doc_N & np.uint64((1 << ROW_BITS) - 1)).astype(np.int64)
-    first = np.array([shard.first_row for shard in store.draft.shards], np.int64)
-    file_of = np.array([shard.file for shard in store.draft.shards], np.int64)
-    file_N, row_N = file_of[shard_N], row_N + first[shard_N]
-    row_format = RowFormat(max_doc_bytes=store.draft.corpus["max_doc_bytes"])
-    written = []
-    files = np.unique(file_N).tolist()
-    for done, number in enumerate(files):
-        source = store.draft.files[number]
-        path = Path(source.path)
-        if not path.is_file() or path.stat().st_size != source.size:
-            raise DataError(
-                f"{path} is gone or has changed since the store was made (expected "
-                f"{source.size} bytes), so its texts cannot be written."
-            )
-        name = path.name.split(".")[0]
-        target = out / f"{number:05d}-{name}.jsonl.zst"
-        rows = np.sort(row_N[file_N == number]).tolist()
-        with (
-            atomic_path(target) as partial,
-            pa.OSFile(str(partial), "wb") as raw,
-            pa.CompressedOutputStream(raw, "zstd") as stream,
-        ):
-            for line in raw_lines(path, rows, row_format.max_line_bytes):
-                stream.write(line + b"\n")
-        written.append(target)
-        on_progress(done + 1, len(files))
-    return written

@@ -17,9 +17,7 @@ import pyarrow.parquet as pq
 from mads.errors import UsageError
 from mads.memory.store import Store
 from mads.run_dir import RoundDir, atomic_path, write_json
-from mads.selection.query import selection_table
-
-Range = dict[str, Any]
+from mads.selection.take import Range, selection_table
 
 
 def parse_part(text: str) -> tuple[int, int]:

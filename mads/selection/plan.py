@@ -1,6 +1,7 @@
-"""Which tokens of which cell are selected: a pure function of scores, cursors and a budget.
+"""How much of which cell is selected: a pure function of scores, cursors and a budget.
 
-Suffix C: one value per cell. A cell's documents stand in one shuffled order and are taken from
+Budgets and quotas are in one unit, tokens or documents. Suffix C: one value per cell, suffix L:
+one per level. A cell's documents stand in one shuffled order and are taken from
 it cyclically, so its whole usage is a cursor: documents before it were selected ``passes`` + 1
 times, the others ``passes`` times. A *level* is one of these two parts of a cell; all documents
 of a level share one score.
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +23,15 @@ from mads.selection.bounds import bounded_shares, find_bounds
 from mads.types import Cells, ConsoleState
 
 SCORE_DIGITS = 12
+ROUNDING = 1e-6  # of a token or document; what floating point may add to a sum of quotas
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Unit = Literal["tokens", "docs"]
+
+
+def cell_sizes(cells: Cells, unit: Unit) -> Ints:
+    """Return what each cell holds."""
+    return cells.num_docs_C if unit == "docs" else cells.num_tokens_C
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +46,10 @@ class Cursors:
     def start(num_cells: int) -> Cursors:
         """Return the cursors before any selection."""
         return Cursors(*(np.zeros(num_cells, np.int64) for _ in range(3)))
+
+    def places(self, unit: Unit) -> Ints:
+        """Return how much of each cell lies before its cursor."""
+        return self.row_C if unit == "docs" else self.tokens_C
 
     def to_json(self) -> dict[str, list[int]]:
         """Return the cursors as JSON values."""
@@ -55,16 +67,17 @@ class Cursors:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Tokens to take from each cell, cyclically from its cursor.
+    """How much to take from each cell, cyclically from its cursor, in ``unit``.
 
     ``whole_C`` of ``quota_C`` is taken in any case: levels that lie wholly above the cut. ``cut``
     lists the cells whose quota ends inside a level, in the order in which the rest of their
-    quotas is rounded to whole documents: documents are taken while the tokens taken from the
-    cells so far are fewer than their quotas so far. The sum of quotas is ``budget``, or all there
-    is, so a selection exceeds its budget by less than one document.
+    quotas is rounded to whole documents: documents are taken while what was taken from the cells
+    so far is less than their quotas so far. The sum of quotas is ``budget``, or all there is. So a
+    budget of documents is met exactly, and one of tokens is exceeded by less than one document.
     """
 
     budget: int
+    unit: Unit
     quota_C: Floats
     whole_C: Floats
     cut: Ints
@@ -72,9 +85,20 @@ class Plan:
     cursors: Cursors
 
     @property
+    def total(self) -> int:
+        """The sum of all quotas: what is selected, in documents, or just reached, in tokens."""
+        return round(float(self.quota_C.sum()))
+
+    @property
     def shortfall(self) -> int:
-        """Tokens by which the corpus (with ``max_passes``) falls short of the budget."""
-        return max(0, self.budget - round(float(self.quota_C.sum())))
+        """How much the corpus (with ``max_passes`` and caps) falls short of the budget."""
+        return max(0, self.budget - self.total)
+
+    def to_tokens(self, cells: Cells) -> Floats:
+        """Return the tokens that the quotas stand for, by each cell's mean length."""
+        if self.unit == "tokens":
+            return self.quota_C
+        return self.quota_C * cells.num_tokens_C / cells.num_docs_C
 
 
 def cell_scores(cells: Cells, state: ConsoleState) -> Floats:
@@ -110,48 +134,50 @@ def make_plan(
     budget: int,
     config: SelectionConfig,
     seed: int,
+    unit: Unit = "tokens",
 ) -> Plan:
-    """Return the plan of one selection of ``budget`` tokens under the recipe's policy."""
+    """Return the plan of one selection of ``budget`` tokens or documents by the recipe's policy."""
     if config.policy == "random":
         score_C = np.zeros(len(cells))
-    later_C = cells.num_tokens_C - cursors.tokens_C
+    earlier_C = cursors.places(unit)
+    later_C = cell_sizes(cells, unit) - earlier_C
     cell_L = np.concatenate([np.arange(len(cells))] * 2)
     uses_L = np.concatenate([cursors.passes_C, cursors.passes_C + 1])
-    tokens_L = np.concatenate([later_C, cursors.tokens_C]).astype(np.float64)
+    size_L = np.concatenate([later_C, earlier_C]).astype(np.float64)
     if config.max_passes:
-        tokens_L = np.where(uses_L < config.max_passes, tokens_L, 0.0)
+        size_L = np.where(uses_L < config.max_passes, size_L, 0.0)
     score_L = np.round(decayed(score_C[cell_L], uses_L, config.decay), SCORE_DIGITS)
 
-    def fill(size_L: Floats, size: float) -> Floats:
-        if size >= size_L.sum():
-            return np.ones_like(size_L)
+    def fill(open_L: Floats, goal: float) -> Floats:
+        if goal >= open_L.sum():
+            return np.ones_like(open_L)
         if config.policy == "sample":
-            return exponential_clocks(score_L, size_L, size, config.temperature)
-        return top_levels(score_L, uses_L, size_L, size)
+            return exponential_clocks(score_L, open_L, goal, config.temperature)
+        return top_levels(score_L, uses_L, open_L, goal)
 
     bounds = find_bounds(cells, config, cell_L)
-    share_L = bounded_shares(tokens_L, budget, bounds, fill)
-    per_level = share_L * tokens_L
-    whole_L = per_level if config.policy != "sample" else np.zeros_like(per_level)
-    quota_C = np.bincount(cell_L, per_level, len(cells)).astype(np.float64)
+    share_L = bounded_shares(size_L, budget, bounds, fill)
+    quota_L = share_L * size_L
+    whole_L = quota_L if config.policy != "sample" else np.zeros_like(quota_L)
+    quota_C = np.bincount(cell_L, quota_L, len(cells)).astype(np.float64)
     whole_C = np.bincount(cell_L, np.where(share_L == 1.0, whole_L, 0.0), len(cells))
-    partial = (share_L > 0) & (share_L < 1) & (tokens_L > 0)
+    partial = (share_L > 0) & (share_L < 1) & (size_L > 0)
     cells_cut = np.unique(cell_L[partial])
     cut = cells_cut[shuffled(cells_cut.astype(np.uint64), derive(seed, "cut"))]
-    return Plan(budget, quota_C, whole_C.astype(np.float64), cut, score_C, cursors)
+    return Plan(budget, unit, quota_C, whole_C.astype(np.float64), cut, score_C, cursors)
 
 
-def top_levels(score_L: Floats, uses_L: Ints, tokens_L: Floats, budget: float) -> Floats:
+def top_levels(score_L: Floats, uses_L: Ints, size_L: Floats, budget: float) -> Floats:
     """Return the share of each level that the budget reaches, from the top.
 
     Order: score ↓, then uses ↑. Levels that tie in both share what is left in proportion to
-    their tokens.
+    their sizes.
     """
     share_L = np.zeros(len(score_L))
     order = np.lexsort((uses_L, -score_L))
     same = (np.diff(score_L[order]) == 0) & (np.diff(uses_L[order]) == 0)
     group = np.concatenate(([0], np.cumsum(~same)))
-    sizes = np.bincount(group, tokens_L[order])
+    sizes = np.bincount(group, size_L[order])
     before = np.cumsum(sizes) - sizes
     filled = np.clip(budget - before, 0, sizes)
     share_G = np.divide(filled, sizes, out=np.zeros_like(sizes), where=sizes > 0)
@@ -160,7 +186,7 @@ def top_levels(score_L: Floats, uses_L: Ints, tokens_L: Floats, budget: float) -
 
 
 def exponential_clocks(
-    score_L: Floats, tokens_L: Floats, budget: float, temperature: float
+    score_L: Floats, size_L: Floats, budget: float, temperature: float
 ) -> Floats:
     """Return the share of each level that a Gumbel top-k of the budget takes.
 
@@ -174,13 +200,12 @@ def exponential_clocks(
     def shares(log_time: float) -> Floats:
         return -np.expm1(-np.exp(np.minimum(log_time + rate_L, 700.0)))
 
-    for _ in range(200):
-        middle = (low + high) / 2
-        if float(shares(middle) @ tokens_L) < budget:
+    while low < (middle := (low + high) / 2) < high:  # until no number lies between them
+        if float(shares(middle) @ size_L) < budget:
             low = middle
         else:
             high = middle
     share_L = shares(high)
     # What is left of the bisection's error is spread, so that quotas add up to the budget.
-    scale = budget / float(share_L @ tokens_L)
+    scale = budget / float(share_L @ size_L)
     return np.clip(share_L * scale, 0.0, 1.0)

@@ -1,88 +1,119 @@
 """From a plan to documents: DuckDB over the store's cell-major order, locked down.
 
 Only the row groups of the planned ranges are read. The connection lives in memory, may open the
-store's index and nothing else, and cannot be reconfigured.
+store's index and nothing else, and cannot be reconfigured. Opening it takes longer than many a
+selection, so it stays open, and selections that follow each other are read ahead in one query.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import duckdb
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from mads.config import SelectionConfig
 from mads.errors import DataError
-from mads.selection.plan import Cursors, Ints, Plan, decayed
+from mads.memory.store import Store
+from mads.selection.plan import Cursors, Ints, Plan, Unit, cell_sizes
+from mads.selection.take import Rows, Selection, take
 from mads.types import Cells
 
-ROUNDING = 1e-6  # tokens; what floating point may add to a sum of quotas
+READ_AHEAD_DEVIATIONS = 8
 
+# The two constants are queries, not values: a plan in documents names rows of the file.
+_PLACES: dict[Unit, str] = {"tokens": "o.tokens_before", "docs": "o.file_row_number"}
 _DOCUMENTS = """
     SELECT o.cell, o.doc, o.num_tokens, o.tokens_before, r.uses
-    FROM read_parquet($path) o
-    JOIN ranges r ON o.cell = r.cell
-        AND o.tokens_before >= r.start_tokens AND o.tokens_before < r.stop_tokens
+    FROM read_parquet($path, file_row_number = true) o
+    JOIN ranges r ON o.cell = r.cell AND {place} >= r.start AND {place} < r.stop
     ORDER BY o.cell, r.uses, o.tokens_before
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """The selected documents (suffix N), cell after cell, and the cursors after them."""
+@contextmanager
+def unchanged(store: Store) -> Iterator[None]:
+    """Raise DataError when ``mads annotate`` has changed the store while the block read it.
 
-    doc_N: NDArray[np.uint64]
-    cell_N: Ints
-    num_tokens_N: Ints
-    uses_N: Ints  # times the document was selected before
-    ranges: list[dict[str, Any]]
-    cursors: Cursors
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens of all selected documents."""
-        return int(self.num_tokens_N.sum())
-
-    def to_table(self, cells: Cells) -> pa.Table:
-        """Return the rows of selection.parquet, with one category column per agent."""
-        sizes = [part["stop_row"] - part["start_row"] for part in self.ranges]
-        score_N = np.repeat(np.array([part["score"] for part in self.ranges]), sizes)
-        columns = self.doc_N, self.cell_N, self.num_tokens_N, self.uses_N, score_N
-        return selection_table(cells, *columns)
+    Annotate removes the manifest before it touches anything that the manifest speaks of, so what
+    was read under one manifest belongs together when the same one is there afterwards.
+    """
+    try:
+        yield
+    finally:  # also instead of an error, which half of a new index may have caused
+        if Store(store.dir.root).fingerprint != store.fingerprint:
+            raise DataError(
+                f"{store.dir.root} was changed by `mads annotate` while it was read. Run the same "
+                "command again."
+            )
 
 
-def selection_table(
-    cells: Cells,
-    doc_N: NDArray[np.uint64],
-    cell_N: Ints,
-    num_tokens_N: NDArray[Any],
-    uses_N: Ints,
-    score_N: NDArray[np.float64],
-) -> pa.Table:
-    """Return the rows of selection.parquet, with one category column per agent."""
-    columns: dict[str, pa.Array] = {
-        "doc": pa.array(doc_N, pa.uint64()),
-        "cell": pa.array(cell_N, pa.uint32()),
-        "num_tokens": pa.array(num_tokens_N, pa.uint32()),
-        "times_selected": pa.array(uses_N, pa.uint32()),
-        "score": pa.array(score_N, pa.float64()),
-    }
-    return pa.table({**columns, **category_columns(cells, cell_N)})
+class OrderReader:
+    """Lists the documents of plans over one store, through a connection that stays open.
 
+    Raises DataError when the index is missing or damaged, and when DuckDB has too little memory.
+    """
 
-def category_columns(cells: Cells, cell_N: Ints) -> dict[str, pa.Array]:
-    """Return each agent's category names for documents of the given cells."""
-    return {
-        agent: pa.DictionaryArray.from_arrays(
-            pa.array(cells.category_CA[cell_N, column], pa.uint16()),
-            pa.array(cells.categories[agent]),
-        )
-        for column, agent in enumerate(cells.agents)
-    }
+    def __init__(self, order: Path, cells: Cells, config: SelectionConfig) -> None:
+        self._order, self._cells, self._config = order.resolve(), cells, config
+        if not self._order.is_file():
+            raise DataError(
+                f"{order} does not exist. Run the same `mads annotate` again; it rebuilds the "
+                "index."
+            )
+        self._connection = connect([self._order], config)
+        self._window: _Window | None = None
+
+    def __enter__(self) -> OrderReader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._connection.close()
+
+    def select(self, plan: Plan, selections: int = 1) -> Selection:
+        """List the documents of a plan and move the cursors past them.
+
+        ``selections``: how many of about this size will follow each other, this one included;
+        they are read ahead as far as this one tells.
+        """
+        if self._window is None or not self._window.holds(plan):
+            amount_C = _amounts(self._cells, plan, selections)
+            ranges = planned_ranges(self._cells, plan, amount_C)
+            self._window = _Window(self._cells, plan, amount_C, self._read(ranges, plan.unit))
+        return take(self._cells, plan, self._window.rows(plan), self._config.decay)
+
+    def forget(self) -> None:
+        """Forget what was read ahead, which else answers the same plan without a query."""
+        self._window = None
+
+    def _read(self, ranges: pa.Table, unit: Unit) -> Rows:
+        query = _DOCUMENTS.format(place=_PLACES[unit])
+        self._connection.register("ranges", ranges)
+        try:
+            params = {"path": literal(self._order)}
+            table = self._connection.sql(query, params=params).to_arrow_table()
+        except duckdb.OutOfMemoryException as error:
+            raise DataError(
+                f"selecting needs more memory than selection.memory allows: found "
+                f"{self._config.memory}. Raise selection.memory (1GB, say)."
+            ) from error
+        except duckdb.Error as error:
+            reason = str(error).splitlines()[0]
+            raise DataError(
+                f"{self._order} cannot be read: {reason}. Delete it and run the same "
+                "`mads annotate` again; it rebuilds the index."
+            ) from error
+        return {name: table[name].to_numpy() for name in table.column_names}
 
 
 def connect(paths: list[Path], config: SelectionConfig) -> duckdb.DuckDBPyConnection:
@@ -104,126 +135,84 @@ def literal(path: Path) -> str:
     return "".join(f"[{c}]" if c in "*?[" else c for c in str(path))
 
 
-def planned_ranges(cells: Cells, plan: Plan) -> pa.Table:
-    """Return the token ranges that hold every document of the plan: one or two per cell."""
-    parts: list[tuple[Ints, Ints, Ints, Ints]] = []
-    chosen = np.flatnonzero(plan.quota_C > 0)
-    start = plan.cursors.tokens_C[chosen]
-    stop = start + np.ceil(plan.quota_C[chosen]).astype(np.int64)
-    total = cells.num_tokens_C[chosen]
+def _amounts(cells: Cells, plan: Plan, selections: int) -> Ints:
+    """Return how much to read of each cell from its cursor on, one pass at most.
+
+    Small quotas are met by chance, about as by a Poisson process of whole documents, so more
+    than ``selections`` quotas is read: some standard deviations of their sum, and a document.
+    """
+    amount_C = np.ceil(plan.quota_C)
+    size_C = cell_sizes(cells, plan.unit)
+    if selections > 1:
+        mean_C = size_C / cells.num_docs_C
+        sum_C = plan.quota_C * selections
+        more_C = READ_AHEAD_DEVIATIONS * (np.sqrt(sum_C * mean_C) + mean_C)
+        amount_C = np.where(plan.quota_C > 0, np.ceil(sum_C + more_C), 0.0)
+    return np.minimum(amount_C.astype(np.int64), size_C)
+
+
+def planned_ranges(cells: Cells, plan: Plan, amount_C: Ints) -> pa.Table:
+    """Return the ranges that hold the next ``amount_C`` of each cell: one or two per cell.
+
+    Start and stop are places as the query sees them: tokens before a document in its cell, or
+    rows of the order.
+    """
+    chosen = np.flatnonzero(amount_C > 0)
+    start = plan.cursors.places(plan.unit)[chosen]
+    stop = start + amount_C[chosen]
+    size = cell_sizes(cells, plan.unit)[chosen]
     passes = plan.cursors.passes_C[chosen]
-    parts.append((chosen, passes, start, np.minimum(stop, total)))
-    wraps = stop > total
-    zero = np.zeros(int(wraps.sum()), np.int64)
-    parts.append((chosen[wraps], passes[wraps] + 1, zero, (stop - total)[wraps]))
-    cell, uses, first, last = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    wraps = np.flatnonzero(stop > size)
+    kind = pa.int64() if plan.unit == "docs" else pa.uint64()  # as the query's: no cast
+    origin = cells.first_row_C[chosen] if plan.unit == "docs" else np.zeros_like(start)
+    first = np.concatenate([start + origin, origin[wraps]])
+    last = np.concatenate([np.minimum(stop, size) + origin, (stop - size + origin)[wraps]])
     return pa.table(
         {
-            "cell": pa.array(cell, pa.uint32()),
-            "uses": pa.array(uses, pa.int64()),
-            "start_tokens": pa.array(first, pa.uint64()),
-            "stop_tokens": pa.array(last, pa.uint64()),
+            "cell": pa.array(np.concatenate([chosen, chosen[wraps]]), pa.uint32()),
+            "uses": pa.array(np.concatenate([passes, passes[wraps] + 1]), pa.int64()),
+            "start": pa.array(first, kind),
+            "stop": pa.array(last, kind),
         }
     )
 
 
-def select_documents(order: Path, cells: Cells, plan: Plan, config: SelectionConfig) -> Selection:
-    """List the documents of a plan and move the cursors past them.
+class _Window:
+    """Documents that were read at once: of each cell, the next ``amount_C`` from some cursors."""
 
-    Raises DataError when the index is missing or damaged, and when DuckDB has too little memory.
-    """
-    order = order.resolve()
-    if not order.is_file():
-        raise DataError(
-            f"{order} does not exist. Run the same `mads annotate` again; it rebuilds the index."
-        )
-    with connect([order], config) as connection:
-        connection.register("ranges", planned_ranges(cells, plan))
-        try:
-            result = connection.sql(_DOCUMENTS, params={"path": literal(order)}).to_arrow_table()
-        except duckdb.OutOfMemoryException as error:
-            raise DataError(
-                f"selecting needs more memory than selection.memory allows: found "
-                f"{config.memory}. Raise selection.memory (1GB, say)."
-            ) from error
-        except duckdb.Error as error:
-            reason = str(error).splitlines()[0]
-            raise DataError(
-                f"{order} cannot be read: {reason}. Delete it and run the same `mads annotate` "
-                "again; it rebuilds the index."
-            ) from error
-    rows = {name: result[name].to_numpy() for name in result.column_names}
-    return take(cells, plan, rows, config.decay)
+    def __init__(self, cells: Cells, plan: Plan, amount_C: Ints, rows: Rows) -> None:
+        self._cells, self._unit, self._amount_C, self._rows = cells, plan.unit, amount_C, rows
+        self._start_C = _reached(cells, plan.cursors, plan.unit)
+        # The cells stand one after the other on one axis, so one search finds all places.
+        self._origin_C = np.cumsum(amount_C) - amount_C
+        if plan.unit == "docs":
+            self._place_N = np.arange(len(rows["cell"]))
+        else:
+            zero_C = self._origin_C - self._start_C
+            passed_N = rows["uses"] * cells.num_tokens_C[rows["cell"]]
+            self._place_N = zero_C[rows["cell"]] + passed_N + rows["tokens_before"].astype(np.int64)
 
+    def holds(self, plan: Plan) -> bool:
+        """Return whether all that a plan can take was read."""
+        if plan.unit != self._unit:
+            return False
+        ahead_C = _reached(self._cells, plan.cursors, plan.unit) - self._start_C
+        within_C = (ahead_C >= 0) & (ahead_C + np.ceil(plan.quota_C) <= self._amount_C)
+        return bool(np.all(within_C | (plan.quota_C == 0)))
 
-def take(cells: Cells, plan: Plan, rows: dict[str, NDArray[Any]], decay: float) -> Selection:
-    """Round the quotas of cut cells to whole documents and move the cursors.
-
-    ``rows`` holds cell, doc, num_tokens, tokens_before and uses of the planned ranges' documents
-    in the order (cell, uses, tokens_before), that is, in the order in which a cell is taken.
-    """
-    cell_N = rows["cell"].astype(np.int64)
-    num_tokens_N = rows["num_tokens"].astype(np.int64)
-    bounds = np.searchsorted(cell_N, np.arange(len(cells) + 1))
-    count_C = np.diff(bounds)
-    goal = taken = 0.0
-    for cell in plan.cut.tolist():
-        whole = float(plan.whole_C[cell])
-        goal += float(plan.quota_C[cell]) - whole
-        sizes_N = num_tokens_N[bounds[cell] : bounds[cell + 1]]
-        # Tokens taken before each document, not counting the levels that are taken whole.
-        before_N = np.cumsum(sizes_N) - sizes_N - whole
-        count = int(np.searchsorted(before_N, max(goal - taken - ROUNDING, 0.0)))
-        count_C[cell] = count
-        taken += float(sizes_N[:count].sum()) - whole
-    keep = np.arange(len(cell_N)) - bounds[cell_N] < count_C[cell_N]
-    chosen = {name: values[keep] for name, values in rows.items()}
-    ranges = _row_ranges(plan, chosen, decay)
-    return Selection(
-        doc_N=chosen["doc"],
-        cell_N=chosen["cell"].astype(np.int64),
-        num_tokens_N=chosen["num_tokens"].astype(np.int64),
-        uses_N=chosen["uses"].astype(np.int64),
-        ranges=ranges,
-        cursors=_moved(cells, plan.cursors, ranges),
-    )
+    def rows(self, plan: Plan) -> Rows:
+        """Return the rows that a plan can take."""
+        cell = np.flatnonzero(plan.quota_C > 0)
+        begin = _reached(self._cells, plan.cursors, plan.unit) - self._start_C + self._origin_C
+        first = np.searchsorted(self._place_N, begin[cell])
+        stop = np.searchsorted(self._place_N, (begin + np.ceil(plan.quota_C))[cell])
+        sizes = stop - first
+        if sizes.sum() == len(self._place_N):
+            return self._rows
+        row_N = np.repeat(first - (np.cumsum(sizes) - sizes), sizes) + np.arange(sizes.sum())
+        return {name: values[row_N] for name, values in self._rows.items()}
 
 
-def _row_ranges(plan: Plan, rows: dict[str, NDArray[Any]], decay: float) -> list[dict[str, Any]]:
-    """Return the runs of consecutive rows of a cell with equal use, and their scores."""
-    if not len(rows["cell"]):
-        return []
-    cell, uses = rows["cell"].astype(np.int64), rows["uses"].astype(np.int64)
-    new = np.concatenate(([True], (np.diff(cell) != 0) | (np.diff(uses) != 0)))
-    starts = np.flatnonzero(new)
-    stops = np.concatenate((starts[1:], [len(cell)]))
-    ranges = []
-    for first, stop in zip(starts.tolist(), stops.tolist(), strict=True):
-        number, use = int(cell[first]), int(uses[first])
-        fresh = use == int(plan.cursors.passes_C[number])
-        start_row = int(plan.cursors.row_C[number]) if fresh else 0
-        ranges.append(
-            {
-                "cell": number,
-                "uses": use,
-                "score": float(decayed(plan.score_C[number], np.array(use), decay)),
-                "start_row": start_row,
-                "stop_row": start_row + stop - first,
-                "start_tokens": int(rows["tokens_before"][first]),
-                "stop_tokens": int(rows["tokens_before"][stop - 1] + rows["num_tokens"][stop - 1]),
-            }
-        )
-    return ranges
-
-
-def _moved(cells: Cells, cursors: Cursors, ranges: list[dict[str, Any]]) -> Cursors:
-    passes_C, row_C, tokens_C = (
-        array.copy() for array in (cursors.passes_C, cursors.row_C, cursors.tokens_C)
-    )
-    for part in ranges:  # a cell's second range, if any, comes after its first
-        cell = part["cell"]
-        whole = part["stop_row"] == int(cells.num_docs_C[cell])
-        passes_C[cell] = part["uses"] + whole
-        row_C[cell] = 0 if whole else part["stop_row"]
-        tokens_C[cell] = 0 if whole else part["stop_tokens"]
-    return Cursors(passes_C, row_C, tokens_C)
+def _reached(cells: Cells, cursors: Cursors, unit: Unit) -> Ints:
+    """Return how much of each cell was taken so far, all passes counted."""
+    return cursors.passes_C * cell_sizes(cells, unit) + cursors.places(unit)

@@ -2,27 +2,68 @@
 
     documents -> seeded order -> one stream of tokens -> sequences of T -> seeded order -> batches
 
-The stream is cut at the round's last token, and the sequences are shuffled once more, since a
-long document would else fill whole batches. The order depends on the seed and the round only, so
-it is the same on any number of processes; a batch is found from its step alone, so nothing needs
-to be saved to go on.
+A stretch is the steps from one selection to the next. Its stream is cut at its last token, and
+the sequences are shuffled once more, since a long document would else fill whole batches. The
+order depends on the seed and the round only, so it is the same on any number of processes; a
+batch is found from its step alone, so nothing needs to be saved to go on.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mads.config import TrainingConfig
 from mads.memory.store import Store
 from mads.seeds import derive, shuffled
 from mads.training.model import NO_LABEL, TokenBatch
 
 
 class RoundData:
-    """The batches of one round."""
+    """The batches of one round, stretch after stretch.
+
+    ``step_N`` is the first step of the stretch that reads a document (ascending); the round ends
+    before ``stop``.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        doc_N: NDArray[np.uint64],
+        num_tokens_N: NDArray[np.uint32],
+        step_N: NDArray[np.uint64],
+        stop: int,
+        config: TrainingConfig,
+        seed: int,
+    ) -> None:
+        firsts, starts = np.unique(step_N, return_index=True)
+        self._firsts: list[int] = firsts.tolist()
+        self._sequences = config.batch_tokens // config.context
+        self._document_mask = config.document_mask
+        steps = np.diff([*self._firsts, stop]).tolist()
+        self._stretches = [
+            StretchData(store, docs, sizes, count * self._sequences, config.context, seed)
+            for docs, sizes, count in zip(
+                np.split(doc_N, starts[1:]),
+                np.split(num_tokens_N.astype(np.int64), starts[1:]),
+                steps,
+                strict=True,
+            )
+        ]
+
+    def batch(self, step: int) -> TokenBatch:
+        """Return the batch of an optimizer step of the round."""
+        at = bisect_right(self._firsts, step) - 1
+        number = step - self._firsts[at]
+        return self._stretches[at].batch(number, self._sequences, self._document_mask)
+
+
+class StretchData:
+    """The batches of one stretch."""
 
     def __init__(
         self,
@@ -38,12 +79,12 @@ class RoundData:
         self._doc_N = doc_N[order]
         self._ends_N = np.cumsum(num_tokens_N[order])
         self._context = context
-        assert num_sequences * context <= num_tokens_N.sum(), "a round has tokens for its steps"
+        assert num_sequences * context <= num_tokens_N.sum(), "there are tokens for all steps"
         numbers = np.arange(num_sequences, dtype=np.uint64)
         self._sequences = shuffled(numbers, derive(seed, "sequences"))
 
     def batch(self, number: int, num_sequences: int, document_mask: bool) -> TokenBatch:
-        """Return the batch with this number in the round."""
+        """Return the batch with this number in the stretch."""
         chosen = self._sequences[number * num_sequences : (number + 1) * num_sequences]
         pairs = [self._sequence(int(sequence)) for sequence in chosen]
         tokens_BT = torch.from_numpy(np.stack([tokens for tokens, _ in pairs]))

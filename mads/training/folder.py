@@ -2,36 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import tomllib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from mads.config import Recipe, TaskConfig, to_table, to_toml
+from mads.config import Recipe, to_table, to_toml
 from mads.errors import DataError, UsageError
 from mads.memory.store import Store
 from mads.run_dir import PARTIAL, RunDir, provenance, read_json, write_json, write_text
-
-
-def refuse_contamination(recipe: Recipe) -> None:
-    """Raise UsageError when an evaluation task reads the items of a reference task."""
-    sources = {_source(task): name for name, task in recipe.rewards.tasks.items()}
-    for name, task in recipe.evaluation.tasks.items():
-        if _source(task) in sources:
-            raise UsageError(
-                f"evaluation.tasks.{name} and rewards.tasks.{sources[_source(task)]} read "
-                f"the same items ({task.path}); what is evaluated must not be used as feedback."
-            )
-
-
-def _source(task: TaskConfig) -> str:
-    """Return what tells a task's items from another's: the file's content, or id and split."""
-    path = Path(task.path)
-    if not path.is_file():
-        return f"{task.path} {task.split}"
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def check_folder(run: RunDir, store: Store, recipe: Recipe) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -85,12 +86,62 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         return StepResult(loss, float(norm), rate)
 
+    def optimizer_state(self, step: int) -> OptimizerState:
+        """Return what AdamW would use in a step; the tensors are the optimizer's own."""
+        found = {
+            name: self.optimizer.state[parameter]
+            for name, parameter in self.lm.parameters.items()
+            if self.optimizer.state.get(parameter)
+        }
+        decays = {
+            id(parameter): float(group["weight_decay"])
+            for group in self.optimizer.param_groups
+            for parameter in group["params"]
+        }
+        beta1, beta2 = self._config.betas
+        return OptimizerState(
+            exp_avg={name: state["exp_avg"] for name, state in found.items()},
+            exp_avg_sq={name: state["exp_avg_sq"] for name, state in found.items()},
+            steps={name: float(state["step"]) for name, state in found.items()},
+            learning_rate=learning_rate(step, self._config),
+            betas=(beta1, beta2),
+            eps=float(self.optimizer.defaults["eps"]),
+            weight_decay={name: decays[id(p)] for name, p in self.lm.parameters.items()},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizerState:
+    """AdamW's moments and settings by parameter name; one that no step has used has no moments."""
+
+    exp_avg: Mapping[str, Tensor]
+    exp_avg_sq: Mapping[str, Tensor]
+    steps: Mapping[str, float]
+    learning_rate: float
+    betas: tuple[float, float]
+    eps: float
+    weight_decay: Mapping[str, float]
+
     def second_moments(self) -> dict[str, Tensor]:
-        """Return Adam's bias-corrected second moments v̂ by parameter name; empty before a step."""
-        beta2 = self._config.betas[1]
-        moments = {}
-        for name, parameter in self.lm.parameters.items():
-            state = self.optimizer.state.get(parameter)
-            if state:
-                moments[name] = state["exp_avg_sq"] / (1 - beta2 ** float(state["step"]))
-        return moments
+        """Return the bias-corrected second moments v̂; empty before the first step."""
+        beta2 = self.betas[1]
+        return {
+            name: value / (1 - beta2 ** self.steps[name]) for name, value in self.exp_avg_sq.items()
+        }
+
+
+def adamw_step(value: Tensor, gradient: Tensor, state: OptimizerState, name: str) -> Tensor:
+    """Return a parameter's value after one AdamW step (Loshchilov and Hutter 2019).
+
+    ``state`` is left as it is.
+    """
+    beta1, beta2 = state.betas
+    step = state.steps.get(name, 0.0) + 1
+    first, second = (1 - beta1) * gradient, (1 - beta2) * gradient.square()
+    if name in state.exp_avg:
+        first = first + beta1 * state.exp_avg[name]
+        second = second + beta2 * state.exp_avg_sq[name]
+    root = (second / (1 - beta2**step)).sqrt() + state.eps
+    moved: Tensor = first / (1 - beta1**step) / root
+    rate = state.learning_rate
+    return value * (1 - rate * state.weight_decay[name]) - rate * moved

@@ -11,11 +11,12 @@ import pytest
 from mads.agents import BACKENDS, open_agent
 from mads.config import AgentConfig
 from mads.errors import UsageError
-from mads.types import Agent, DocumentBatch, Status
+from mads.types import TO_BIN, Agent, DocumentBatch, Status
 
 CONFIGS = {
     "fasttext": ("topic", AgentConfig()),
     "fasttext-ordinal": ("quality", AgentConfig()),
+    "fasttext-quantiles": ("quality", AgentConfig(quantiles=3)),
     "column": (
         "kind",
         AgentConfig(backend="column", field="kind", categories=("a", "b"), other="b"),
@@ -24,6 +25,7 @@ CONFIGS = {
         "level",
         AgentConfig(backend="column", field="level", categories=("low", "high"), edges=(2.5,)),
     ),
+    "column-quantiles": ("level", AgentConfig(backend="column", field="level", quantiles=2)),
 }
 TEXTS = [
     "The senate passed a law on taxes.",
@@ -58,7 +60,11 @@ def test_labels_fit_the_categories(agent: Agent) -> None:
     assert labels.category_N.shape == labels.score_N.shape == (6,)
     assert labels.category_N.dtype == np.uint16
     assert labels.score_N.dtype == np.float32
-    assert (labels.category_N < len(agent.categories)).all()
+    if agent.quantiles:
+        assert len(agent.categories) == agent.quantiles
+        assert labels.category_N.tolist() == [TO_BIN] * 6
+    else:
+        assert (labels.category_N < len(agent.categories)).all()
     assert np.isfinite(labels.score_N).all()
     assert len(set(agent.categories)) == len(agent.categories) >= 2
     assert len(agent.fingerprint) == 64

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mads.agents.column import ColumnAgent, bin_numbers
 from mads.config import AgentConfig
 from mads.errors import DataError, UsageError
-from mads.types import DocumentBatch, Status
+from mads.types import TO_BIN, DocumentBatch, Status
 
 NAMED = AgentConfig(
     backend="column",
@@ -72,6 +72,17 @@ def test_a_bin_holds_the_numbers_between_its_edges(values: list[float]) -> None:
     edges = (-2.0, 0.5, 3.0)
     bins = bin_numbers(np.array(values), edges)
     assert bins.tolist() == [sum(value >= edge for edge in edges) for value in values]
+
+
+def test_with_quantiles_a_number_waits_for_its_bin() -> None:
+    config = AgentConfig(backend="column", field="score", quantiles=3, other="q2")
+    agent = ColumnAgent("mine", config)
+    assert agent.categories == ("q1", "q2", "q3")
+    labels = agent.label(batch(config, [4.5, None, "7", "high"]))
+    assert labels.category_N.tolist() == [TO_BIN, 1, TO_BIN, 1]
+    assert labels.score_N.tolist() == [4.5, 0, 7, 0]
+    named = replace(config, categories=("low", "mid", "top"), other="")
+    assert ColumnAgent("mine", named).categories == ("low", "mid", "top")
 
 
 def test_other_takes_what_is_no_number() -> None:
@@ -143,6 +154,15 @@ def test_a_value_without_a_place_is_refused(
         (replace(NUMBERED, edges=(1, 2, 2, 4)), "[1, 2, 2, 4] do not rise"),
         (replace(NUMBERED, edges=(1, 2, 3, float("nan"))), "are not all finite"),
         (replace(NUMBERED, rename={"5": "e"}), "use rename or edges, not both"),
+        (replace(NUMBERED, quantiles=5), "agents.mine.quantiles: found edges too; use one of them"),
+        (
+            AgentConfig(backend="column", field="x", quantiles=5, rename={"a": "q1"}),
+            "agents.mine.rename: a number has no names; use rename or quantiles, not both",
+        ),
+        (
+            AgentConfig(backend="column", field="x", quantiles=5, other="q6"),
+            "agents.mine.other: 'q6' is no category; known: q1, q2, q3, q4, q5",
+        ),
         (
             replace(NAMED, categories=tuple(str(i) for i in range(65_535)), rename={}),
             "agents.mine.categories: found 65535, at most 65534 are possible",
@@ -169,6 +189,7 @@ def test_all_problems_are_told_at_once() -> None:
         replace(NAMED, rename={"RedPajamaBook": "Web", "C4": "Web"}),
         replace(NAMED, other="Web"),
         replace(NAMED, rename={}, edges=(1.0, 2.0)),
+        replace(NAMED, rename={}, quantiles=3),
     ],
 )
 def test_the_fingerprint_follows_all_that_changes_a_label(changed: AgentConfig) -> None:

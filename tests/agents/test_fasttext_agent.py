@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mads.agents import fasttext_model
 from mads.agents.fasttext_agent import FastTextAgent, bin_scores, expectation
-from mads.agents.fasttext_model import MODELS, read_card
+from mads.agents.fasttext_model import MODELS, clean_text, read_card
 from mads.config import AgentConfig
 from mads.errors import UsageError
-from mads.types import DocumentBatch, Labels, Status
+from mads.types import TO_BIN, DocumentBatch, Labels, Status
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 TOPICS = (
@@ -76,12 +77,55 @@ def test_an_ordinal_score_is_calibrated_and_its_bin_is_the_category(
     assert labels.category_N.tolist() == [1, 1]  # the card's empty_category is the second
 
 
+def test_an_ordinal_score_waits_for_its_quantile(toy: Callable[..., Path]) -> None:
+    flat = {"raw": [0.5, 1.5], "score": [1.25, 1.25]}
+    config = AgentConfig(model=str(toy(kind="ordinal", calibration=flat)))
+    binned = FastTextAgent("pets", replace(config, quantiles=3))
+    labels = label(binned, ["the cat purrs", "\n"])
+    assert labels.score_N.tolist() == [1.25, 0.0]
+    assert labels.category_N.tolist() == [TO_BIN, TO_BIN]
+    assert binned.categories == ("q1", "q2", "q3")
+    named = FastTextAgent("pets", replace(config, quantiles=3, categories=("a", "b", "c")))
+    assert named.categories == ("a", "b", "c")
+    plain = FastTextAgent("pets", config)
+    assert len({binned.fingerprint, named.fingerprint, plain.fingerprint}) == 3
+
+
+def test_a_probability_is_no_scale_for_quantiles(toy: Callable[..., Path]) -> None:
+    with pytest.raises(
+        UsageError,
+        match=r"agents\.pets\.quantiles: the model 'toy' is a classifier, whose score is no "
+        r"scale\. Remove quantiles, or give an ordinal model",
+    ):
+        FastTextAgent("pets", AgentConfig(model=str(toy()), quantiles=3))
+
+
 def test_keys_of_another_back_end_are_refused() -> None:
+    with pytest.raises(UsageError, match="the back-end 'fasttext' has no categories"):
+        FastTextAgent("q", AgentConfig(categories=("a", "b")))
     config = AgentConfig(field="meta.x", other="y")
     with pytest.raises(UsageError, match=r"agents\.q: the back-end 'fasttext' has no field, other"):
         FastTextAgent("q", config)
     with pytest.raises(UsageError, match=r"agents\.q\.model: 'q' is not shipped"):
         FastTextAgent("q", replace(config, field="", other=""))
+
+
+def test_agents_of_the_same_texts_clean_them_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    cleaned: list[str] = []
+
+    def counted(text: str) -> str:
+        cleaned.append(text)
+        return clean_text(text)
+
+    agents = [FastTextAgent(name, AgentConfig()) for name in ("quality", "domain", "topic")]
+    texts = [LESSON, SPAM, "", LESSON + SPAM]
+    monkeypatch.setattr(fasttext_model, "clean_text", counted)
+    together = [label(agent, texts) for agent in agents]
+    assert cleaned == texts
+    for agent, found in zip(agents, together, strict=True):
+        alone = [label(agent, [text]) for text in texts]
+        assert found.category_N.tolist() == [one.category_N[0] for one in alone]
+        assert found.score_N.tolist() == [one.score_N[0] for one in alone]
 
 
 def test_a_batch_larger_than_one_prediction_keeps_its_order() -> None:

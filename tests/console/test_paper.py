@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from console.toy import feedback
 
 from mads.config import ConsoleConfig
 from mads.console import initial_state, update
@@ -35,7 +36,7 @@ def test_equation_8_by_hand_keeps_the_sum() -> None:
 def test_one_round_by_hand() -> None:
     state = ConsoleState(3, {"q": {"lo": 1.0, "hi": 1.0}, "d": {"x": 1.0}}, {"q": 0.5, "d": 0.5})
     rewards = {"q": {"lo": reward(-1.0), "hi": reward(2.0)}, "d": {"x": reward(0.5)}}
-    result = update(state, rewards, CONFIG)
+    result = update(state, feedback(rewards), CONFIG)
     assert result.refused == ""
     assert result.state.round == 4
     assert result.state.weights["q"] == pytest.approx({"lo": 0.8, "hi": 1.1})
@@ -52,8 +53,8 @@ def test_the_order_of_categories_does_not_matter() -> None:
     state = initial_state({"q": ["a", "b", "c"]})
     values = {"a": reward(0.3), "b": reward(-0.2), "c": reward(0.1)}
     backwards = dict(reversed(values.items()))
-    one = update(state, {"q": values}, CONFIG).state
-    two = update(state, {"q": backwards}, CONFIG).state
+    one = update(state, feedback({"q": values}), CONFIG).state
+    two = update(state, feedback({"q": backwards}), CONFIG).state
     assert one.weights == two.weights
     assert one.theta == pytest.approx(two.theta)
 
@@ -66,5 +67,5 @@ def test_theta_follows_the_agent_whose_rewards_they_are() -> None:
         "quality": {"q": reward(0.0)},
         "domain": {"d": reward(0.0)},
     }
-    theta = update(state, rewards, CONFIG).state.theta
+    theta = update(state, feedback(rewards), CONFIG).state.theta
     assert theta["topic"] > 1 / 3 > theta["quality"] == pytest.approx(theta["domain"])

@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 
 import pytest
+from console.toy import feedback, reward
 
 from mads.config import ConsoleConfig
 from mads.console import RULES, initial_state, update
 from mads.types import CategoryReward, ConsoleState
 
 CATEGORIES = {"quality": ["bad", "good"], "domain": ["web", "code", "novels"]}
-
-
-def reward(mean: float, stderr: float = 0.05, share: float = 0.3) -> CategoryReward:
-    return CategoryReward(mean, stderr, num_docs=20, share=share)
 
 
 def config(rule: str) -> ConsoleConfig:
@@ -35,7 +32,7 @@ def test_helpful_gains_and_harmful_loses(rule: str) -> None:
             "quality": {"bad": reward(-1.0), "good": reward(1.0)},
             "domain": {"web": reward(0.0), "code": reward(-1.0), "novels": reward(1.0)},
         }
-        state = update(state, rewards, config(rule)).state
+        state = update(state, feedback(rewards), config(rule)).state
     assert state.weights["quality"]["good"] > state.weights["quality"]["bad"]
     domain = state.weights["domain"]
     assert domain["novels"] > domain["web"] > domain["code"]
@@ -50,7 +47,7 @@ def test_rewards_that_are_not_finite_refuse_the_round(rule: str, bad: float) -> 
     )
     for broken in (reward(bad), reward(0.1, stderr=bad)):
         rewards = {"quality": {"bad": reward(1.0), "good": broken}}
-        result = update(state, rewards, config(rule))
+        result = update(state, feedback(rewards), config(rule))
         assert result.refused == "rewards that are not finite: quality/good"
         assert result.state == ConsoleState(5, state.weights, state.theta)
 
@@ -59,7 +56,7 @@ def test_no_rewards_refuse_the_round(rule: str) -> None:
     state = initial_state(CATEGORIES)
     empty: list[dict[str, dict[str, CategoryReward]]] = [{}, {"quality": {}}]
     for nothing in empty:
-        result = update(state, nothing, config(rule))
+        result = update(state, feedback(nothing), config(rule))
         assert result.refused == "no category was probed"
         assert result.state == ConsoleState(1, state.weights, state.theta)
 
@@ -67,7 +64,7 @@ def test_no_rewards_refuse_the_round(rule: str) -> None:
 def test_a_category_that_was_not_probed_keeps_its_weight(rule: str) -> None:
     state = initial_state(CATEGORIES)
     rewards = {"domain": {"web": reward(1.0), "code": reward(-1.0)}}
-    end = update(state, rewards, config(rule)).state
+    end = update(state, feedback(rewards), config(rule)).state
     assert end.weights["domain"]["novels"] == 1.0
     assert end.weights["quality"] == {"bad": 1.0, "good": 1.0}
     assert end.weights["domain"]["code"] < 1.0
@@ -75,7 +72,8 @@ def test_a_category_that_was_not_probed_keeps_its_weight(rule: str) -> None:
 
 def test_an_update_leaves_its_input_alone(rule: str) -> None:
     state = initial_state(CATEGORIES)
-    update(state, {"quality": {"bad": reward(-1.0), "good": reward(1.0)}}, config(rule))
+    rewards = {"quality": {"bad": reward(-1.0), "good": reward(1.0)}}
+    update(state, feedback(rewards), config(rule))
     assert state == initial_state(CATEGORIES)
 
 

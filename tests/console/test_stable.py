@@ -6,13 +6,11 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from console.toy import feedback
 
 from mads.config import ConsoleConfig
 from mads.console import initial_state, update
 from mads.console.stable import (
-    LOG_WEIGHT_LIMIT,
     agent_gain,
     effects,
     exponentiated_gradient,
@@ -47,10 +45,8 @@ def test_reliability_by_hand() -> None:
     assert reliability(0.0, 0.0) == 0.0
 
 
-def test_log_weight_moves_by_rate_times_trust_and_is_bounded() -> None:
+def test_log_weight_moves_by_rate_times_trust() -> None:
     assert log_weight(0.2, 1.0, trust=0.5, rate=0.4) == pytest.approx(0.2 + 0.2 * 0.8)
-    assert log_weight(0.0, 1e9, trust=1.0, rate=1.0) == LOG_WEIGHT_LIMIT
-    assert log_weight(0.0, -1e9, trust=1.0, rate=1.0) == -LOG_WEIGHT_LIMIT
 
 
 def test_agent_gain_by_hand() -> None:
@@ -60,23 +56,8 @@ def test_agent_gain_by_hand() -> None:
 
 
 def test_exponentiated_gradient_by_hand() -> None:
-    theta = exponentiated_gradient({"a": 0.5, "b": 0.5}, {"a": 1.0, "b": 0.0}, math.log(4), 0.0)
+    theta = exponentiated_gradient({"a": 0.5, "b": 0.5}, {"a": 1.0, "b": 0.0}, math.log(4))
     assert theta == pytest.approx({"a": 0.8, "b": 0.2})
-
-
-@given(
-    theta=st.lists(st.floats(1e-6, 1.0), min_size=1, max_size=6),
-    gains=st.lists(st.floats(-50, 50), min_size=6, max_size=6),
-    floor=st.floats(0, 1),
-)
-def test_theta_stays_on_the_simplex_above_its_floor(
-    theta: list[float], gains: list[float], floor: float
-) -> None:
-    names = [f"a{i}" for i in range(len(theta))]
-    start = {n: t / sum(theta) for n, t in zip(names, theta, strict=True)}
-    end = exponentiated_gradient(start, dict(zip(names, gains, strict=False)), 1.0, floor)
-    assert sum(end.values()) == pytest.approx(1.0)
-    assert min(end.values()) >= min(floor, 1 / len(names)) - 1e-9
 
 
 def test_a_round_of_noise_changes_nothing() -> None:
@@ -85,7 +66,7 @@ def test_a_round_of_noise_changes_nothing() -> None:
         "q": {"a": reward(0.05, 0.2), "b": reward(-0.05, 0.2)},
         "d": {"x": reward(0.03, 0.2), "y": reward(-0.03, 0.2)},
     }
-    result = update(state, rewards, CONFIG).state
+    result = update(state, feedback(rewards), CONFIG).state
     assert result.weights == state.weights
     assert result.theta == pytest.approx(dict(state.theta))
 
@@ -99,7 +80,7 @@ def test_the_unit_of_rewards_does_not_matter() -> None:
             "q": {"a": reward(3 * unit, 0.1 * unit), "b": reward(-2 * unit, 0.1 * unit)},
             "d": {"x": reward(0.5 * unit, 0.1 * unit), "y": reward(0.4 * unit, 0.1 * unit)},
         }
-        end = update(state, rewards, CONFIG).state
+        end = update(state, feedback(rewards), CONFIG).state
         return {**end.weights["q"], **end.weights["d"], **end.theta}
 
     assert run(1.0) == pytest.approx(run(1e-6))
@@ -114,7 +95,7 @@ def test_an_unreliable_category_moves_less() -> None:
             "low": reward(-1.5, 0.01, share=0.4),
         }
     }
-    weights = update(state, rewards, CONFIG).state.weights["q"]
+    weights = update(state, feedback(rewards), CONFIG).state.weights["q"]
     assert weights["sure"] > weights["unsure"] > 1 > weights["low"]
 
 
@@ -123,13 +104,10 @@ def test_an_agent_with_random_labels_loses_theta() -> None:
     state = initial_state({"good": ["a", "b"], "random": ["x", "y"]})
     for _ in range(6):
         noise = rng.normal(0, 0.05, 4)
-        state = update(
-            state,
-            {
-                "good": {"a": reward(1 + noise[0], 0.05), "b": reward(-1 + noise[1], 0.05)},
-                "random": {"x": reward(noise[2], 0.05), "y": reward(noise[3], 0.05)},
-            },
-            CONFIG,
-        ).state
+        rewards = {
+            "good": {"a": reward(1 + noise[0], 0.05), "b": reward(-1 + noise[1], 0.05)},
+            "random": {"x": reward(noise[2], 0.05), "y": reward(noise[3], 0.05)},
+        }
+        state = update(state, feedback(rewards), CONFIG).state
     assert state.theta["good"] > 0.6
     assert all(w > 0 for table in state.weights.values() for w in table.values())

@@ -25,7 +25,7 @@ HOSTILE: list[tuple[bytes, Status, str]] = [
     (b"[1]", Status.NO_TEXT, ""),
     (b'{"text": "caf\xe9"}', Status.UNDECODABLE, ""),
     (b'{"text": "half', Status.UNDECODABLE, ""),
-    (b"", Status.UNDECODABLE, ""),
+    (b"", Status.EMPTY, ""),
     (b"not json", Status.UNDECODABLE, ""),
     (b"[" * 100_000, Status.UNDECODABLE, ""),
     (b'{"text": "x", "n": ' + b"1" * 5000 + b"}", Status.UNDECODABLE, ""),
@@ -36,6 +36,7 @@ HOSTILE: list[tuple[bytes, Status, str]] = [
     (b'{"text": "' + b"a" * (12 * 1024 * 1024) + b'"}', Status.TOO_LONG, ""),
     (b'{"text": "' + b"a" * MAX + b'"}', Status.OK, "a" * MAX),
     (b'{"text": "' + "é".encode() * (MAX // 2) + b'x"}', Status.TOO_LONG, ""),
+    (b" \t\r", Status.EMPTY, ""),
     (b'{"text": "last"}', Status.OK, "last"),
 ]
 

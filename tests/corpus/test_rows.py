@@ -95,6 +95,33 @@ def test_nested_text_and_fields(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path: Path, name: str) -> None:
+    content = b'\xef\xbb\xbf{"text": "one"}\n\xef\xbb\xbf{"text": "two"}\n'
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    found = read(path, 0, 2, RowFormat())
+    assert found.texts == ["one", ""]
+    assert found.statuses == [Status.OK, Status.UNDECODABLE]  # at the beginning of a file only
+    assert list(raw_lines(path, [0], 100)) == [b'{"text": "one"}']
+
+
+def test_a_file_of_a_byte_order_mark_alone_is_one_blank_line(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf")
+    assert read(tmp_path / "a.jsonl", 0, 1, RowFormat()).statuses == [Status.EMPTY]
+
+
+def test_a_blank_line_is_an_empty_row_and_the_others_keep_their_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"text": "one"}\n\n  \r\n{"text": "two"}\n\n')
+    found = read(path, 0, 5, RowFormat(fields=("n",)))
+    assert found.texts == ["one", "", "", "two", ""]
+    empty = Status.EMPTY
+    assert found.statuses == [Status.OK, empty, empty, Status.OK, empty]
+    assert found.num_bytes == [3, 0, 3, 3, 0]
+    assert list(raw_lines(path, [3], 100)) == [b'{"text": "two"}']
+
+
 def test_lookup_of_a_path() -> None:
     assert lookup({"a": {"b": {"c": 1}}}, "a.b.c") == 1
     assert lookup({"a": [1]}, "a.0") is None

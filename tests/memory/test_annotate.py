@@ -3,15 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -23,16 +15,15 @@ import pytest
 from corpus.hostile import HOSTILE, PARQUET_STATUSES, hostile_parquet
 from toys import MakeRecipe, MakeStore, write_jsonl
 
-from mads.config import Recipe, to_table, to_toml
+from mads.config import Recipe, to_table
 from mads.corpus.files import find_files, scan
 from mads.corpus.tokens import TokenReader
 from mads.errors import DataError
 from mads.memory.annotate import AnnotateResult, _make_draft, _tokenizer_sample, annotate
 from mads.memory.store import Store
-from mads.run_dir import PARTIAL, StoreDir, exclusive, read_json
+from mads.run_dir import StoreDir, exclusive, read_json
 from mads.types import NO_CATEGORY, Status, doc_id
 
-DEADLINE = 60.0  # seconds; only a hang reaches it
 SHARD_DOCS = 8
 NUM_SHARDS = 39
 
@@ -57,61 +48,6 @@ def times(folder: Path) -> dict[str, int]:
     return {str(p): p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.002)
-
-
-def num_files(store: Path) -> int:
-    return sum(len(files) for _, _, files in os.walk(store))
-
-
-def alive(group: int) -> list[int]:
-    """Return the living processes of a process group."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            state, _, of_group = stat.read_text().rpartition(")")[2].split()[:3]
-            if int(of_group) == group and state != "Z":
-                found.append(int(stat.parent.name))
-    return found
-
-
-def is_gone(group: int) -> bool:
-    return not alive(group)
-
-
-def has_come(store: Path, goal: int, process: subprocess.Popen[str]) -> bool:
-    """Return whether the store has so many files, or the process has ended."""
-    return num_files(store) >= goal or process.poll() is not None
-
-
-def workers_of(pid: int) -> list[int]:
-    """Return the worker processes of an annotate process."""
-    found = [child for child in alive(pid) if child != pid]
-    return [c for c in found if b"spawn_main" in Path(f"/proc/{c}/cmdline").read_bytes()]
-
-
-@contextmanager
-def running(corpus: Path, out: Path, recipe: Recipe) -> Iterator[subprocess.Popen[str]]:
-    """Run ``mads annotate`` in a process group of its own."""
-    path = out.with_suffix(".toml")
-    path.write_text(to_toml(to_table(recipe)))
-    command = [sys.executable, "-m", "mads", "annotate", str(corpus)]
-    command += ["--out", str(out), "--recipe", str(path)]
-    process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
-    with process:
-        try:
-            yield process
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-
-
 @pytest.fixture(scope="module")
 def undisturbed(
     tmp_path_factory: pytest.TempPathFactory, toy_corpus: Path, toy_recipe: MakeRecipe
@@ -121,36 +57,6 @@ def undisturbed(
     recipe = toy_recipe(corpus={"workers": 1, "shard_docs": SHARD_DOCS})
     assert run([toy_corpus], out, recipe).new_shards == NUM_SHARDS
     return out
-
-
-def test_killed_at_any_moment_the_store_is_the_same(
-    undisturbed: Path, toy_corpus: Path, toy_recipe: MakeRecipe, tmp_path: Path
-) -> None:
-    out = tmp_path / "store"
-    killed = []
-    for number, more in enumerate((1, 3, 25, 50)):
-        workers = 1 + number % 2
-        recipe = toy_recipe(corpus={"workers": workers, "shard_docs": SHARD_DOCS})
-        goal = num_files(out) + more
-        with running(toy_corpus, out, recipe) as process:
-            wait_until(partial(has_come, out, goal, process))
-            if number % 3:  # the parent alone, or the whole group
-                process.kill()
-            else:
-                os.killpg(process.pid, signal.SIGKILL)
-            killed.append(process.wait() == -signal.SIGKILL)
-            wait_until(partial(is_gone, process.pid))
-            assert process.stderr is not None
-            assert "mads: " not in process.stderr.read()
-    assert sum(killed) >= 3
-    for name in ("documents/shard-00038.parquet", "tokens/shard-00038.bin", "index/cells.parquet"):
-        if not (out / name).exists():
-            (out / name).parent.mkdir(exist_ok=True)
-            (out / (name + PARTIAL)).write_bytes(b"half")
-    recipe = toy_recipe(corpus={"workers": 2, "shard_docs": SHARD_DOCS})
-    run([toy_corpus], out, recipe)
-    assert content(out) == content(undisturbed)
-    assert not list(out.rglob(f"*{PARTIAL}"))
 
 
 def test_the_number_of_workers_does_not_matter(
@@ -301,6 +207,84 @@ def test_a_changed_corpus_is_refused_with_both_values(
         run([tmp_path / "corpus"], toy_store, toy_recipe())
 
 
+@pytest.mark.parametrize("how", ["edited", "exchanged", "cut", "of another store"])
+@pytest.mark.parametrize("name", ["memory", "documents"])
+def test_a_file_that_is_not_the_manifests_is_refused_with_both_fingerprints(
+    undisturbed: Path,
+    toy_corpus: Path,
+    toy_recipe: MakeRecipe,
+    tmp_path: Path,
+    name: str,
+    how: str,
+) -> None:
+    store = StoreDir(tmp_path / "store")
+    shutil.copytree(undisturbed, store.root)
+    paths = [
+        store.memory_shard("quality", i) if name == "memory" else store.documents(i) for i in (3, 4)
+    ]
+    recipe = toy_recipe(corpus={"workers": 1, "shard_docs": SHARD_DOCS})
+    reason = "is not the file that `mads annotate` wrote: its fingerprint is [0-9a-f]{16}, expected"
+    if how == "edited":
+        table = pq.ParquetFile(paths[0]).read()
+        pq.write_table(table.set_column(1, table.schema.field(1), table[1][::-1]), paths[0])
+    elif how == "exchanged":
+        one, two = (path.read_bytes() for path in paths)
+        paths[0].write_bytes(two)
+        paths[1].write_bytes(one)
+    elif how == "cut":
+        paths[0].write_bytes(paths[0].read_bytes()[:-9])
+        reason = r"(cannot be read|is not a readable memory): "
+    else:
+        other = tmp_path / "corpus"
+        other.mkdir()
+        for path in toy_corpus.iterdir():
+            lines = path.read_text().splitlines(keepends=True)
+            (other / path.name).write_text("".join(reversed(lines)))
+        run([other], tmp_path / "other", recipe)
+        part = paths[0].relative_to(store.root)
+        shutil.copy(tmp_path / "other" / part, paths[0])
+        if name == "memory":
+            reason = "does not belong to this store: its corpus is '[0-9a-f]{64}', expected"
+    before = times(store.root)
+    with pytest.raises(DataError, match=rf"shard-00003\.parquet {reason}.*Delete it"):
+        run([toy_corpus], store.root, recipe)
+    assert times(store.root) == before
+    for path in paths:
+        path.unlink()
+    assert run([toy_corpus], store.root, recipe).new_shards == 2
+    assert content(store.root) == content(undisturbed)
+
+
+def test_a_corpus_that_was_moved_is_found_in_its_new_place(
+    toy_store: Path, toy_corpus: Path, toy_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    out, moved = tmp_path / "store", tmp_path / "moved"
+    shutil.copytree(toy_store, out)
+    shutil.copytree(toy_corpus, moved)
+    before, plan_of = times(out), Store(out).fingerprint
+    result = run([moved], out, toy_recipe())
+    assert (result.new_shards, result.new_index) == (0, False)
+    changed = {path for path, at in times(out).items() if before[path] != at}
+    assert changed == {str(out / "corpus.json"), str(out / "annotate.json")}
+    assert Store(out).fingerprint == plan_of
+    for name in ("corpus.json", "annotate.json"):
+        files = [Path(item["path"]) for item in read_json(out / name)["files"]]
+        assert files == sorted(moved.iterdir())
+    run([toy_corpus], out, toy_recipe())
+    assert content(out) == content(toy_store)
+
+
+def test_a_corpus_that_was_moved_before_the_store_was_complete(
+    toy_store: Path, toy_corpus: Path, toy_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    out, moved = tmp_path / "store", tmp_path / "moved"
+    shutil.copytree(toy_store, out)
+    (out / "corpus.json").write_text("damaged")
+    shutil.copytree(toy_corpus, moved)
+    assert run([moved], out, toy_recipe()).new_index
+    assert Path(Store(out).draft.files[0].path).parent == moved
+
+
 def test_a_memory_of_another_agent_is_refused(
     toy_store: Path, toy_corpus: Path, toy_recipe: MakeRecipe, tmp_path: Path
 ) -> None:
@@ -331,35 +315,6 @@ def test_two_calls_at_once_are_refused(
 ) -> None:
     with exclusive(tmp_path), pytest.raises(DataError, match="written by another mads process"):
         run([toy_corpus], tmp_path, toy_recipe())
-
-
-def test_a_killed_worker_is_reported(
-    toy_corpus: Path, toy_recipe: MakeRecipe, tmp_path: Path
-) -> None:
-    out = tmp_path / "store"
-    recipe = toy_recipe(corpus={"workers": 1, "shard_docs": SHARD_DOCS})
-    with running(toy_corpus, out, recipe) as process:
-        wait_until(lambda: num_files(out) >= 12)
-        for pid in workers_of(process.pid):
-            os.kill(pid, signal.SIGKILL)
-        _, words = process.communicate(timeout=DEADLINE)
-        assert process.returncode == 1
-    assert "mads: a worker process was killed, most likely for want of memory." in words
-    assert "Traceback" not in words
-
-
-def test_ctrl_c_says_so_without_a_traceback(
-    toy_corpus: Path, toy_recipe: MakeRecipe, tmp_path: Path
-) -> None:
-    out = tmp_path / "store"
-    recipe = toy_recipe(corpus={"workers": 1, "shard_docs": SHARD_DOCS})
-    with running(toy_corpus, out, recipe) as process:
-        wait_until(lambda: num_files(out) >= 12)
-        os.killpg(process.pid, signal.SIGINT)
-        _, words = process.communicate(timeout=DEADLINE)
-        assert process.returncode == 130
-    assert "mads: interrupted; run the same command to go on." in words
-    assert "Traceback" not in words
 
 
 @pytest.mark.parametrize(

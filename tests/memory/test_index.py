@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +14,10 @@ import pytest
 from mads.corpus.files import CorpusFile
 from mads.errors import DataError
 from mads.memory import index as module
-from mads.memory.agent_memory import MemoryHeader, write_memory
+from mads.memory.agent_memory import write_memory
+from mads.memory.buckets import BASE_BYTES
 from mads.memory.index import build_index
+from mads.memory.sealed import write_sealed
 from mads.memory.store import AgentInfo, Draft, Shard
 from mads.run_dir import StoreDir
 from mads.seeds import derive, mix64
@@ -53,7 +54,6 @@ def write_parts(root: Path, shards: list[list[Doc]], seed: int = 5) -> tuple[Sto
         agents=AGENTS,
         seed=seed,
     )
-    store.documents(0).parent.mkdir(parents=True)
     for number, shard in enumerate(shards):
         doc_N = np.array([doc_id(number, row) for row in range(len(shard))], np.uint64)
         ok = [status == Status.OK for _, _, _, status in shard]
@@ -62,15 +62,13 @@ def write_parts(root: Path, shards: list[list[Doc]], seed: int = 5) -> tuple[Sto
             "num_tokens": pa.array(
                 [d[2] if k else 0 for d, k in zip(shard, ok, strict=True)], "u4"
             ),
-            "status": pa.array([d[3] for d in shard]).dictionary_encode(),
+            "status": pa.array([d[3] for d in shard], pa.string()).dictionary_encode(),
         }
-        pq.write_table(pa.table(table), store.documents(number))
-        for column, (name, info) in enumerate(AGENTS.items()):
+        write_sealed(store.documents(number), pa.table(table))
+        for column, name in enumerate(AGENTS):
             category = [d[column] if k else NO_CATEGORY for d, k in zip(shard, ok, strict=True)]
             labels = Labels(np.array(category, np.uint16), np.zeros(len(shard), np.float32))
-            header = MemoryHeader(
-                name, info.categories, info.fingerprint, draft.corpus["fingerprint"]
-            )
+            header = draft.memory_header(name)
             write_memory(store.memory_shard(name, number), header, doc_N, labels)
     return store, draft
 
@@ -148,7 +146,7 @@ def test_the_schema_is_that_of_the_design(tmp_path: Path) -> None:
 def test_buckets_leave_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ROW_GROUP", 700)
     files = []
-    for name, memory_bytes in (("one", LARGE), ("some", 250_000), ("many", SMALL)):
+    for name, memory_bytes in (("one", LARGE), ("some", BASE_BYTES + 250_000), ("many", SMALL)):
         store, draft = write_parts(tmp_path / name, split(documents(5000, seed=2), 2000, 3000))
         build_index(store, draft, memory_bytes, lambda _: None)
         files.append((store.order.read_bytes(), store.cells.read_bytes()))
@@ -157,12 +155,6 @@ def test_buckets_leave_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
     assert set(groups[:-1]) == {700}
     assert 0 < groups[-1] <= 700
-
-
-def test_a_large_cell_is_spread_over_buckets_and_small_ones_share() -> None:
-    first, parts = module._assign_buckets(np.array([10, 20, 3000, 5, 990, 30, 1000]), 1000)
-    assert parts.tolist() == [1, 1, 4, 1, 1, 1, 1]
-    assert first.tolist() == [0, 0, 1, 5, 5, 6, 7]
 
 
 def test_a_document_keeps_its_place_whatever_else_there_is(tmp_path: Path) -> None:
@@ -187,63 +179,6 @@ def test_another_seed_is_another_order(tmp_path: Path) -> None:
     assert sorted(orders[0]) == sorted(orders[1])
 
 
-def test_leftovers_of_a_killed_call_are_harmless(tmp_path: Path) -> None:
-    shards = [documents(300, seed=6)]
-    store, draft = write_parts(tmp_path, shards)
-    buckets = tmp_path / "index" / "buckets.partial"
-    buckets.mkdir(parents=True)
-    for number in range(5):
-        (buckets / f"{number:06d}").write_bytes(b"\x01" * 100)
-    (tmp_path / "index" / "order.parquet.partial").write_bytes(b"half")
-    build_index(store, draft, SMALL, lambda _: None)
-    assert pq.read_table(store.order).select(KEYS).to_pylist() == oracle(shards, draft.seed)[1]
-    assert not buckets.exists()
-
-
-def test_a_killed_call_goes_on_from_its_buckets(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shards = split(documents(900, seed=6), 400, 500)
-    whole, draft = write_parts(tmp_path / "whole", shards)
-    build_index(whole, draft, SMALL, lambda _: None)
-    store, draft = write_parts(tmp_path / "killed", shards)
-
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "_write_order", killed)
-        with pytest.raises(KeyboardInterrupt):
-            build_index(store, draft, SMALL, lambda _: None)
-    seen: list[int] = []
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "_write_cells", killed)  # killed once more, after the order
-        with pytest.raises(KeyboardInterrupt):
-            build_index(store, draft, SMALL, seen.append)
-    build_index(store, draft, SMALL, seen.append)
-    assert seen == []  # no memory was read again
-    assert store.order.read_bytes() == whole.order.read_bytes()
-    assert store.cells.read_bytes() == whole.cells.read_bytes()
-    assert not list((tmp_path / "killed" / "index").glob("*.partial"))
-
-
-def test_buckets_of_other_memories_are_filled_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shards = [documents(300, seed=6)]
-    store, draft = write_parts(tmp_path, shards)
-
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "_write_order", killed)
-        with pytest.raises(KeyboardInterrupt):
-            build_index(store, replace(draft, seed=9), SMALL, lambda _: None)
-    build_index(store, draft, SMALL, lambda _: None)
-    assert pq.read_table(store.order).select(KEYS).to_pylist() == oracle(shards, draft.seed)[1]
-
-
 def test_a_corpus_without_a_readable_document_is_refused(tmp_path: Path) -> None:
     store, draft = write_parts(tmp_path, [[(0, 0, 5, "empty"), (0, 0, 5, "no_text")]])
     with pytest.raises(
@@ -262,8 +197,59 @@ def test_a_memory_that_does_not_mirror_its_shard_is_refused(tmp_path: Path) -> N
     with pytest.raises(DataError, match="its agent is 'colour', expected 'size'"):
         build_index(store, draft, LARGE, lambda _: None)
     path.unlink()
-    with pytest.raises(DataError, match="is not a readable memory"):
+    with pytest.raises(DataError, match=r"size/shard-00000\.parquet cannot be read: .*No such"):
         build_index(store, draft, LARGE, lambda _: None)
+
+
+def test_exchanged_shards_of_equal_length_are_refused(tmp_path: Path) -> None:
+    store, draft = write_parts(tmp_path, [documents(30, seed=7), documents(30, seed=8)])
+    one, two = (store.memory_shard("size", shard) for shard in (0, 1))
+    first, second = one.read_bytes(), two.read_bytes()
+    one.write_bytes(second)
+    two.write_bytes(first)
+    with pytest.raises(
+        DataError,
+        match=r"size/shard-00000\.parquet belongs to another shard: row 0 is document 4294967296, "
+        "expected 0",
+    ):
+        build_index(store, draft, LARGE, lambda _: None)
+    one.write_bytes(first)
+    two.write_bytes(second)
+    store.documents(0).write_bytes(store.documents(1).read_bytes())
+    with pytest.raises(DataError, match="does not list the 30 documents of its shard"):
+        build_index(store, draft, LARGE, lambda _: None)
+
+
+def test_an_edited_memory_is_refused_with_both_fingerprints(tmp_path: Path) -> None:
+    store, draft = write_parts(tmp_path, [documents(30, seed=7)])
+    for path, column in ((store.memory_shard("size", 0), 1), (store.documents(0), 1)):
+        whole = path.read_bytes()
+        table = pq.ParquetFile(path).read()  # with all metadata
+        values = pa.array(np.zeros(30), table.schema.field(column).type)
+        pq.write_table(table.set_column(column, table.schema.field(column), values), path)
+        with pytest.raises(
+            DataError,
+            match=rf"{path.name} is not the file that `mads annotate` wrote: its fingerprint is "
+            "[0-9a-f]{16}, expected [0-9a-f]{16}. Delete it",
+        ):
+            build_index(store, draft, LARGE, lambda _: None)
+        path.write_bytes(whole)
+    build_index(store, draft, LARGE, lambda _: None)
+
+
+@pytest.mark.parametrize("num_codes", [12, module.MAX_DENSE + 1])
+def test_a_tally_equals_a_dictionary(num_codes: int) -> None:
+    rng = np.random.default_rng(1)
+    code_N, tokens_N = rng.integers(0, 12, 500), rng.integers(1, 9, 500).astype(np.uint32)
+    code_N[code_N == 7] = 3
+    found = module._tally(code_N, tokens_N, num_codes)
+    again = module._merged(found, found)
+    for i, code in enumerate(sorted(set(code_N.tolist()))):
+        docs, tokens = int((code_N == code).sum()), int(tokens_N[code_N == code].sum())
+        row = [int(column[i]) for column in (found.code_C, found.num_docs_C, found.num_tokens_C)]
+        assert row == [code, docs, tokens]
+        assert (int(again.num_docs_C[i]), int(again.num_tokens_C[i])) == (2 * docs, 2 * tokens)
+    assert len(found.code_C) == len(again.code_C) == 11
 
 
 def test_a_readable_document_without_a_category_is_refused(tmp_path: Path) -> None:

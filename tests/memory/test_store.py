@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from toys import Document, MakeStore
 
 from mads.errors import DataError, UsageError
+from mads.memory.agent_memory import doc_numbers, write_memory
+from mads.memory.sealed import read_seal, sealed_writer, write_sealed
 from mads.memory.store import Store, read_table
-from mads.run_dir import StoreDir
-from mads.types import doc_id
+from mads.run_dir import StoreDir, read_json
+from mads.types import Labels, doc_id
 
 
 @pytest.fixture
@@ -47,11 +51,11 @@ def test_a_store_without_its_manifest(copy: StoreDir) -> None:
     ("content", "message"),
     [
         ("", r"corpus\.json cannot be read as JSON: "),
-        ("[]", r"corpus\.json has format 'list'; this version of mads reads 1\."),
-        ("{}", r"corpus\.json has format None; this version of mads reads 1\."),
-        ('{"format": 2}', r"corpus\.json has format 2; this version of mads reads 1\."),
-        ('{"format": 1, "files": 3}', r"corpus\.json is damaged: "),
-        ('{"format": 1}', r"corpus\.json is damaged: KeyError"),
+        ("[]", r"corpus\.json has format 'list'; this version of mads reads 2\."),
+        ("{}", r"corpus\.json has format None; this version of mads reads 2\."),
+        ('{"format": 1}', r"format 1; .* reads 2\. Run `mads annotate` with another --out\."),
+        ('{"format": 2, "files": 3}', r"corpus\.json is damaged: "),
+        ('{"format": 2}', r"corpus\.json is damaged: KeyError"),
     ],
 )
 def test_a_manifest_that_cannot_be_used(copy: StoreDir, content: str, message: str) -> None:
@@ -70,6 +74,7 @@ def test_a_manifest_that_cannot_be_used(copy: StoreDir, content: str, message: s
         ({"tokenizer_fingerprint": 3}, "it has no 'tokenizer_fingerprint', or of another type"),
         ({"documents": []}, "it has no 'documents'"),
         ({"index": 3}, "it has no 'index'"),
+        ({"content": []}, "it has no 'content'"),
         ({"index": {"cells": 3}}, r"it has no 'index\.docs'"),
         ({"corpus": {"text_field": "text"}}, r"KeyError 'max_doc_bytes'\. Put the file back, or"),
         ({"tokenizer": 3}, "TypeError"),
@@ -84,7 +89,7 @@ def test_a_manifest_that_lacks_something(
 
 
 def test_a_missing_or_damaged_index_says_what_to_do(copy: StoreDir) -> None:
-    advice = "Delete it, if it is there, and run the same `mads annotate` again; it rebuilds"
+    advice = "Delete it, if it is there, and run the same `mads annotate` again; it makes it"
     for content in (b"PAR1", None):
         for path in (copy.order, copy.cells):
             path.unlink(missing_ok=True)
@@ -108,9 +113,18 @@ def test_cells_have_names_counts_and_places(toy_store: Path) -> None:
     assert cells.num_tokens_C.tolist() == tokens.tolist()
 
 
+def seal_anew(store: StoreDir, path: Path) -> None:
+    """Make the manifest say what the file's footer says."""
+    manifest = read_json(store.manifest)
+    manifest["content"][str(path.relative_to(store.root))] = asdict(read_seal(path))
+    store.manifest.write_text(json.dumps(manifest))
+
+
 def test_rows_of_the_order_are_found_over_row_groups(copy: StoreDir) -> None:
     table = pq.read_table(copy.order)
-    pq.write_table(table, copy.order, row_group_size=64)
+    with sealed_writer(copy.order, table.schema) as writer:
+        writer.write_table(table, row_group_size=64)
+    seal_anew(copy, copy.order)
     assert pq.read_metadata(copy.order).num_row_groups == 5
     docs = table["doc"].to_numpy()
     rows = np.array([299, 0, 63, 64, 64, 130], np.int64)
@@ -137,8 +151,69 @@ def test_another_tokenizer_is_refused(copy: StoreDir) -> None:
 
 
 def test_an_index_without_an_agent_is_refused(copy: StoreDir) -> None:
-    pq.write_table(pq.read_table(copy.cells).drop_columns(["quality"]), copy.cells)
+    write_sealed(copy.cells, pq.read_table(copy.cells).drop_columns(["quality"]))
+    seal_anew(copy, copy.cells)
     with pytest.raises(DataError, match=r"lacks the agents \['quality'\]; run `mads annotate`"):
+        _ = Store(copy.root).cells
+
+
+CHANGED = (
+    r"is not the file that `mads annotate` wrote: its fingerprint is [0-9a-f]{16}, expected "
+    r"[0-9a-f]{16}\. Delete it, if it is there, and run the same `mads annotate` again"
+)
+
+
+@pytest.mark.parametrize("how", ["edited", "exchanged"])
+def test_a_memory_that_is_not_the_manifests_is_refused(copy: StoreDir, how: str) -> None:
+    labels = Store(copy.root).memory("quality", 1)
+    assert (
+        labels.category_N.tolist()
+        == pq.read_table(copy.memory_shard("quality", 1))["category"].to_pylist()
+    )
+    path = copy.memory_shard("quality", 1)
+    header = Store(copy.root).draft.memory_header("quality")
+    if how == "edited":  # by someone who seals it again
+        labels = Labels(labels.category_N[::-1], labels.score_N)
+        write_memory(path, header, doc_numbers(1, 100), labels)
+    else:
+        path.write_bytes(copy.memory_shard("quality", 0).read_bytes())
+    with pytest.raises(DataError, match=rf"quality/shard-00001\.parquet {CHANGED}"):
+        Store(copy.root).memory("quality", 1)
+
+
+def test_a_table_of_documents_that_is_not_the_manifests_is_refused(copy: StoreDir) -> None:
+    assert Store(copy.root).documents(0).num_rows == 150
+    copy.documents(0).write_bytes(copy.documents(1).read_bytes())
+    with pytest.raises(DataError, match=rf"documents/shard-00000\.parquet {CHANGED}"):
+        Store(copy.root).documents(0)
+
+
+@pytest.mark.parametrize("name", ["order", "cells"])
+def test_an_index_that_is_not_the_manifests_is_refused(
+    copy: StoreDir, toy_documents: list[Document], make_store: MakeStore, name: str
+) -> None:
+    other = StoreDir(make_store(toy_documents, seed=1, corpus={"max_doc_bytes": 99}))
+    path: Path = getattr(copy, name)
+    path.write_bytes(getattr(other, name).read_bytes())
+    with pytest.raises(DataError, match=rf"index/{name}\.parquet {CHANGED}"):
+        _ = Store(copy.root).cells
+
+
+def test_a_flipped_bit_in_the_order_is_noticed_where_it_is_read(copy: StoreDir) -> None:
+    data = bytearray(copy.order.read_bytes())
+    data[60] ^= 1
+    copy.order.write_bytes(data)
+    store = Store(copy.root)
+    _ = store.cells  # reads the order's footer only
+    with pytest.raises(DataError, match=r"order\.parquet cannot be read: .*Delete it, if it is"):
+        store.order_docs(np.arange(300))
+
+
+def test_a_manifest_that_does_not_know_a_file(copy: StoreDir) -> None:
+    manifest = read_json(copy.manifest)
+    del manifest["content"]["index/cells.parquet"]
+    copy.manifest.write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match=r"it says nothing of index/cells\.parquet\. Run the same"):
         _ = Store(copy.root).cells
 
 

@@ -5,8 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mads.rewards.categories import category_rewards, choose_probes, sampling_counts
-from mads.types import Cells
+from mads.rewards.categories import (
+    MIN_PROBES,
+    adapted_sizes,
+    category_rewards,
+    choose_probes,
+    equal_sizes,
+    probe_tokens,
+    sampling_counts,
+    spread_of,
+)
+from mads.types import CategoryReward, Cells
 
 
 def two_agents() -> Cells:
@@ -25,7 +34,7 @@ def two_agents() -> Cells:
 
 def test_sampling_counts_by_hand() -> None:
     cells = two_agents()
-    counts = sampling_counts(cells, 16)
+    counts = sampling_counts(cells, equal_sizes(cells, 16))
     # quality: low 947, high 361 documents; topic: x 960, y 340, z 8.
     rates = [
         max(16 / 947, 16 / 960),
@@ -41,13 +50,13 @@ def test_sampling_counts_by_hand() -> None:
 def test_probes_lie_in_their_cells_and_are_distinct() -> None:
     cells = two_agents()
     for seed in range(20):
-        probes = choose_probes(cells, 16, seed)
+        probes = choose_probes(cells, equal_sizes(cells, 16), seed)
         first = cells.first_row_C[probes.cell_N]
         assert np.all(probes.row_N >= first)
         assert np.all(probes.row_N < first + cells.num_docs_C[probes.cell_N])
         assert len(np.unique(probes.row_N)) == len(probes.row_N)
         counts = np.bincount(probes.cell_N, minlength=6)
-        assert np.all(np.abs(counts - sampling_counts(cells, 16)) < 1)
+        assert np.all(np.abs(counts - sampling_counts(cells, equal_sizes(cells, 16))) < 1)
 
 
 def test_category_means_are_unbiased() -> None:
@@ -60,7 +69,7 @@ def test_category_means_are_unbiased() -> None:
     found: dict[tuple[str, str], list[float]] = {}
     errors: dict[tuple[str, str], list[float]] = {}
     for seed in range(400):
-        probes = choose_probes(cells, 16, seed)
+        probes = choose_probes(cells, equal_sizes(cells, 16), seed)
         rewards = category_rewards(cells, probes.cell_N, probes.weight_N, true_N[probes.row_N])
         for agent, table in rewards.items():
             for name, reward in table.items():
@@ -96,3 +105,31 @@ def test_a_category_with_fewer_than_two_probes_is_absent_not_zero() -> None:
     rewards = category_rewards(cells, np.array([0, 0, 4]), np.ones(3), np.array([1.0, 2.0, 3.0]))
     assert set(rewards["quality"]) == {"low"}
     assert set(rewards["topic"]) == {"x"}
+
+
+def test_a_budget_of_tokens_is_used_and_not_exceeded() -> None:
+    cells = two_agents()
+    for tokens in (1500, 4000, 9000):
+        wanted = adapted_sizes(cells, {}, tokens, context=8)
+        assert 0.99 * tokens < probe_tokens(cells, wanted, context=8) <= tokens
+    # Ten tokens a document, of which a window of 8 is read; all 1,308 fit.
+    wanted = adapted_sizes(cells, {}, 10**9, context=8)
+    assert probe_tokens(cells, wanted, context=8) == pytest.approx(1308 * 8)
+
+
+def test_documents_go_where_rewards_spread() -> None:
+    """Numbers go with the variance, so that standard errors become equal."""
+    cells = two_agents()
+    spread = {"quality": {"low": 1.0, "high": 2.0}, "topic": {"x": 1.0, "y": 1.0, "z": 1.0}}
+    wanted = adapted_sizes(cells, spread, 3000, context=10)
+    assert wanted["quality"][1] == pytest.approx(4 * wanted["quality"][0])
+    assert wanted["topic"] == pytest.approx(np.full(3, wanted["quality"][0]))
+    unknown = adapted_sizes(cells, {"quality": {"low": 1.0}}, 3000, context=10)
+    assert unknown["quality"][1] == pytest.approx(unknown["quality"][0])
+    calm = {"quality": {"low": 1.0, "high": 0.0}, "topic": {"x": 1.0, "y": 1.0, "z": 1.0}}
+    assert adapted_sizes(cells, calm, 3000, context=10)["quality"][1] == MIN_PROBES
+
+
+def test_spread_by_hand() -> None:
+    rewards = {"q": {"a": CategoryReward(1.0, 0.5, 16, 0.5)}}
+    assert spread_of(rewards) == {"q": {"a": 2.0}}

@@ -11,7 +11,7 @@ from selection.toy import make_cells, planned_rows
 from mads.config import SelectionConfig
 from mads.errors import UsageError
 from mads.selection.plan import Cursors, make_plan
-from mads.selection.query import take
+from mads.selection.take import take
 
 
 def config(policy: str = "top", **bounds: dict[str, float]) -> SelectionConfig:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,11 @@ def test_explain_agrees_with_the_files(folder: Path) -> None:
     picked = pq.read_table(folder / "run" / "rounds" / "0002" / "selection.parquet").to_pylist()
     found = explain(store, folder / "run", picked[0]["doc"])
     assert found["rounds"][2]["selected"] == 1
+    assert found["rounds"][2]["steps"] == [10]
+    plan = json.loads((folder / "run" / "rounds" / "0003" / "plan.json").read_text())
+    mine = [part for part in plan["ranges"] if part["cell"] == found["cell"]]
+    taken = sum(part["stop_row"] - part["start_row"] for part in mine)
+    assert found["cell_docs_last_round"] == taken
     assert found["cell"] == picked[0]["cell"]
     assert found["rounds"][2]["score"] >= picked[0]["score"]  # before decay
     line = (folder / "corpus.jsonl").read_text().splitlines()[found["row"]]
@@ -88,6 +94,30 @@ def test_the_place_in_the_queue_is_kept(
     assert {
         explain(store, folder / "run", doc)["cell"] for doc in firsts if doc in picked
     } == by_cell
+
+
+def test_explain_tells_the_steps_of_a_selection_for_every_step(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each time that a step's selection took the document is counted, and named by its step."""
+    recipe = planted.recipe(folder, steps=36, first_update=35, batch_tokens=2048)
+    recipe = replace(recipe, selection=replace(recipe.selection, update_every=1, policy="top"))
+    store = Store(folder / "store")
+    train(store, tmp_path / "run", recipe, Silent())
+    picked = pq.read_table(tmp_path / "run" / "rounds" / "0000" / "selection.parquet")
+    steps: dict[int, list[int]] = {}
+    for row in picked.to_pylist():
+        steps.setdefault(row["doc"], []).append(row["step"])
+    for doc in list(steps)[::20]:
+        found = explain(store, tmp_path / "run", doc)
+        assert found["rounds"][0]["steps"] == steps[doc]
+        assert found["rounds"][0]["selected"] == len(steps[doc])
+    doc = max(steps, key=lambda key: len(steps[key]))
+    code, _, err = mads(capsys, "explain", folder / "store", doc, "--run", tmp_path / "run")
+    assert code == 0
+    shown = ", ".join(map(str, steps[doc][:2]))
+    assert f"{shown}, +{len(steps[doc]) - 2}" in err
+    assert "Rounds (rank: of its cell; steps: from which on it was read)" in err
 
 
 def test_documents_are_found_by_number_and_by_file_and_row(folder: Path) -> None:
@@ -141,7 +171,15 @@ def test_what_if_writes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]
     code, out, _ = mads(capsys, *base, "--what-if", "kind=4,quality=4,coin=0", "--json")
     assert code == 0
     share = json.loads(out)["composition"]["kind"]
-    assert share["useful"][1] > share["useful"][0]
+    console = json.loads((folder / "run" / "rounds" / "0003" / "console.json").read_text())
+    best = max(console["weights"]["kind"], key=lambda name: console["weights"]["kind"][name])
+    assert share[best][1] > share[best][0]
+    in_docs = (*base[:-2], "--docs", "20", "--what-if", "kind=4,quality=4,coin=0", "--json")
+    code, out, _ = mads(capsys, *in_docs)
+    assert code == 0
+    value = json.loads(out)
+    assert value["budget_docs"] == 20
+    assert sum(pair[1] for pair in value["composition"]["kind"].values()) == pytest.approx(1)
     code, _, err = mads(capsys, *base, "--what-if", "kind=4")
     assert code == 0
     assert "kind: share of tokens" in err
@@ -155,7 +193,7 @@ def test_explain_and_diff_for_people(
         capsys, "explain", folder / "store", "corpus.jsonl:4", "--run", folder / "run"
     )
     assert code == 0
-    for expected in ("row 4 of", "Labels", "Rounds", "of them are taken before it from now on"):
+    for expected in ("row 4 of", "Labels", "Rounds", "of them come before it; the last round took"):
         assert expected in err
     rounds = folder / "run" / "rounds"
     code, out, _ = mads(capsys, "diff", rounds / "0000", rounds / "0003", "--json")
@@ -189,7 +227,7 @@ def test_explain_and_diff_for_people(
         (["diff", "{run}", "{run}/recipe.toml"], "give two folders of selections, or two console"),
         (
             ["select", "--store", "{store}", "--run", "{run}"],
-            "give either --tokens 5M or --fraction",
+            "give one of --tokens 5M, --docs 10K and --fraction 0.1.",
         ),
         (
             ["select", "--store", "{store}", "--run", "{run}", "--fraction", "2", "--out", "x"],

@@ -19,7 +19,8 @@ from mads.corpus.tokens import TokenReader
 from mads.errors import UsageError
 from mads.memory.store import Store
 from mads.selection.export import console_to_json
-from mads.selection.parts import Range, parse_part, part_ranges
+from mads.selection.parts import parse_part, part_ranges
+from mads.selection.take import Range
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +81,7 @@ def test_the_parts_of_a_selection_are_the_selection(
     tables = [pq.read_table(tmp_path / f"part{i}" / "selection.parquet") for i in range(3)]
     expected = pq.read_table(tmp_path / "whole" / "selection.parquet")
     assert pa.concat_tables(tables).to_pylist() == expected.to_pylist()
-    texts = [tmp_path / f"part{i}" / "texts" / "00000-corpus.jsonl.zst" for i in range(3)]
+    texts = [tmp_path / f"part{i}" / "texts" / "corpus.jsonl.zst" for i in range(3)]
     lines = [line for path in texts for line in read_lines(path)]
     source = (store.parent / "corpus.jsonl").read_text().splitlines()
     rows = expected["doc"].to_numpy() & np.uint64(0xFFFFFFFF)
@@ -210,7 +211,7 @@ def test_a_selection_without_its_corpus_is_made_when_it_is_back(
     (tmp_path / "away").rename(corpus)
     assert mads(capsys, "select", *again)[0] == 0
     rows = pq.read_table(out / "selection.parquet").num_rows
-    assert len(read_lines(out / "texts" / "00000-corpus.jsonl.zst")) == rows
+    assert len(read_lines(out / "texts" / "corpus.jsonl.zst")) == rows
     code, _, err = mads(capsys, "select", *again)
     assert code == 2
     assert "out is not empty. Give another --out." in err
@@ -224,7 +225,7 @@ def test_what_a_killed_attempt_left_is_overwritten(
     _, arguments, state = moving
     out = tmp_path / "out"
     (out / "texts").mkdir(parents=True)
-    for name in ("00000-corpus.jsonl.zst.partial", "00007-old.jsonl.zst"):
+    for name in ("corpus.jsonl.zst.partial", "corpus.jsonl.zst"):
         (out / "texts" / name).write_text("stale")
     for name in ("tokens.bin", "tokens.idx.partial", "selection.parquet", "plan.json.partial"):
         (out / name).write_text("stale")

@@ -2,35 +2,54 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from selection.toy import Rows, make_cells, planned_rows
+from selection.toy import make_cells, planned_rows
 
 from mads.config import SelectionConfig
 from mads.errors import DataError
 from mads.seeds import derive, shuffled
 from mads.selection.plan import (
     Cursors,
+    Unit,
     cell_scores,
     decayed,
     exponential_clocks,
     make_plan,
     top_levels,
 )
-from mads.selection.query import take
+from mads.selection.take import Rows, take
 from mads.types import Cells, ConsoleState
 
 STEPS = 50
+UNITS: tuple[Unit, ...] = ("tokens", "docs")
+POLICIES = ("top", "sample", "random")
+
+
+def doc_sizes(order: Rows, unit: Unit) -> list[int]:
+    """Return what each document counts."""
+    return [1] * len(order["doc"]) if unit == "docs" else order["num_tokens"].tolist()
 
 
 def brute_force(
-    order: Rows, uses: list[int], score_C: list[float], budget: int, decay: float, seed: int
+    order: Rows,
+    sizes: list[int],
+    uses: list[int],
+    score_C: list[float],
+    budget: int,
+    config: SelectionConfig,
+    seed: int,
 ) -> list[int]:
     """Rank every document by (score, uses), take from the top; the tied rest is shared."""
+    decay = config.decay
     groups: dict[tuple[float, int], list[int]] = {}
     for row, n in enumerate(uses):
+        if config.max_passes and n >= config.max_passes:
+            continue
         score = score_C[int(order["cell"][row])]
         score = score / (1 + decay * n) if score >= 0 else score * (1 + decay * n)
         groups.setdefault((-round(score, 12), n), []).append(row)
@@ -38,43 +57,53 @@ def brute_force(
     left = float(budget)
     for key in sorted(groups):
         rows = groups[key]
-        size = sum(int(order["num_tokens"][row]) for row in rows)
+        size = sum(sizes[row] for row in rows)
         if size <= left:
             taken += rows
             left -= size
             continue
         if left <= 0:
             break
-        taken += share_group(order, rows, left, size, seed)
+        taken += share_group(order, sizes, rows, left, seed)
         break
     return taken
 
 
-def share_group(order: Rows, rows: list[int], left: float, size: int, seed: int) -> list[int]:
+def share_group(
+    order: Rows, sizes: list[int], rows: list[int], left: float, seed: int
+) -> list[int]:
+    size = sum(sizes[row] for row in rows)
     cells = np.array(sorted({int(order["cell"][row]) for row in rows}), np.uint64)
     goal = done = 0.0
     taken = []
     for cell in cells[shuffled(cells, derive(seed, "cut"))].tolist():
         mine = [row for row in rows if order["cell"][row] == cell]
-        goal += left * sum(int(order["num_tokens"][row]) for row in mine) / size
+        goal += left * sum(sizes[row] for row in mine) / size
         for row in mine:
             if done < goal - 1e-6:
                 taken.append(row)
-                done += int(order["num_tokens"][row])
+                done += sizes[row]
     return taken
 
 
 sizes = st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=12), min_size=1, max_size=6)
 
 
-@settings(max_examples=40, deadline=None)
-@given(sizes=sizes, decay=st.sampled_from([0.0, 0.1]), data=st.data())
+@pytest.mark.parametrize("unit", UNITS)
+@settings(max_examples=30, deadline=None)
+@given(
+    sizes=sizes,
+    decay=st.sampled_from([0.0, 0.1]),
+    max_passes=st.sampled_from([0, 0, 12]),
+    data=st.data(),
+)
 def test_selection_equals_the_ranking_of_all_documents(
-    sizes: list[list[int]], decay: float, data: st.DataObject
+    unit: Unit, sizes: list[list[int]], decay: float, max_passes: int, data: st.DataObject
 ) -> None:
     cells, order = make_cells(sizes)
-    total = int(cells.num_tokens_C.sum())
-    config = SelectionConfig(policy="top", decay=decay)
+    counts = doc_sizes(order, unit)
+    total = sum(counts)
+    config = SelectionConfig(policy="top", decay=decay, max_passes=max_passes)
     cursors = Cursors.start(len(cells))
     uses = [0] * len(order["doc"])
     score_C = [0.0] * len(cells)
@@ -82,9 +111,9 @@ def test_selection_equals_the_ranking_of_all_documents(
         if step % 3 == 0:  # few values, so that cells tie
             score_C = [data.draw(st.sampled_from([-1.0, 0.0, 0.5, 1.0])) for _ in sizes]
         budget = data.draw(st.integers(1, total + 10))
-        plan = make_plan(cells, np.array(score_C), cursors, budget, config, seed=step)
+        plan = make_plan(cells, np.array(score_C), cursors, budget, config, step, unit)
         selection = take(cells, plan, planned_rows(cells, order, plan), config.decay)
-        expected = brute_force(order, uses, score_C, budget, decay, seed=step)
+        expected = brute_force(order, counts, uses, score_C, budget, config, seed=step)
         assert sorted(selection.doc_N.tolist()) == sorted(order["doc"][expected].tolist())
         assert len(set(selection.doc_N.tolist())) == len(selection.doc_N)
         for row in expected:
@@ -103,7 +132,55 @@ def uses_of(cells: Cells, cursors: Cursors) -> list[int]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(sizes=sizes, policy=st.sampled_from(["top", "sample", "random"]), data=st.data())
+@given(
+    sizes=sizes,
+    policy=st.sampled_from(POLICIES),
+    low=st.sampled_from([0.0, 0.3]),
+    high=st.sampled_from([1.0, 0.5]),
+    data=st.data(),
+)
+def test_a_budget_of_documents_is_met_exactly(
+    sizes: list[list[int]], policy: str, low: float, high: float, data: st.DataObject
+) -> None:
+    cells, order = make_cells(sizes)
+    total = len(order["doc"])
+    cursors = Cursors.start(len(cells))
+    config = SelectionConfig(
+        policy=policy,  # type: ignore[arg-type]
+        max_passes=5,
+        min_share={"a": {"c0": low}},
+        max_share={"a": {"c0": high}},
+    )
+    for step in range(8):
+        score_C = np.array([data.draw(st.floats(-3, 3)) for _ in sizes])
+        budget = data.draw(st.integers(1, 2 * total))
+        plan = make_plan(cells, score_C, cursors, budget, config, step, "docs")
+        selection = take(cells, plan, planned_rows(cells, order, plan), config.decay)
+        found = len(selection.doc_N)
+        assert found == budget - plan.shortfall
+        assert len(set(selection.doc_N.tolist())) == found
+        if high == 1.0:  # else a cap may leave less
+            assert found == min(budget, sum(n < 5 for n in uses_of(cells, cursors)))
+        cursors = selection.cursors
+        assert max(uses_of(cells, cursors)) <= 5
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_billion_documents_are_met_exactly(policy: str) -> None:
+    """Quotas are sums of fractions; floating point must not add or lose a document."""
+    counts = np.random.default_rng(0).integers(1, 10**7, 455)
+    cells = replace(make_cells([[1]] * 455)[0], num_docs_C=counts, num_tokens_C=counts * 800)
+    config = SelectionConfig(policy=policy)  # type: ignore[arg-type]
+    score_C = np.random.default_rng(1).normal(size=455)
+    for budget in (10**9, 10**9 + 1, 123_456_789, 7):
+        plan = make_plan(cells, score_C, Cursors.start(455), budget, config, 0, "docs")
+        rest = float((plan.quota_C - plan.whole_C)[plan.cut].sum())
+        assert plan.total == budget
+        assert abs(rest - round(rest)) < 1e-3
+
+
+@settings(max_examples=60, deadline=None)
+@given(sizes=sizes, policy=st.sampled_from(POLICIES), data=st.data())
 def test_a_selection_exceeds_its_budget_by_less_than_one_document(
     sizes: list[list[int]], policy: str, data: st.DataObject
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -11,15 +12,19 @@ from selection.toy import make_cells, planned_rows, write_order
 
 from mads.config import SelectionConfig
 from mads.errors import DataError
-from mads.selection.plan import Cursors, make_plan
-from mads.selection.query import connect, literal, select_documents, take
+from mads.selection.plan import Cursors, Unit, make_plan
+from mads.selection.query import OrderReader, connect, literal
+from mads.selection.take import Rows, take
 
 CONFIG = SelectionConfig(temperature=0.5)
 
 
+@pytest.mark.parametrize("unit", ["tokens", "docs"])
 @pytest.mark.parametrize("folder", ["plain", "a[1]*'x", "ä b"])
 @pytest.mark.parametrize("threads", [1, 2, 4])
-def test_duckdb_returns_the_planned_rows(tmp_path: Path, folder: str, threads: int) -> None:
+def test_duckdb_returns_the_planned_rows(
+    tmp_path: Path, folder: str, threads: int, unit: Unit
+) -> None:
     sizes = np.random.default_rng(1).integers(1, 50, (5, 40)).tolist()
     cells, order = make_cells(sizes)
     path = tmp_path / folder / "order.parquet"
@@ -29,12 +34,47 @@ def test_duckdb_returns_the_planned_rows(tmp_path: Path, folder: str, threads: i
     cursors = Cursors.start(5)
     for step in range(6):
         score_C = np.linspace(-1, step, 5)
-        plan = make_plan(cells, score_C, cursors, 2500, config, seed=step)
+        budget = 2500 if unit == "tokens" else 90
+        plan = make_plan(cells, score_C, cursors, budget, config, step, unit)
         expected = take(cells, plan, planned_rows(cells, order, plan), config.decay)
-        selection = select_documents(path, cells, plan, config)
+        selection = OrderReader(path, cells, config).select(plan)
         assert selection.doc_N.tolist() == expected.doc_N.tolist()
         assert selection.ranges == expected.ranges
         cursors = selection.cursors
+
+
+@pytest.mark.parametrize("unit", ["tokens", "docs"])
+@pytest.mark.parametrize("policy", ["top", "sample", "random"])
+@pytest.mark.parametrize("budget", [3, 40, 700])
+def test_reading_ahead_changes_nothing(
+    tmp_path: Path, policy: str, unit: Unit, budget: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when cells wrap, when scores change, and when what was read ahead does not suffice."""
+    sizes = np.random.default_rng(2).integers(1, 50, (6, 30)).tolist()
+    cells, order = make_cells(sizes)
+    path = tmp_path / "order.parquet"
+    write_order(path, order)
+    config = SelectionConfig(policy=policy, threads=1)  # type: ignore[arg-type]
+    cursors, queries = Cursors.start(6), 0
+    with OrderReader(path, cells, config) as reader:
+        read = reader._read
+
+        def counted(*arguments: Any) -> Rows:
+            nonlocal queries
+            queries += 1
+            return read(*arguments)
+
+        monkeypatch.setattr(reader, "_read", counted)
+        for step in range(60):
+            score_C = np.array([1.0, 0.9, 0.8, -0.5, -1.0, step // 30])
+            plan = make_plan(cells, score_C, cursors, budget, config, step, unit)
+            expected = take(cells, plan, planned_rows(cells, order, plan), config.decay)
+            selection = reader.select(plan, selections=60 - step)
+            assert selection.doc_N.tolist() == expected.doc_N.tolist()
+            assert selection.num_tokens_N.tolist() == expected.num_tokens_N.tolist()
+            assert selection.ranges == expected.ranges
+            cursors = selection.cursors
+    assert queries < 15 or budget > 3  # one pass at most, of the cells of the first plan
 
 
 def test_ranges_name_rows_of_the_order(tmp_path: Path) -> None:
@@ -43,7 +83,7 @@ def test_ranges_name_rows_of_the_order(tmp_path: Path) -> None:
     write_order(path, order)
     cursors = Cursors(np.array([0, 1]), np.array([1, 2]), np.array([3, 13]))
     plan = make_plan(cells, np.array([1.0, 2.0]), cursors, 27, SelectionConfig(policy="top"), 0)
-    selection = select_documents(path, cells, plan, CONFIG)
+    selection = OrderReader(path, cells, CONFIG).select(plan)
     # Cell 1 (score 2/1.1, then 2/1.2) is taken whole: 17 later tokens, 13 earlier ones, cut.
     assert [(r["cell"], r["uses"], r["start_row"], r["stop_row"]) for r in selection.ranges] == [
         (1, 1, 2, 4),
@@ -90,12 +130,12 @@ def test_a_missing_or_damaged_order_says_what_to_do(tmp_path: Path) -> None:
     plan = make_plan(cells, np.ones(1), Cursors.start(1), 2, CONFIG, 0)
     path = tmp_path / "order.parquet"
     with pytest.raises(DataError, match=r"order.parquet does not exist\. Run the same `mads annot"):
-        select_documents(path, cells, plan, CONFIG)
+        OrderReader(path, cells, CONFIG).select(plan)
     path.write_bytes(b"PAR1 nonsense")
     with pytest.raises(
         DataError, match=r"order.parquet cannot be read: .*\. Delete it and run the"
     ):
-        select_documents(path, cells, plan, CONFIG)
+        OrderReader(path, cells, CONFIG).select(plan)
 
 
 def test_too_little_memory_says_what_to_raise(tmp_path: Path) -> None:
@@ -105,4 +145,4 @@ def test_too_little_memory_says_what_to_raise(tmp_path: Path) -> None:
     config = SelectionConfig(memory="1MB", threads=1)
     plan = make_plan(cells, np.ones(1), Cursors.start(1), 200_000, config, 0)
     with pytest.raises(DataError, match=r"found 1MB\. Raise selection\.memory \(1GB, say\)"):
-        select_documents(path, cells, plan, config)
+        OrderReader(path, cells, config).select(plan)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
-from mads.memory.index import ORDER_SCHEMA
+from mads.memory.buckets import ORDER_SCHEMA
 from mads.selection.plan import Plan
 from mads.selection.query import planned_ranges
+from mads.selection.take import Rows
 from mads.types import Cells
-
-Rows = dict[str, NDArray[Any]]
 
 
 def make_cells(sizes: list[list[int]]) -> tuple[Cells, Rows]:
@@ -45,10 +42,11 @@ def planned_rows(cells: Cells, order: Rows, plan: Plan) -> Rows:
     """Return what the DuckDB query returns, found row by row."""
     chosen: list[int] = []
     uses: list[int] = []
-    ranges = planned_ranges(cells, plan).to_pylist()
+    ranges = planned_ranges(cells, plan, np.ceil(plan.quota_C).astype(np.int64)).to_pylist()
+    places = order["tokens_before"] if plan.unit == "tokens" else np.arange(len(order["doc"]))
     for part in sorted(ranges, key=lambda r: (r["cell"], r["uses"])):
         for row in np.flatnonzero(order["cell"] == part["cell"]).tolist():
-            if part["start_tokens"] <= order["tokens_before"][row] < part["stop_tokens"]:
+            if part["start"] <= places[row] < part["stop"]:
                 chosen.append(row)
                 uses.append(part["uses"])
     rows = {name: values[chosen] for name, values in order.items()}

@@ -10,8 +10,9 @@ import planted
 import pytest
 import torch
 
+from mads.config import TrainingConfig
 from mads.memory.store import Store
-from mads.training.data import RoundData, padded_batch
+from mads.training.data import RoundData, StretchData, padded_batch
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def test_every_token_is_read_once_and_the_last_ones_are_cut(store: Store) -> Non
     docs, sizes = documents(store)
     context = 16
     num = int(sizes.sum()) // context
-    data = RoundData(store, docs, sizes, num, context, seed=1)
+    data = StretchData(store, docs, sizes, num, context, seed=1)
     batches = [data.batch(i, 1, document_mask=True) for i in range(num)]
     found = torch.cat([b.tokens_BT.flatten() for b in batches]).numpy()
     everything = np.concatenate(
@@ -43,7 +44,7 @@ def test_every_token_is_read_once_and_the_last_ones_are_cut(store: Store) -> Non
 
 def test_labels_stay_inside_a_document(store: Store) -> None:
     docs, sizes = documents(store)
-    data = RoundData(store, docs, sizes, 8, 32, seed=1)
+    data = StretchData(store, docs, sizes, 8, 32, seed=1)
     batch = data.batch(0, 8, document_mask=True)
     assert batch.positions_BT is not None
     for tokens, labels, places in zip(
@@ -63,9 +64,9 @@ def test_labels_stay_inside_a_document(store: Store) -> None:
 
 def test_the_order_depends_on_the_seed_only(store: Store) -> None:
     docs, sizes = documents(store)
-    one = RoundData(store, docs, sizes, 16, 16, seed=1)
-    backwards = RoundData(store, docs[::-1], sizes[::-1], 16, 16, seed=1)
-    other = RoundData(store, docs, sizes, 16, 16, seed=2)
+    one = StretchData(store, docs, sizes, 16, 16, seed=1)
+    backwards = StretchData(store, docs[::-1], sizes[::-1], 16, 16, seed=1)
+    other = StretchData(store, docs, sizes, 16, 16, seed=2)
     whole = one.batch(0, 16, document_mask=True).tokens_BT
     assert torch.equal(whole, backwards.batch(0, 16, document_mask=True).tokens_BT)
     assert not torch.equal(whole, other.batch(0, 16, document_mask=True).tokens_BT)
@@ -79,11 +80,26 @@ def test_cells_are_mixed_within_a_batch(tmp_path: Path) -> None:
     store = Store(planted.build(tmp_path))
     docs = store.order_docs(np.arange(int(store.manifest["index"]["docs"])))
     sizes = np.array([len(r.row(i)) for r, i in (store.tokens(int(d)) for d in docs)])
-    data = RoundData(store, docs, sizes, int(sizes.sum()) // 32, 32, seed=1)
+    data = StretchData(store, docs, sizes, int(sizes.sum()) // 32, 32, seed=1)
     tokenizer = store.tokenizer.tokenizer
     text = tokenizer.decode(data.batch(0, 16, document_mask=True).tokens_BT.flatten().tolist())
     assert any(word in text for word in ("cat", "fox", "dog", "man"))
     assert any(word in text for word in ("cinco", "verde", "uno"))
+
+
+def test_a_step_reads_what_was_selected_for_its_stretch(store: Store) -> None:
+    docs, sizes = documents(store)
+    steps = np.repeat(np.array([10, 12, 13], np.uint64), [20, 10, 10])
+    config = TrainingConfig(context=16, batch_tokens=32)
+    data = RoundData(store, docs, sizes, steps, 15, config, seed=1)
+    for first, stop in ((10, 12), (12, 13), (13, 15)):
+        own = steps == first
+        alone = StretchData(store, docs[own], sizes[own], 2 * (stop - first), 16, seed=1)
+        for step in range(first, stop):
+            found = data.batch(step)
+            expected = alone.batch(step - first, 2, document_mask=True)
+            assert torch.equal(found.tokens_BT, expected.tokens_BT)
+            assert torch.equal(found.labels_BT, expected.labels_BT)
 
 
 class OneLongDocument:
@@ -103,7 +119,7 @@ def test_a_long_document_spreads_over_several_batches() -> None:
     store: Any = OneLongDocument()
     docs = np.arange(49, dtype=np.uint64)
     for seed in range(5):
-        data = RoundData(store, docs, store.lengths_N, 64, 8, seed=seed)
+        data = StretchData(store, docs, store.lengths_N, 64, 8, seed=seed)
         batches = [data.batch(i, 4, document_mask=True).tokens_BT for i in range(16)]
         assert sum(int((tokens == 1).sum()) for tokens in batches) == 128
         assert sum(bool((tokens == 1).any()) for tokens in batches) >= 8

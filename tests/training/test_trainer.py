@@ -16,7 +16,7 @@ from mads.errors import DataError
 from mads.rewards.tasks import Task, task_loss
 from mads.training.data import padded_batch
 from mads.training.model import TokenBatch, build_model
-from mads.training.trainer import Trainer, learning_rate
+from mads.training.trainer import Trainer, adamw_step, learning_rate
 
 CONFIG = TrainingConfig(steps=101, warmup=10, learning_rate=1.0, min_lr_ratio=0.1)
 TINY = ModelConfig(hidden_size=16, num_layers=1, num_heads=2, ffn_size=32)
@@ -71,12 +71,14 @@ def test_micro_batches_do_not_change_a_step() -> None:
 
 def test_second_moments_are_bias_corrected() -> None:
     found = trainer(TrainingConfig(warmup=0, grad_clip=0.0))
-    assert found.second_moments() == {}
+    assert found.optimizer_state(0).second_moments() == {}
     name = "lm_head.weight"
     loss = found.lm.token_losses(batch()).sum() / (batch().labels_BT >= 0).sum()
     (gradient,) = torch.autograd.grad(loss, [found.lm.parameters[name]])
     found.step(0, batch())
-    assert torch.allclose(found.second_moments()[name], gradient.square(), rtol=1e-3, atol=1e-9)
+    assert torch.allclose(
+        found.optimizer_state(0).second_moments()[name], gradient.square(), rtol=1e-3, atol=1e-9
+    )
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_step() -> None:
@@ -105,7 +107,7 @@ def test_clipping_by_hand(clip: float, is_clipped: bool) -> None:
     result = found.step(0, batch())
     assert result.grad_norm == pytest.approx(norm, rel=1e-4)
     scale = clip / norm if is_clipped else 1.0
-    for name, moment in found.second_moments().items():
+    for name, moment in found.optimizer_state(0).second_moments().items():
         expected = (scale * parts[name]).square()
         assert torch.allclose(moment, expected, rtol=1e-3, atol=1e-6 * float(expected.max())), name
 
@@ -158,3 +160,20 @@ def test_feedback_is_measured_without_dropout(dropout: ModelConfig) -> None:
     assert lm.model.training
     noisy = [float(lm.token_losses(batch()).detach().sum()) for _ in range(2)]
     assert noisy[0] != noisy[1]
+
+
+def test_one_adamw_step_is_that_of_torch() -> None:
+    """The functional step, with moments and without, against the optimizer's own."""
+    config = TrainingConfig(learning_rate=1e-2, warmup=1, grad_clip=0.0, weight_decay=0.1)
+    for steps in (0, 3):
+        found = trainer(config)
+        for number in range(steps):
+            found.step(number, batch())
+        state = found.optimizer_state(steps)
+        before = {name: p.detach().clone() for name, p in found.lm.parameters.items()}
+        loss = found.lm.token_losses(batch(4)).sum() / (4 * 11)
+        gradients = found.lm.gradients(loss)
+        expected = {n: adamw_step(before[n], gradients[n], state, n) for n in before}
+        found.step(steps, batch(4))
+        for name, parameter in found.lm.parameters.items():
+            assert torch.allclose(parameter, expected[name], rtol=1e-5, atol=1e-6), name

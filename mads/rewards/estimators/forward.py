@@ -1,0 +1,46 @@
+"""The default: a central difference along the reference direction; two forward passes."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from mads.rewards.direction import Vector, norm
+from mads.rewards.estimators.probe import Floats, Measured, Probe, document_losses
+from mads.training.model import LanguageModel
+
+
+def forward(probe: Probe) -> Measured:
+    """``r = [L(θ + εv) − L(θ − εv)] / 2ε`` for each direction v.
+
+    ε is set so that ‖εv‖ / ‖θ‖ is ``config.epsilon``. The loss is the mean of both sides. It needs
+    no gradient of a document, and puts the parameters back bit for bit.
+    """
+    config = probe.config
+    kept = {name: p.detach().clone() for name, p in probe.lm.parameters.items()}
+    length = norm(kept)
+    reward_DN = np.empty((len(probe.directions), len(probe.documents)))
+    loss_DN = np.empty_like(reward_DN)
+
+    def moved(unit: Vector, distance: float) -> Floats:
+        with torch.no_grad():
+            for name, parameter in probe.lm.parameters.items():
+                parameter.copy_(kept[name] + distance * unit[name])
+        return document_losses(probe.lm, probe.documents, config.batch_size)
+
+    try:
+        for i, direction in enumerate(probe.directions):
+            epsilon = config.epsilon * length / norm(direction.unit)
+            up_N, down_N = moved(direction.unit, epsilon), moved(direction.unit, -epsilon)
+            reward_DN[i] = (up_N - down_N) / (2 * epsilon)
+            loss_DN[i] = (up_N + down_N) / 2
+    finally:
+        put_back(probe.lm, kept)
+    return Measured(reward_DN, loss_DN.mean(axis=0))
+
+
+def put_back(lm: LanguageModel, kept: Vector) -> None:
+    """Copy kept values into the parameters."""
+    with torch.no_grad():
+        for name, parameter in lm.parameters.items():
+            parameter.copy_(kept[name])

@@ -1,0 +1,92 @@
+"""What an estimator is asked and what it answers; batches of documents and their losses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mads.config import RewardsConfig
+from mads.rewards.direction import Direction
+from mads.training.data import padded_batch
+from mads.training.model import LanguageModel, TokenBatch
+from mads.training.trainer import OptimizerState
+
+Floats = NDArray[np.float64]
+Sequences = Sequence[NDArray[np.int64]]
+"""One document's tokens (at most one context window) each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """N documents whose rewards are wanted in D directions, at one point of the training.
+
+    ``directions`` are one per reference task, or a single one of all of them together.
+    """
+
+    lm: LanguageModel
+    documents: Sequences
+    directions: Sequence[Direction]
+    optimizer: OptimizerState
+    config: RewardsConfig
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Rewards in D directions (positive = lowers the reference loss) and losses of N documents.
+
+    Losses are in nats per token, of the document by itself.
+    """
+
+    reward_DN: Floats
+    loss_N: Floats
+
+
+def batches(documents: Sequences, size: int) -> Iterator[tuple[list[int], TokenBatch]]:
+    """Yield documents of like length together, with their places in the input."""
+    order = sorted(range(len(documents)), key=lambda i: len(documents[i]))
+    for start in range(0, len(order), size):
+        group = order[start : start + size]
+        yield group, padded_batch([documents[i] for i in group], [1] * len(group))
+
+
+def mean_losses(lm: LanguageModel, batch: TokenBatch) -> Tensor:
+    """Return each sequence's mean loss in float64, shape (B,)."""
+    loss_BT = lm.token_losses(batch).double()
+    count_B = (batch.labels_BT >= 0).sum(dim=1).to(loss_BT.device)
+    return loss_BT.sum(dim=1) / count_B
+
+
+def document_losses(lm: LanguageModel, documents: Sequences, batch_size: int) -> Floats:
+    """Return each document's mean loss, in nats per token."""
+    loss_N = np.empty(len(documents))
+    with lm.evaluating(), torch.no_grad():
+        for group, batch in batches(documents, batch_size):
+            loss_N[group] = mean_losses(lm, batch).cpu().numpy()
+    return loss_N
+
+
+def document_gradients(lm: LanguageModel, documents: Sequences) -> Iterator[tuple[Tensors, float]]:
+    """Yield each document's gradient by parameter name, and its loss; one backward pass each."""
+    with lm.evaluating():
+        for document in documents:
+            loss = mean_losses(lm, padded_batch([document], [1]))[0]
+            yield lm.gradients(loss), float(loss.detach())
+
+
+Tensors = dict[str, Tensor]
+
+
+def relative_error(found: Floats, true: Floats, scaled: bool = False) -> float:
+    """Return ‖a·found − true‖ / ‖true‖ with a = 1, or with the best a when ``scaled``."""
+    length = float(np.linalg.norm(true))
+    if not length > 0:
+        return 0.0
+    square = float((found * found).sum())
+    factor = float((found * true).sum()) / square if scaled and square > 0 else 1.0
+    return float(np.linalg.norm(factor * found - true)) / length

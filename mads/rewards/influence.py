@@ -1,0 +1,138 @@
+"""Learned influence: a model that guesses a document's reward from its text.
+
+Fitted on the rewards of the latest rounds, it is an agent like any other: `mads annotate` with it
+in the recipe adds its memory to the store, and per-document influence (MATES, Yu et al. 2024) takes
+part in the console. Off unless asked for.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import fasttext
+import numpy as np
+from numpy.typing import NDArray
+
+from mads.agents.fasttext_agent import expectation
+from mads.agents.fitting import cleaned, predict, write_model
+from mads.errors import DataError, UsageError
+from mads.memory.store import Store, read_table
+from mads.run_dir import RunDir
+from mads.seeds import derive, uniform
+
+Floats = NDArray[np.float64]
+
+HELD_OUT = 0.2  # share of the documents
+LEAST_DOCS = 100
+HYPER: dict[str, Any] = {
+    "lr": 0.3,
+    "epoch": 15,
+    "minCount": 2,
+    "wordNgrams": 2,
+    "dim": 16,
+    "bucket": 50_000,
+    "thread": 1,  # bit for bit the same
+    "verbose": 0,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Influence:
+    """What was fitted; ``spearman`` is taken on documents that were held out."""
+
+    model: str
+    rounds: tuple[int, ...]
+    documents: int
+    held_out: int
+    spearman: float
+
+
+def ranks(values: Floats) -> Floats:
+    """Return each value's share of smaller ones, in (0, 1); ties share their mean."""
+    ordered = np.sort(values)
+    low = np.searchsorted(ordered, values, side="left")
+    high = np.searchsorted(ordered, values, side="right")
+    shares: Floats = (low + high) / 2 / len(values)
+    return shares
+
+
+def latest_rewards(run: RunDir, num_rounds: int) -> tuple[NDArray[np.uint64], Floats, list[int]]:
+    """Return the probed documents of the latest rounds, and each one's mean rank in its round.
+
+    Ranks, since the size of rewards shrinks while a model trains. Raises UsageError for a run
+    without rewards.
+    """
+    paths = sorted((run.root / "rounds").glob("*/rewards.parquet"))[-num_rounds:]
+    if not paths:
+        raise UsageError(
+            f"{run.root} has no rewards yet: no round has been measured. Train past "
+            "training.first_update, with a selection.policy other than random."
+        )
+    docs, values = [], []
+    for path in paths:
+        table = read_table(path, ["doc", "reward"])
+        reward_N = table["reward"].to_numpy()
+        finite = np.isfinite(reward_N)
+        docs.append(table["doc"].to_numpy()[finite])
+        values.append(ranks(reward_N[finite]))
+    doc_N, place_N = np.unique(np.concatenate(docs), return_inverse=True)
+    count_N = np.bincount(place_N)
+    rank_N: Floats = np.bincount(place_N, np.concatenate(values)) / count_N
+    return doc_N, rank_N, [int(path.parent.name) for path in paths]
+
+
+def fit_influence(
+    store: Store, run: RunDir, out: Path, num_rounds: int = 3, bins: int = 5, seed: int = 0
+) -> Influence:
+    """Fit a fastText model that puts documents into ``bins`` bins of reward, lowest first.
+
+    Raises UsageError for a name that is not ``*.bin`` or a run without rewards, and DataError when
+    fewer than 100 documents were probed.
+    """
+    if out.suffix != ".bin":
+        raise UsageError(f"--out: found {str(out)!r}, expected a file name that ends in .bin.")
+    doc_N, rank_N, rounds = latest_rewards(run, num_rounds)
+    if len(doc_N) < LEAST_DOCS:
+        raise DataError(
+            f"{run.root}: {len(doc_N)} probed documents are too few to learn from, expected "
+            f"{LEAST_DOCS} or more. Raise rewards.probes_per_category, or take more rounds."
+        )
+    texts = [cleaned(document_text(store, int(doc))) for doc in doc_N]
+    held = uniform(doc_N, derive(seed, "held out")) < HELD_OUT
+    label_N = np.minimum((rank_N * bins).astype(int), bins - 1)
+    kept = np.flatnonzero(~held)
+    model = _train([texts[i] for i in kept], label_N[kept])
+    held_N = [i for i in np.flatnonzero(held) if texts[i]]
+    guessed = expectation(predict(model, [texts[i] for i in held_N], bins))
+    agreement = float(np.corrcoef(ranks(guessed), rank_N[held_N])[0, 1])
+    found = Influence(str(out), tuple(rounds), len(kept), len(held_N), agreement)
+    card = {
+        "kind": "ordinal",
+        "categories": [f"r{i + 1}" for i in range(bins)],
+        "empty_category": "r1",
+        "calibration": {"raw": [0.5, bins - 0.5], "score": [0.0, float(bins)]},
+        "data": {"run": str(run.root), **asdict(found)},
+        "notes": "Learned influence: r1 holds the documents with the lowest rewards.",
+    }
+    write_model(out, model, card, HYPER | {"loss": "softmax"})
+    return found
+
+
+def document_text(store: Store, doc: int) -> str:
+    """Return a document's text, put together from its tokens."""
+    reader, row = store.tokens(doc)
+    ids = reader.row(row).tolist()
+    text: str = store.tokenizer.tokenizer.decode(ids[:-1])  # the last one ends the text
+    return text
+
+
+def _train(texts: Sequence[str], labels: NDArray[np.int64]) -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "train.txt"
+        lines = (f"__label__{n} {text}\n" for n, text in zip(labels, texts, strict=True) if text)
+        path.write_text("".join(lines), encoding="utf-8")
+        return fasttext.train_supervised(str(path), **HYPER)

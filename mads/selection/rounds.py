@@ -1,0 +1,64 @@
+"""What a round of training reads: one selection for each stretch of ``update_every`` steps.
+
+The console state is constant within a round, so all its selections follow from the cursors alone
+and are made at its beginning; each sees the uses that those before it have counted.
+"""
+
+from __future__ import annotations
+
+import time
+
+from mads.config import Recipe
+from mads.errors import DataError
+from mads.memory.store import Store
+from mads.seeds import derive
+from mads.selection.export import Chosen
+from mads.selection.plan import Cursors, cell_scores, make_plan
+from mads.selection.query import OrderReader, unchanged
+from mads.types import ConsoleState
+
+
+def stretches(start: int, stop: int, every: int) -> list[tuple[int, int]]:
+    """Cut the steps [start, stop) into stretches of ``every`` steps; 0 = one stretch.
+
+    >>> stretches(10, 15, 2)
+    [(10, 12), (12, 14), (14, 15)]
+    """
+    size = every or stop - start
+    return [(first, min(first + size, stop)) for first in range(start, stop, size)]
+
+
+def select_round(
+    store: Store,
+    state: ConsoleState,
+    cursors: Cursors,
+    recipe: Recipe,
+    number: int,
+    bounds: tuple[int, int],
+) -> list[Chosen]:
+    """Select what the steps of round ``number`` read: for each stretch, at least its tokens.
+
+    A stretch that needs more than the corpus goes through it again, so it has several selections.
+    Raises DataError when ``max_passes`` leaves nothing to select.
+    """
+    cells, config = store.cells, recipe.selection
+    score_C = cell_scores(cells, state)
+    parts = stretches(*bounds, config.update_every)
+    chosen: list[Chosen] = []
+    with unchanged(store), OrderReader(store.order, cells, config) as order:
+        for done, (first, stop) in enumerate(parts):
+            left = (stop - first) * recipe.training.batch_tokens
+            while left > 0:
+                begun = time.perf_counter()
+                seed = derive(recipe.seed, "selection", number, len(chosen))
+                plan = make_plan(cells, score_C, cursors, left, config, seed)
+                selection = order.select(plan, len(parts) - done)
+                if not len(selection.doc_N):
+                    raise DataError(
+                        f"round {number}: the corpus is used up; {left:,} tokens are missing. "
+                        f"Raise selection.max_passes ({config.max_passes}) or lower training.steps."
+                    )
+                chosen.append(Chosen(selection, first, time.perf_counter() - begun))
+                cursors = selection.cursors
+                left -= selection.num_tokens
+    return chosen

@@ -1,0 +1,177 @@
+"""From planned rows to a selection: quotas are rounded to whole documents, cursors are moved."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mads.selection.plan import ROUNDING, Cursors, Floats, Ints, Plan, decayed
+from mads.types import Cells
+
+Rows = dict[str, NDArray[Any]]
+"""Columns of the order (doc, cell, num_tokens, tokens_before) and ``uses``."""
+Range = dict[str, Any]
+"""A run of rows of a cell with equal use: cell, uses, score, and start and stop in rows and in
+tokens, counted from the cell's first document."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The selected documents (suffix N), cell after cell, and the cursors after them."""
+
+    doc_N: NDArray[np.uint64]
+    cell_N: Ints
+    num_tokens_N: Ints
+    uses_N: Ints  # times the document was selected before
+    ranges: list[Range]
+    cursors: Cursors
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all selected documents."""
+        return int(self.num_tokens_N.sum())
+
+    def to_table(self, cells: Cells) -> pa.Table:
+        """Return the rows of selection.parquet, with one category column per agent."""
+        sizes = [part["stop_row"] - part["start_row"] for part in self.ranges]
+        score_N = np.repeat(np.array([part["score"] for part in self.ranges]), sizes)
+        columns = self.doc_N, self.cell_N, self.num_tokens_N, self.uses_N, score_N
+        return selection_table(cells, *columns)
+
+
+def selection_table(
+    cells: Cells,
+    doc_N: NDArray[np.uint64],
+    cell_N: Ints,
+    num_tokens_N: NDArray[Any],
+    uses_N: Ints,
+    score_N: Floats,
+) -> pa.Table:
+    """Return the rows of selection.parquet, with one category column per agent."""
+    columns: dict[str, pa.Array] = {
+        "doc": pa.array(doc_N, pa.uint64()),
+        "cell": pa.array(cell_N, pa.uint32()),
+        "num_tokens": pa.array(num_tokens_N, pa.uint32()),
+        "times_selected": pa.array(uses_N, pa.uint32()),
+        "score": pa.array(score_N, pa.float64()),
+    }
+    return pa.table({**columns, **category_columns(cells, cell_N)})
+
+
+def category_columns(cells: Cells, cell_N: Ints) -> dict[str, pa.Array]:
+    """Return each agent's category names for documents of the given cells."""
+    return {
+        agent: pa.DictionaryArray.from_arrays(
+            pa.array(cells.category_CA[cell_N, column], pa.uint16()),
+            pa.array(cells.categories[agent]),
+        )
+        for column, agent in enumerate(cells.agents)
+    }
+
+
+def take(cells: Cells, plan: Plan, rows: Rows, decay: float) -> Selection:
+    """Round the quotas of cut cells to whole documents and move the cursors.
+
+    ``rows`` are the planned ranges' documents in the order (cell, uses, tokens_before), that is,
+    in the order in which a cell is taken.
+    """
+    cell_N = rows["cell"].astype(np.int64)
+    bounds = np.searchsorted(cell_N, np.arange(len(cells) + 1))
+    count_C = np.diff(bounds)
+    if len(plan.cut):
+        size_N = rows["num_tokens"] if plan.unit == "tokens" else np.ones(len(cell_N), np.int64)
+        count_C[plan.cut] = _rounded(plan, size_N, bounds)
+    keep = np.arange(len(cell_N)) - bounds[cell_N] < count_C[cell_N]
+    chosen = {name: values[keep] for name, values in rows.items()}
+    ranges = _row_ranges(plan, chosen, decay)
+    return Selection(
+        doc_N=chosen["doc"],
+        cell_N=chosen["cell"].astype(np.int64),
+        num_tokens_N=chosen["num_tokens"].astype(np.int64),
+        uses_N=chosen["uses"].astype(np.int64),
+        ranges=ranges,
+        cursors=_moved(cells, plan.cursors, ranges),
+    )
+
+
+def _rounded(plan: Plan, size_N: NDArray[Any], bounds: Ints) -> list[int]:
+    """Return the number of documents to take of each cell of ``plan.cut``."""
+    before_N = np.concatenate(([0], np.cumsum(size_N, dtype=np.int64)))
+    whole = plan.whole_C[plan.cut]
+    goal = np.cumsum(plan.quota_C[plan.cut] - whole)
+    if plan.unit == "docs":  # the last goal is a whole number, but for floating point and caps
+        others = round(float(plan.quota_C.sum() - goal[-1]))
+        goal = np.minimum(goal, plan.total - others)
+    goals = goal.tolist()
+    begin, end = bounds[plan.cut], bounds[plan.cut + 1]
+    # Levels that are taken whole come first in their cell and count towards no goal.
+    first = np.searchsorted(before_N, before_N[begin] + whole)
+    counts: list[int] = (first - begin).tolist()
+    taken, at = 0, bisect_right(goals, ROUNDING)
+    while at < len(goals):  # cells whose goal is reached already take nothing and are skipped
+        start = int(first[at])
+        wanted = before_N[start] + goals[at] - taken - ROUNDING
+        stop = bisect_left(before_N, wanted, start, int(end[at]))
+        counts[at] += stop - start
+        taken += int(before_N[stop] - before_N[start])
+        at = max(at + 1, bisect_right(goals, taken + ROUNDING))
+    return counts
+
+
+def _row_ranges(plan: Plan, rows: Rows, decay: float) -> list[Range]:
+    """Return the runs of consecutive rows of a cell with equal use, and their scores."""
+    cell_N, uses_N = rows["cell"].astype(np.int64), rows["uses"].astype(np.int64)
+    if not len(cell_N):
+        return []
+    starts = np.flatnonzero(np.diff(cell_N, prepend=-1) | np.diff(uses_N, prepend=-1))
+    last = np.append(starts[1:], len(cell_N)) - 1
+    cell, uses = cell_N[starts], uses_N[starts]
+    begin = np.where(uses == plan.cursors.passes_C[cell], plan.cursors.row_C[cell], 0)
+    before, num = rows["tokens_before"].astype(np.int64), rows["num_tokens"].astype(np.int64)
+    columns = {
+        "cell": cell,
+        "uses": uses,
+        "score": decayed(plan.score_C[cell], uses, decay),
+        "start_row": begin,
+        "stop_row": begin + last + 1 - starts,
+        "start_tokens": before[starts],
+        "stop_tokens": before[last] + num[last],
+    }
+    values = zip(*(column.tolist() for column in columns.values()), strict=True)
+    return [dict(zip(columns, row, strict=True)) for row in values]
+
+
+def _moved(cells: Cells, cursors: Cursors, ranges: list[Range]) -> Cursors:
+    passes_C, row_C, tokens_C = (
+        array.copy() for array in (cursors.passes_C, cursors.row_C, cursors.tokens_C)
+    )
+    for part in ranges:  # a cell's second range, if any, comes after its first
+        cell = part["cell"]
+        whole = part["stop_row"] == int(cells.num_docs_C[cell])
+        passes_C[cell] = part["uses"] + whole
+        row_C[cell] = 0 if whole else part["stop_row"]
+        tokens_C[cell] = 0 if whole else part["stop_tokens"]
+    return Cursors(passes_C, row_C, tokens_C)
+
+
+def joined_ranges(ranges: Iterable[Range]) -> list[Range]:
+    """Join the ranges of selections that follow each other under one console state.
+
+    A cell is taken in its order, so what they took of it at one use is one range.
+    """
+    found: dict[tuple[int, int], Range] = {}
+    for part in ranges:
+        key = part["cell"], part["uses"]
+        if key not in found:
+            found[key] = dict(part)
+            continue
+        before = found[key]
+        assert part["start_row"] == before["stop_row"], "a cell is taken in its order"
+        before |= {"stop_row": part["stop_row"], "stop_tokens": part["stop_tokens"]}
+    return list(found.values())

@@ -1,0 +1,109 @@
+"""Learned influence finds the planted answer, and its memory joins the store's others."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import planted
+import pytest
+from typer.testing import CliRunner
+
+from mads.cli import app
+from mads.config import AgentConfig
+from mads.errors import DataError, UsageError
+from mads.loop import train
+from mads.memory.annotate import annotate
+from mads.memory.store import Store
+from mads.rewards.influence import document_text, fit_influence, latest_rewards, ranks
+from mads.run_dir import RunDir
+
+
+class Quiet:
+    def step(self, record: object) -> None: ...
+
+    def round(self, record: object) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("influence")
+    planted.build(path)
+    recipe = planted.recipe(path, steps=25, first_update=15)
+    recipe = replace(recipe, rewards=replace(recipe.rewards, probes_per_category=60))
+    train(Store(path / "store"), path / "run", recipe, Quiet())
+    return path
+
+
+def test_ranks_by_hand() -> None:
+    assert ranks(np.array([5.0, 1.0, 5.0, 9.0])).tolist() == [0.5, 0.125, 0.5, 0.875]
+
+
+def test_a_document_is_put_together_from_its_tokens(folder: Path) -> None:
+    store = Store(folder / "store")
+    lines = (folder / "corpus.jsonl").read_text().splitlines()
+    assert [document_text(store, doc) for doc in range(5)] == [
+        json.loads(line)["text"] for line in lines[:5]
+    ]
+
+
+def test_it_learns_which_documents_help(folder: Path, tmp_path: Path) -> None:
+    store = Store(folder / "store")
+    found = fit_influence(store, RunDir(folder / "run"), tmp_path / "influence.bin")
+    assert found.rounds == (1, 2)
+    assert found.documents + found.held_out <= 180
+    assert found.spearman > 0.5
+    again = fit_influence(store, RunDir(folder / "run"), tmp_path / "again.bin")
+    first = (tmp_path / "influence.bin").read_bytes()
+    assert first == (tmp_path / "again.bin").read_bytes()
+    assert again.spearman == found.spearman
+
+
+def test_its_memory_joins_the_others(folder: Path, tmp_path: Path) -> None:
+    planted.build(tmp_path)
+    recipe = planted.recipe(tmp_path)
+    store = Store(folder / "store")
+    fit_influence(store, RunDir(folder / "run"), tmp_path / "influence.bin", bins=3)
+    before = {p.name: p.read_bytes() for p in (tmp_path / "store/memories/kind").iterdir()}
+    agents = {**recipe.agents, "influence": AgentConfig(model=str(tmp_path / "influence.bin"))}
+    annotate(
+        [tmp_path / "corpus.jsonl"],
+        tmp_path / "store",
+        replace(recipe, agents=agents),
+        lambda what, done, total: None,
+    )
+    cells = Store(tmp_path / "store").cells
+    assert cells.categories["influence"] == ("r1", "r2", "r3")
+    after = {p.name: p.read_bytes() for p in (tmp_path / "store/memories/kind").iterdir()}
+    assert after == before
+    kind, guess = (cells.category_CA[:, cells.agents.index(a)] for a in ("kind", "influence"))
+    mean = [np.average(guess[kind == k], weights=cells.num_docs_C[kind == k]) for k in (0, 1, 2)]
+    assert mean[0] > max(mean[1], mean[2])  # useful documents have the highest guesses
+
+
+def test_refusals(folder: Path, tmp_path: Path) -> None:
+    store = Store(folder / "store")
+    with pytest.raises(UsageError, match=r"--out: found .*m.ftz', expected a file name that ends"):
+        fit_influence(store, RunDir(folder / "run"), tmp_path / "m.ftz")
+    with pytest.raises(UsageError, match="has no rewards yet: no round has been measured"):
+        latest_rewards(RunDir(tmp_path), 3)
+    recipe = planted.recipe(folder, steps=10)
+    recipe = replace(recipe, rewards=replace(recipe.rewards, probes_per_category=2))
+    train(store, tmp_path / "few", recipe, Quiet())
+    with pytest.raises(DataError, match="probed documents are too few to learn from, expected 100"):
+        fit_influence(store, RunDir(tmp_path / "few"), tmp_path / "m.bin")
+
+
+def test_the_command(folder: Path, tmp_path: Path) -> None:
+    arguments = ["--store", str(folder / "store"), "--run", str(folder / "run")]
+    out = str(tmp_path / "influence.bin")
+    result = CliRunner().invoke(app, ["fit", "influence", *arguments, "--out", out, "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["spearman"] > 0.5
+    spoken = CliRunner().invoke(app, ["fit", "influence", *arguments, "--out", out])
+    assert "[agents.influence]" in spoken.output
+    assert f'model = "{out}"' in spoken.output

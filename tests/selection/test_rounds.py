@@ -1,0 +1,123 @@
+"""The selections of a round: what one after the other from the cursors would select."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import planted
+import pytest
+
+from mads.config import Recipe
+from mads.console import initial_state
+from mads.errors import DataError
+from mads.memory.store import Store, read_table
+from mads.run_dir import RoundDir
+from mads.seeds import derive
+from mads.selection.export import plan_cursors, read_plan, write_selection
+from mads.selection.plan import Cursors, cell_scores, make_plan
+from mads.selection.query import OrderReader
+from mads.selection.rounds import select_round, stretches
+from mads.types import ConsoleState
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(planted.build(tmp_path_factory.mktemp("planted")))
+
+
+@pytest.fixture
+def state(store: Store) -> ConsoleState:
+    """Useful documents count four times as much."""
+    state = initial_state(store.cells.categories)
+    weights = {agent: dict(table) for agent, table in state.weights.items()}
+    weights["kind"]["useful"] = 4.0
+    return replace(state, weights=weights)
+
+
+def make_recipe(tmp_path: Path, update_every: int, **selection: object) -> Recipe:
+    recipe = planted.recipe(tmp_path, first_update=200, steps=200)
+    changed = replace(recipe.selection, update_every=update_every, **selection)  # type: ignore[arg-type]
+    return replace(recipe, selection=changed)
+
+
+def test_stretches_by_hand() -> None:
+    assert stretches(10, 15, 2) == [(10, 12), (12, 14), (14, 15)]
+    assert stretches(10, 15, 0) == stretches(10, 15, 5) == stretches(10, 15, 99) == [(10, 15)]
+
+
+@pytest.mark.parametrize("policy", ["top", "sample", "random"])
+def test_each_selection_starts_where_the_one_before_ended(
+    store: Store, state: ConsoleState, tmp_path: Path, policy: str
+) -> None:
+    """Equal to selecting step by step, each time with a new connection, over several passes."""
+    recipe = make_recipe(tmp_path, update_every=1, policy=policy)
+    cells, config, budget = store.cells, recipe.selection, recipe.training.batch_tokens
+    chosen = select_round(store, state, Cursors.start(len(cells)), recipe, 3, (20, 110))
+    assert [c.step for c in chosen] == list(range(20, 110))
+    cursors = Cursors.start(len(cells))
+    for number, found in enumerate(chosen):
+        seed = derive(recipe.seed, "selection", 3, number)
+        plan = make_plan(cells, cell_scores(cells, state), cursors, budget, config, seed)
+        with OrderReader(store.order, cells, config) as order:
+            expected = order.select(plan)
+        assert found.selection.doc_N.tolist() == expected.doc_N.tolist()
+        assert found.selection.ranges == expected.ranges
+        cursors = expected.cursors
+    assert chosen[-1].selection.cursors.to_json() == cursors.to_json()
+    assert cursors.passes_C.max() >= 1
+
+
+def test_decay_acts_within_a_round(store: Store, state: ConsoleState, tmp_path: Path) -> None:
+    """Without decay the best cell is read again and again; once a round, nothing is read twice."""
+    uses = {}
+    for update_every, decay in ((0, 0.0), (1, 0.0), (1, 10.0)):
+        recipe = make_recipe(tmp_path, update_every, policy="top", decay=decay)
+        chosen = select_round(store, state, Cursors.start(len(store.cells)), recipe, 0, (0, 25))
+        uses[update_every, decay] = max(int(c.selection.uses_N.max()) for c in chosen)
+    assert uses[0, 0.0] == 0
+    assert uses[1, 0.0] > uses[1, 10.0]
+
+
+def test_the_files_of_a_round_hold_all_its_selections(
+    store: Store, state: ConsoleState, tmp_path: Path
+) -> None:
+    """The plan's ranges are joined: as many as for one selection, and each row in one of them."""
+    recipe = make_recipe(tmp_path, update_every=1)
+    chosen = select_round(store, state, Cursors.start(len(store.cells)), recipe, 0, (0, 80))
+    folder = RoundDir(tmp_path / "round")
+    write_selection(folder, store, state, chosen, {"seed": 1, "policy": "sample"})
+    plan = read_plan(folder.plan, store.fingerprint)
+    assert plan_cursors(plan).to_json() == chosen[-1].selection.cursors.to_json()
+    table = read_table(folder.selection)
+    assert table["step"].to_pylist() == sorted(table["step"].to_pylist())
+    assert set(table["step"].to_pylist()) == set(range(80))
+    assert len(plan["ranges"]) == len({(p["cell"], p["uses"]) for p in plan["ranges"]})
+    assert plan["num_docs"] == table.num_rows
+    assert table.num_rows == sum(p["stop_row"] - p["start_row"] for p in plan["ranges"])
+    docs: list[int] = []
+    for part in plan["ranges"]:
+        first = int(store.cells.first_row_C[part["cell"]])
+        docs += store.order_docs(
+            np.arange(first + part["start_row"], first + part["stop_row"])
+        ).tolist()
+    assert sorted(docs) == sorted(table["doc"].to_pylist())
+
+
+def test_a_stretch_larger_than_the_corpus_goes_through_it_again(
+    store: Store, state: ConsoleState, tmp_path: Path
+) -> None:
+    recipe = make_recipe(tmp_path, update_every=60)
+    chosen = select_round(store, state, Cursors.start(len(store.cells)), recipe, 0, (0, 100))
+    steps = [c.step for c in chosen]
+    assert steps.count(0) >= 2
+    for first, stop in ((0, 60), (60, 100)):
+        found = sum(c.selection.num_tokens for c in chosen if c.step == first)
+        assert found >= (stop - first) * recipe.training.batch_tokens
+
+
+def test_a_corpus_that_is_used_up(store: Store, state: ConsoleState, tmp_path: Path) -> None:
+    recipe = make_recipe(tmp_path, update_every=1, max_passes=1)
+    with pytest.raises(DataError, match=r"round 2: the corpus is used up; .* selection.max_passes"):
+        select_round(store, state, Cursors.start(len(store.cells)), recipe, 2, (0, 200))
