@@ -163,6 +163,12 @@ def means(cells: Cells, probes: Probes, reward_N: Floats) -> dict[tuple[str, str
     return {(a, name): r.mean for a, table in found.items() for name, r in table.items()}
 
 
+def drawn_in(values: Floats) -> Floats:
+    """Return values with the lowest and the highest 5% moved to their quantiles."""
+    found: Floats = np.clip(values, *np.quantile(values, (0.05, 0.95)))
+    return found
+
+
 def rewards_of(target: Reference, measured: Measured) -> Floats:
     """Return the rewards of all tasks together."""
     total: Floats = np.array([d.weight for d in target.directions]) @ measured.reward_DN
@@ -282,24 +288,34 @@ def truth_of(found: Sequence[Outcome], weights: dict[str, float]) -> dict[tuple[
     return {category: statistics.fmean(v) for category, v in values.items()}
 
 
+def sampled(
+    store: Store, run: RunDir, recipe: Recipe, step: int, work: Path, samples: int
+) -> tuple[dict[str, float], list[tuple[Probes, Floats]]]:
+    """Return what a nat of each task counts, and probe samples with their rewards."""
+    trainer = trainer_at(run, step, recipe, store, 10**6)
+    state, tasks = trainer.optimizer_state(step), tasks_of(recipe, store, 100)
+    moments, damping = state.second_moments(), recipe.rewards.damping
+    target = reference(trainer.lm, tasks, moments, damping, per_task=True)
+    found = []
+    for number in range(samples):
+        seed = derive(0, "sample", number)
+        probes, windows = sample(store, 32, recipe.training.context, seed)
+        path = work / f"rewards-{step}-{number}.npy"
+        if not path.is_file():
+            probe = Probe(trainer.lm, windows, target.directions, state, recipe.rewards)
+            np.save(path, rewards_of(target, estimate(probe)))
+            print(f"  rewards {number + 1} of {samples}", flush=True)
+        found.append((probes, np.load(path)))
+    return {d.name: d.weight * d.parts[0][1] for d in target.directions}, found
+
+
 def bench_truth(
     store: Store, run: RunDir, recipe: Recipe, step: int, work: Path, seeds: int, samples: int
 ) -> dict[str, float]:
     """Return the Spearman correlation of category rewards with the truth, and its interval."""
     found = truths(store, run, recipe, step, range(seeds), work)
-    trainer = trainer_at(run, step, recipe, store, 10**6)
-    tasks = tasks_of(recipe, store, 100)
-    state = trainer.optimizer_state(step)
-    target = reference(
-        trainer.lm, tasks, state.second_moments(), recipe.rewards.damping, per_task=True
-    )
-    shares = {d.name: d.weight * d.parts[0][1] for d in target.directions}
-    per_sample = []
-    for number in range(samples):
-        probes, windows = sample(store, 32, recipe.training.context, derive(0, "sample", number))
-        probe = Probe(trainer.lm, windows, target.directions, state, recipe.rewards)
-        per_sample.append(means(store.cells, probes, rewards_of(target, estimate(probe))))
-        print(f"  rewards {number + 1} of {samples}", flush=True)
+    shares, drawn_samples = sampled(store, run, recipe, step, work, samples)
+    per_sample = [means(store.cells, probes, reward_N) for probes, reward_N in drawn_samples]
     truth = truth_of(found, shares)
     keys = [key for key in truth if all(key in row for row in per_sample)]
     true = np.array([truth[key] for key in keys])
@@ -321,7 +337,10 @@ def bench_truth(
         drawn.append(spearman(rows, np.array([again[key] for key in keys])))
     singles = [spearman(row, true) for row in mean]
     by_seed = [truth_of([o for o in found if o.seed == s], shares) for s in range(seeds)]
+    robust = [means(store.cells, probes, drawn_in(values)) for probes, values in drawn_samples]
+    robust_mean = np.array([[row[key] for key in keys] for row in robust]).mean(axis=0)
     figures = {
+        "category_truth_spearman_drawn_in": spearman(robust_mean, true),
         "category_truth_spearman": spearman(mean.mean(axis=0), true),
         "category_truth_spearman_low": float(np.quantile(drawn, 0.025)),
         "category_truth_spearman_high": float(np.quantile(drawn, 0.975)),
@@ -365,7 +384,7 @@ def main() -> None:
     options = parser.parse_args()
     if not SHARED.is_dir():
         parser.error(f"{SHARED} is not here; this benchmark needs it")
-    steps = options.steps or ([20, 60] if options.quick else [100, 400])
+    steps = options.steps or ([20, 60] if options.quick else [100, 300])
     recipe = make_recipe(steps, options.quick)
     work = options.work / ("quick" if options.quick else "full")
     work.mkdir(parents=True, exist_ok=True)
