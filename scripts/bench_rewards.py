@@ -93,7 +93,7 @@ def make_recipe(steps: Sequence[int], quick: bool) -> Recipe:
         "first_update": steps[-1],
         "checkpoint_every": steps[0],
         "keep_checkpoints": 0,
-        "learning_rate": 2e-3,
+        "learning_rate": 1e-3,
         "schedule": "constant",
     }
     return recipe_from_table(table, "bench_rewards")
