@@ -96,9 +96,9 @@ def annotate(
     as_json: JsonOption = False,
 ) -> None:
     """Label the whole corpus once: agents' memories, tokens and the cell index."""
-    from mads.config import load_recipe
     from mads.memory.annotate import annotate as run
     from mads.memory.store import Store
+    from mads.recipe import load_recipe
     from mads.terminal import progress, say, show_cells
 
     begun = time.perf_counter()
@@ -130,8 +130,8 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Pretrain a model; its feedback decides what it reads next. The same call resumes."""
-    from mads.config import load_recipe
     from mads.memory.store import Store
+    from mads.recipe import load_recipe
     from mads.terminal import RunView, say, show_weights
 
     settings = load_recipe(recipe, changes or ())
@@ -354,7 +354,7 @@ def parse_count(text: str, option: str = "--tokens") -> int:
 
 def _select_recipe(run: Path | None, recipe: Path | None, changes: list[str] | None) -> Recipe:
     """Return the run's own recipe unless another one is given."""
-    from mads.config import load_recipe
+    from mads.recipe import load_recipe
     from mads.run_dir import RunDir
 
     if recipe is None and run is not None and RunDir(run).recipe.is_file():

@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from torch import OutOfMemoryError
 
-from mads.config import ConsoleConfig, Recipe, TaskConfig
+from mads.config import Recipe, TaskConfig
 from mads.console import ConsoleUpdate, initial_state, update
 from mads.errors import DataError, Interrupted, UsageError
 from mads.memory.store import Store, read_table
@@ -37,7 +37,6 @@ from mads.run_dir import (
     RunDir,
     atomic_path,
     exclusive,
-    read_json,
     write_json,
 )
 from mads.seeds import derive
@@ -126,36 +125,6 @@ def train(store: Store, out: Path, recipe: Recipe, watcher: Watcher) -> TrainRes
             ) from error
 
 
-def load_prior(config: ConsoleConfig) -> dict[str, dict[str, float]]:
-    """Return the weights to begin with; those of the recipe win over those of its file.
-
-    Raises UsageError when the file is not there or holds no weights.
-    """
-    prior: dict[str, dict[str, float]] = {}
-    if config.prior_file:
-        path = Path(config.prior_file)
-        if not path.is_file():
-            raise UsageError(f"console.prior_file: {path} does not exist.")
-        value = read_json(path)
-        table = value.get("weights", value) if isinstance(value, dict) else None
-        prior = _checked_prior(table, path)
-    for agent, weights in config.prior.items():
-        prior[agent] = {**prior.get(agent, {}), **weights}
-    return prior
-
-
-def _checked_prior(table: object, path: Path) -> dict[str, dict[str, float]]:
-    if isinstance(table, dict) and all(
-        isinstance(weights, dict)
-        and all(type(number) in (int, float) for number in weights.values())
-        for weights in table.values()
-    ):
-        return {agent: dict(weights) for agent, weights in table.items()}
-    raise UsageError(
-        f'console.prior_file: {path} holds no weights; expected {{"agent": {{"category": 1.5}}}}.'
-    )
-
-
 def round_of(step: int, recipe: Recipe) -> int:
     """Return the round in which an optimizer step lies."""
     first, every = recipe.training.first_update, recipe.training.update_every
@@ -210,7 +179,7 @@ class _Loop:
         seed = derive(recipe.seed, "model")
         lm = build_model(recipe.model, recipe.training, vocab_size, seed)
         self.trainer = Trainer(lm, recipe.training, derive(recipe.seed, "training"))
-        self.state = initial_state(self.store.cells.categories, load_prior(recipe.console))
+        self.state = initial_state(self.store.cells.categories, recipe.console.prior)
         self.cursors = Cursors.start(len(self.store.cells))
         find_bounds(self.store.cells, recipe.selection, np.arange(len(self.store.cells)))
         self.data: RoundData | None = None
@@ -366,9 +335,11 @@ class _Loop:
         name = self.recipe.rewards.estimator
         if result.refused:
             self.watcher.note(f"round {number}: the console keeps its weights: {result.refused}.")
-        elif result.guards:
-            acted = ", ".join(f"{guard} {count}x" for guard, count in result.guards.items())
-            self.watcher.note(f"round {number}: guard rails held the console's weights: {acted}.")
+        elif "entropy" in result.guards:
+            self.watcher.note(
+                f"round {number}: weights were about to collapse onto few categories and were "
+                f"drawn together, for {result.guards['entropy']} agent(s) (console.min_entropy)."
+            )
         if found.oracle_error > ORACLE_LIMIT and name in SAME_UNIT:
             self.watcher.note(
                 f"round {number}: the {name} estimator is {found.oracle_error:.0%} off the exact "

@@ -22,6 +22,7 @@ from typing import Any
 import mads
 from mads.errors import DataError, UsageError
 
+LOCK = ".lock"
 PARTIAL = ".partial"
 
 
@@ -88,7 +89,7 @@ def exclusive(root: Path) -> Iterator[None]:
     if root.exists() and not root.is_dir():
         raise UsageError(f"{root} is a file, not a folder. Give another --out.")
     root.mkdir(parents=True, exist_ok=True)
-    with (root / ".lock").open("a") as handle:
+    with (root / LOCK).open("a") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

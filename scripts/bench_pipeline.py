@@ -25,11 +25,12 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from mads.config import Recipe, load_recipe
+from mads.config import Recipe
 from mads.console import initial_state
 from mads.corpus.harvest import harvest
 from mads.corpus.rows import RowFormat, read_batches
 from mads.memory.store import Store
+from mads.recipe import load_recipe
 from mads.rewards.direction import reference
 from mads.rewards.estimators import estimate
 from mads.rewards.estimators.probe import Probe

@@ -27,10 +27,11 @@ import numpy as np
 from category_truth import MIXTURE, Outcome, categories_of, outcomes, snapshot
 from numpy.typing import NDArray
 
-from mads.config import Recipe, load_recipe, recipe_from_table, to_table
+from mads.config import Recipe
 from mads.loop import train
 from mads.memory.annotate import annotate
 from mads.memory.store import Store
+from mads.recipe import load_recipe, recipe_from_table, to_table
 from mads.rewards.categories import (
     Probes,
     category_rewards,

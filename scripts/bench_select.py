@@ -29,12 +29,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mads.config import Recipe, SelectionConfig, load_recipe, parse_bytes
+from mads.config import Recipe, SelectionConfig, parse_bytes
 from mads.corpus.files import CorpusFile
 from mads.memory.agent_memory import MemoryHeader, write_memory
 from mads.memory.index import build_index, store_seals
 from mads.memory.sealed import write_sealed
 from mads.memory.store import AgentInfo, Draft, Shard, Store
+from mads.recipe import load_recipe
 from mads.run_dir import StoreDir, write_json
 from mads.selection.plan import Cursors, cell_scores, make_plan
 from mads.selection.query import OrderReader

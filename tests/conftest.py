@@ -11,8 +11,9 @@ import hypothesis
 import pytest
 from toys import Document, MakeRecipe, MakeStore, write_jsonl
 
-from mads.config import Recipe, recipe_from_table
+from mads.config import Recipe
 from mads.memory.annotate import annotate
+from mads.recipe import recipe_from_table
 
 # No time limits in tests: machines are noisy.
 hypothesis.settings.register_profile("mads", deadline=None)

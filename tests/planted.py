@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from mads.config import Recipe, recipe_from_table
+from mads.config import Recipe
 from mads.memory.annotate import annotate
+from mads.recipe import recipe_from_table
 
 USEFUL = [
     "the small cat sat on the warm mat",

@@ -17,11 +17,11 @@ from toys import MakeRecipe, write_jsonl
 
 from mads import __version__, cli
 from mads.cli import parse_count
-from mads.config import to_table, to_toml
 from mads.errors import UsageError
 from mads.memory import annotate
 from mads.memory.index import build_index
 from mads.memory.store import Draft
+from mads.recipe import to_table, to_toml
 from mads.run_dir import StoreDir
 
 Capture = pytest.CaptureFixture[str]

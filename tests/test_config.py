@@ -11,17 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mads.config import (
-    AgentConfig,
-    Recipe,
-    load_recipe,
-    parse_bytes,
-    recipe_from_table,
-    shipped_recipes,
-    to_table,
-    to_toml,
-)
+from mads.config import AgentConfig, Recipe, parse_bytes
 from mads.errors import UsageError
+from mads.recipe import load_recipe, recipe_from_table, shipped_recipes, to_table, to_toml
 
 
 def problems(table: dict[str, Any]) -> str:
@@ -298,9 +290,29 @@ def test_a_recipe_survives_the_round_trip(field: str, value: str, category: str)
     assert recipe.agents["a"].rename == {value: category}
 
 
-def test_a_prior_file_counts_from_the_recipe(tmp_path: Path) -> None:
-    (tmp_path / "prior.json").write_text('{"domain": {"C4": 2.0}}')
+@pytest.mark.parametrize("inner", ['{"domain": %s}', '{"weights": {"domain": %s}, "round": 3}'])
+def test_a_prior_file_becomes_part_of_the_recipe(tmp_path: Path, inner: str) -> None:
+    """Found beside the recipe; what the recipe itself says wins."""
+    (tmp_path / "prior.json").write_text(inner % '{"C4": 2.0, "Book": 3}')
     table = {"console": {"prior_file": "prior.json", "prior": {"domain": {"Book": 0.5}}}}
-    recipe = recipe_from_table(table, "r.toml", tmp_path)
-    assert recipe.console.prior_file == str(tmp_path / "prior.json")
-    assert recipe.console.prior == {"domain": {"Book": 0.5}}
+    console = recipe_from_table(table, "r.toml", tmp_path).console
+    assert console.prior == {"domain": {"C4": 2.0, "Book": 0.5}}
+    assert console.prior_file == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"domain": 2}', 'holds no weights; expected {"agent": {"category": 1.5}}'),
+        ('{"domain": {"C4": "2"}}', "holds no weights"),
+        ("[1]", "holds no weights"),
+        ("{", "prior.json is not JSON"),
+        (None, "prior.json cannot be read: No such file"),
+    ],
+)
+def test_a_prior_file_that_cannot_be_used(tmp_path: Path, text: str | None, message: str) -> None:
+    if text is not None:
+        (tmp_path / "prior.json").write_text(text)
+    with pytest.raises(UsageError) as caught:
+        recipe_from_table({"console": {"prior_file": "prior.json"}}, "r.toml", tmp_path)
+    assert message in str(caught.value)

@@ -68,30 +68,16 @@ def read_batches(
 
 
 def raw_lines(path: Path, rows: Sequence[int], max_line_bytes: int) -> Iterator[bytes]:
-    """Yield the given rows (ascending) as JSON lines without their newline, for an export."""
+    """Yield the given rows (ascending) of a JSON lines file, without their newline."""
     wanted = iter(rows)
     row = next(wanted, None)
-    for number, line in enumerate(_json_lines(path, max_line_bytes)):
+    for number, (line, _) in enumerate(_lines(path, max_line_bytes)):
         if row is None:
             return
         if number == row:
             assert line is not None
             yield line
             row = next(wanted, None)
-
-
-def _json_lines(path: Path, max_line_bytes: int) -> Iterator[bytes | None]:
-    if suffix_of(path) != ".parquet":
-        yield from (line for line, _ in _lines(path, max_line_bytes))
-        return
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(BATCH_DOCS):
-            for record in _records(batch, len(batch)):
-                yield json.dumps(record, ensure_ascii=False, default=_json_value).encode()
-
-
-def _json_value(value: object) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _rows(path: Path, first_row: int, num_rows: int, row_format: RowFormat) -> Iterator[Row]:

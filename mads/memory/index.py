@@ -212,7 +212,13 @@ def _fill(
 def _write_order(buckets: list[Path], path: Path) -> None:
     """Write the buckets in row groups of equal size, so that the buckets leave no trace."""
     # The order is read in part, so each page has a checksum of its own.
-    options = {"compression": "lz4", "use_dictionary": ["cell"], "write_page_checksum": True}
+    delta = "DELTA_BINARY_PACKED"  # a third smaller, and as much faster to read
+    options = {
+        "compression": "lz4",
+        "use_dictionary": ["cell"],
+        "column_encoding": {"tokens_before": delta, "num_tokens": delta},
+        "write_page_checksum": True,
+    }
     with sealed_writer(path, ORDER_SCHEMA, **options) as writer:
         rest = ORDER_SCHEMA.empty_table()
         for table in sorted_tables(buckets):

@@ -20,7 +20,7 @@ from mads.corpus.tokens import TokenReader
 from mads.errors import DataError, UsageError
 from mads.memory.agent_memory import MemoryHeader, read_memory
 from mads.memory.sealed import REMEDY, Seal, check_seal, read_sealed
-from mads.run_dir import StoreDir, read_json
+from mads.run_dir import LOCK, StoreDir, read_json
 from mads.types import ROW_BITS, Cells, Labels
 
 FORMAT = 2
@@ -110,7 +110,12 @@ class Store:
         self.dir = StoreDir(root)
         if not self.dir.manifest.is_file():
             raise _no_manifest(self.dir)
-        self.manifest = read_json(self.dir.manifest)
+        try:
+            self.manifest = read_json(self.dir.manifest)
+        except DataError as error:
+            if self.dir.manifest.is_file():
+                raise
+            raise _no_manifest(self.dir) from error  # removed just now, by `mads annotate`
         self.draft = Draft.from_json(self.manifest, self.dir.manifest)
         _check_manifest(self.manifest, self.dir.manifest)
         self._tokens: dict[int, TokenReader] = {}
@@ -265,7 +270,8 @@ def _check_manifest(manifest: Mapping[str, Any], path: Path) -> None:
 def _no_manifest(store: StoreDir) -> Exception:
     if not store.root.exists():
         return UsageError(f"store {store.root} does not exist. `mads annotate` makes one.")
-    if store.draft.is_file():
+    begun = {entry.name for entry in store.root.iterdir()} == {LOCK}
+    if store.draft.is_file() or begun:
         return DataError(
             f"{store.root} is not complete: it has no {store.manifest.name}. "
             "Run the same `mads annotate` again; it goes on where it was."

@@ -6,17 +6,18 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any
 
-from mads.config import Recipe, to_table, to_toml
+from mads.config import Recipe
 from mads.errors import DataError, UsageError
 from mads.memory.store import Store
-from mads.run_dir import PARTIAL, RunDir, provenance, read_json, write_json, write_text
+from mads.recipe import to_table, to_toml
+from mads.run_dir import LOCK, PARTIAL, RunDir, provenance, read_json, write_json, write_text
 
 
 def check_folder(run: RunDir, store: Store, recipe: Recipe) -> None:
     """Raise UsageError or DataError unless a folder is new, or this recipe's and this store's."""
     if not run.recipe.is_file():
         # What a call that was killed at once may leave is no reason to refuse.
-        ours = {".lock", run.provenance.name}
+        ours = {LOCK, run.provenance.name}
         names = {entry.name for entry in run.root.iterdir() if entry.suffix != PARTIAL}
         if names - ours:
             raise UsageError(f"{run.root} is neither empty nor a run. Give another --out.")

@@ -191,22 +191,6 @@ def test_raw_lines_are_the_lines_as_they_stand(tmp_path: Path) -> None:
     assert list(raw_lines(path, [], MAX)) == []
 
 
-def test_raw_lines_of_parquet_are_json_whatever_the_other_rows_hold(tmp_path: Path) -> None:
-    path = tmp_path / "a.parquet"
-    hostile_parquet(path)
-    first, second, last = (json.loads(line) for line in raw_lines(path, [0, 1, 6], MAX))
-    assert first == {
-        "text": "one",
-        "doc": {"body": "one", "n": 0},
-        "tags": ["x"],
-        "time": "1970-01-01 00:00:00",
-        "a.b": "dotted 0",
-        "n": 0,
-    }
-    assert second["text"] == second["doc"]["body"] == "\ufffd\ufffd"
-    assert last["doc"] == {"body": "seven", "n": 6}
-
-
 documents = st.lists(st.text(max_size=60), min_size=1, max_size=12)
 
 

@@ -15,12 +15,13 @@ import pytest
 from corpus.hostile import HOSTILE, PARQUET_STATUSES, hostile_parquet
 from toys import MakeRecipe, MakeStore, write_jsonl
 
-from mads.config import Recipe, to_table
+from mads.config import Recipe
 from mads.corpus.files import find_files, scan
 from mads.corpus.tokens import TokenReader
 from mads.errors import DataError
 from mads.memory.annotate import AnnotateResult, _make_draft, _tokenizer_sample, annotate
 from mads.memory.store import Store
+from mads.recipe import to_table
 from mads.run_dir import StoreDir, exclusive, read_json
 from mads.types import NO_CATEGORY, Status, doc_id
 

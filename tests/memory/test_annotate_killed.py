@@ -15,7 +15,8 @@ from pathlib import Path
 from memory.test_annotate import SHARD_DOCS, content, run
 from toys import MakeRecipe
 
-from mads.config import Recipe, to_table, to_toml
+from mads.config import Recipe
+from mads.recipe import to_table, to_toml
 from mads.run_dir import PARTIAL
 
 DEADLINE = 60.0  # seconds; only a hang reaches it

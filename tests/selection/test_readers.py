@@ -16,11 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 from selection.test_explain import mads
 
-from mads.config import Recipe, to_table, to_toml
+from mads.config import Recipe
 from mads.console import initial_state
 from mads.errors import DataError, MadsError
 from mads.memory.annotate import annotate
 from mads.memory.store import Store
+from mads.recipe import to_table, to_toml
 from mads.selection.command import Exports, Request, select_and_write
 from mads.selection.export import console_to_json
 from mads.selection.query import unchanged
@@ -44,7 +45,7 @@ def counted(partial, path):
     count("after", path)
 run_dir.publish = counted
 from pathlib import Path
-from mads.config import load_recipe
+from mads.recipe import load_recipe
 from mads.memory.annotate import annotate
 annotate([Path(corpus)], Path(store), load_recipe(Path(recipe)), lambda *_: None)
 """

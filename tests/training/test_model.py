@@ -9,8 +9,9 @@ import pytest
 import torch
 from transformers import OPTConfig, T5Config
 
-from mads.config import ModelConfig, TrainingConfig, load_recipe, shipped_recipes
+from mads.config import ModelConfig, TrainingConfig
 from mads.errors import UsageError
+from mads.recipe import load_recipe, shipped_recipes
 from mads.training.model import TokenBatch, build_model, count_parameters, model_config
 
 TINY = ModelConfig(hidden_size=16, num_layers=1, num_heads=2, ffn_size=32)
