@@ -42,6 +42,7 @@ from mads.rewards.categories import (
 from mads.rewards.direction import Reference, reference
 from mads.rewards.estimators import ESTIMATORS, estimate
 from mads.rewards.estimators.probe import Measured, Probe
+from mads.rewards.influence import ranks
 from mads.rewards.measure import window
 from mads.rewards.tasks import Task, make_task
 from mads.run_dir import RunDir
@@ -137,15 +138,6 @@ def sample(
     keep = np.array([len(part) > 1 for part in windows])
     found = Probes(probes.cell_N[keep], probes.row_N[keep], probes.weight_N[keep])
     return found, [part for part in windows if len(part) > 1]
-
-
-def ranks(values: Floats) -> Floats:
-    """Return the rank of each value; equal ones share their mean rank."""
-    unique, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    found: Floats = ((ends - counts + ends - 1) / 2.0)[inverse]
-    assert len(unique) == len(counts)
-    return found
 
 
 def pearson(one: Floats, two: Floats) -> float:

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from mads.agents.fasttext_agent import bin_scores, expectation
 from mads.agents.fitting import cleaned, predict, write_model
+from mads.rewards.influence import ranks
 
 QUALITY = ("[0,1)", "[1,2)", "[2,3)", "[3,4)", "[4,5]")
 # SlimPajama's meta.redpajama_set_name without "RedPajama", and the category.
@@ -286,13 +287,6 @@ def classification(
         },
         "confusion_matrix": {"rows": "truth", "columns": "answer", "counts": confusion_CC.tolist()},
     }
-
-
-def ranks(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Return ranks from 1; equal values share their mean rank."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    mean_rank: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    return mean_rank
 
 
 def spearman(a_N: NDArray[Any], b_N: NDArray[Any]) -> float:

@@ -29,7 +29,7 @@ TWO = {"quality": ("low", "high"), "domain": ("web", "code")}
 def test_standardising_draws_outliers_in() -> None:
     assert standardised(np.array([1.0, 3.0])) == pytest.approx([-1.0, 1.0])
     wild = standardised(np.append(np.linspace(-1, 1, 99), 1e9))
-    assert wild.max() < 5.0
+    assert wild.max() < 3.0
     assert wild[:99].std() > 0.8  # the outlier does not set the scale
     assert standardised(np.array([0.0] * 9 + [1.0])).max() == pytest.approx(3.0)
     assert standardised(np.ones(4)).tolist() == [0.0] * 4
