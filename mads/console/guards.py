@@ -9,14 +9,18 @@ from mads.types import CategoryRewards, ConsoleState
 
 Floats = Mapping[str, float]
 
+TINY = 1e-300  # what cannot be divided by
+
 
 def floored_simplex(theta: Floats, floor: float) -> tuple[dict[str, float], int]:
     """Return θ ≥ 0 scaled to sum 1 with none below the floor, and how many stand on it.
 
     A floor above 1 / number of agents means equal weights.
     """
-    if not sum(theta.values()) > 0 or floor * len(theta) >= 1:
+    largest = max(theta.values())
+    if largest < TINY or floor * len(theta) >= 1:
         return dict.fromkeys(theta, 1.0 / len(theta)), len(theta)
+    theta = {agent: value / largest for agent, value in theta.items()}
     low: set[str] = set()
     while True:
         rest = sum(value for agent, value in theta.items() if agent not in low)
