@@ -341,9 +341,9 @@ def _bad_names(recipe: Recipe) -> list[str]:
         if not 0 < len(name) <= _MAX_NAME or set(name) - allowed
     ]
     return problems + [
-        f"agents.{name}: this name is a column of the index; take another"
+        f"agents.{name}: this name is a column of mads's own files; take another"
         for name in recipe.agents
-        if name in RESERVED_NAMES
+        if name in RESERVED_NAMES or name.startswith("reward_")
     ]
 
 
