@@ -28,6 +28,7 @@ from category_truth import MIXTURE, Outcome, categories_of, outcomes, snapshot
 from numpy.typing import NDArray
 
 from mads.config import Recipe
+from mads.console.bayes import standardised
 from mads.loop import train
 from mads.memory.annotate import annotate
 from mads.memory.store import Store
@@ -154,12 +155,6 @@ def means(cells: Cells, probes: Probes, reward_N: Floats) -> dict[tuple[str, str
     """Return the mean reward of every probed category."""
     found = category_rewards(cells, probes.cell_N, probes.weight_N, reward_N)
     return {(a, name): r.mean for a, table in found.items() for name, r in table.items()}
-
-
-def drawn_in(values: Floats) -> Floats:
-    """Return values with the lowest and the highest 5% moved to their quantiles."""
-    found: Floats = np.clip(values, *np.quantile(values, (0.05, 0.95)))
-    return found
 
 
 def rewards_of(target: Reference, measured: Measured) -> Floats:
@@ -299,13 +294,17 @@ def sampled(
             np.save(path, rewards_of(target, estimate(probe)))
             print(f"  rewards {number + 1} of {samples}", flush=True)
         found.append((probes, np.load(path)))
-    return {d.name: d.weight * d.parts[0][1] for d in target.directions}, found
+    shares = {d.name: d.weight * d.parts[0][1] for d in target.directions}
+    return {name: share / sum(shares.values()) for name, share in shares.items()}, found
 
 
 def bench_truth(
     store: Store, run: RunDir, recipe: Recipe, step: int, work: Path, seeds: int, samples: int
 ) -> dict[str, float]:
-    """Return the Spearman correlation of category rewards with the truth, and its interval."""
+    """Return the Spearman correlation of category rewards with the truth, and its interval.
+
+    ``…_bayes`` takes the rewards as the rule `bayes` does: with outliers drawn in.
+    """
     found = truths(store, run, recipe, step, range(seeds), work)
     shares, drawn_samples = sampled(store, run, recipe, step, work, samples)
     per_sample = [means(store.cells, probes, reward_N) for probes, reward_N in drawn_samples]
@@ -330,10 +329,10 @@ def bench_truth(
         drawn.append(spearman(rows, np.array([again[key] for key in keys])))
     singles = [spearman(row, true) for row in mean]
     by_seed = [truth_of([o for o in found if o.seed == s], shares) for s in range(seeds)]
-    robust = [means(store.cells, probes, drawn_in(values)) for probes, values in drawn_samples]
+    robust = [means(store.cells, probes, standardised(values)) for probes, values in drawn_samples]
     robust_mean = np.array([[row[key] for key in keys] for row in robust]).mean(axis=0)
     figures = {
-        "category_truth_spearman_drawn_in": spearman(robust_mean, true),
+        "category_truth_spearman_bayes": spearman(robust_mean, true),
         "category_truth_spearman": spearman(mean.mean(axis=0), true),
         "category_truth_spearman_low": float(np.quantile(drawn, 0.025)),
         "category_truth_spearman_high": float(np.quantile(drawn, 0.975)),
@@ -373,6 +372,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs=2, help="of the early and the late checkpoint")
     parser.add_argument("--docs", type=int, default=200)
     parser.add_argument("--truth-seeds", type=int, default=2)
+    parser.add_argument("--part", choices=("all", "fidelity", "truth"), default="all")
     parser.add_argument("--samples", type=int, default=3, help="probe samples of the truth")
     options = parser.parse_args()
     if not SHARED.is_dir():
@@ -387,13 +387,16 @@ def main() -> None:
     train(store, run.root, recipe, Quiet())
     figures: dict[str, float] = {}
     for label, step in zip(("early", "late"), steps, strict=True):
+        if options.part == "truth":
+            continue
         trainer = trainer_at(run, step, recipe, store, 10**6)
         found = bench_fidelity(store, trainer, recipe, step, options.docs)
         figures |= {f"{key}_{label}": value for key, value in found.items()}
         if label == "late":
             figures |= found
-    figures |= overhead(store.cells, figures["forward_cost_ratio"])
-    if not options.quick:
+    if options.part != "truth":
+        figures |= overhead(store.cells, figures["forward_cost_ratio"])
+    if not options.quick and options.part != "fidelity":
         figures |= bench_truth(
             store, run, recipe, steps[1], work, options.truth_seeds, options.samples
         )
