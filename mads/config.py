@@ -79,7 +79,7 @@ class ConsoleConfig:
     # Guard rails of `stable` and `bayes`; each that acts is reported.
     theta_floor: float = 0.05  # the least collaborative weight
     weight_limit: float = 4.5  # w stays within 1/4.5 and 4.5 times its agent's mean
-    min_entropy: float = 0.5  # of an agent's categories by share·w, relative to the corpus
+    min_entropy: float = 0.3  # of an agent's categories by share·w, relative to the corpus
     # Weights to begin with, e.g. [console.prior.domain] C4 = 2.0; the others are 1. A file holds
     # the same as JSON, {"domain": {"C4": 2.0}}, or is the console.json of another run; its
     # weights become part of the recipe.

@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -36,6 +37,8 @@ from mads.memory.store import AgentInfo, Draft, Shard, Store
 from mads.run_dir import PARTIAL, StoreDir, exclusive, provenance, read_json, write_json
 from mads.seeds import derive, uniform
 from mads.types import Agent, Status
+
+GRACE_S = 0.5
 
 Progress = Callable[[str, int, int], None]
 """Called with (what, done, total); the unit of ``total`` is rows."""
@@ -263,6 +266,7 @@ def _label(
                 for future in finished:
                     future.result()
         except BrokenProcessPool as error:
+            time.sleep(GRACE_S)  # after Ctrl-C, which may reach the workers first, this is not said
             raise DataError(
                 "a worker process was killed, most likely for want of memory. Run the same "
                 "command again with --set corpus.workers=1; it goes on where it was."

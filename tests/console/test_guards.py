@@ -80,7 +80,10 @@ def test_poisoned_rewards_cannot_collapse_the_weights(rule: str) -> None:
             counts[guard] = counts.get(guard, 0) + count
     mean = sum(state.weights["domain"].values()) / 7
     assert state.weights["domain"]["c0"] <= config.weight_limit * mean * 1.5
-    assert relative_entropy(state.weights["domain"], dict.fromkeys(names, 1 / 7)) >= 0.5 - 1e-6
+    assert (
+        relative_entropy(state.weights["domain"], dict.fromkeys(names, 1 / 7))
+        >= config.min_entropy - 1e-6
+    )
     assert min(state.theta.values()) >= config.theta_floor - 1e-9
     assert counts
 

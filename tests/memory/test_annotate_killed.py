@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+import pytest
 from memory.test_annotate import SHARD_DOCS, content, run
 from toys import MakeRecipe
 
@@ -126,14 +127,21 @@ def test_a_killed_worker_is_reported(
     assert "Traceback" not in words
 
 
+@pytest.mark.parametrize("workers_first", [False, True])
 def test_ctrl_c_says_so_without_a_traceback(
-    toy_corpus: Path, toy_recipe: MakeRecipe, tmp_path: Path
+    toy_corpus: Path, toy_recipe: MakeRecipe, tmp_path: Path, workers_first: bool
 ) -> None:
     out = tmp_path / "store"
     recipe = toy_recipe(corpus={"workers": 1, "shard_docs": SHARD_DOCS})
     with running(toy_corpus, out, recipe) as process:
         wait_until(lambda: num_files(out) >= 12)
-        os.killpg(process.pid, signal.SIGINT)
+        if workers_first:  # as on a busy machine
+            for pid in workers_of(process.pid):
+                os.kill(pid, signal.SIGINT)
+            time.sleep(0.1)
+            process.send_signal(signal.SIGINT)
+        else:
+            os.killpg(process.pid, signal.SIGINT)
         _, words = process.communicate(timeout=DEADLINE)
         assert process.returncode == 130
     assert "mads: interrupted; run the same command to go on." in words
