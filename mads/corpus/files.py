@@ -80,7 +80,8 @@ def end_with_parent() -> None:
 
     Ctrl-C reaches the worker too; its parent is the one to say so.
     """
-    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as in `nohup mads annotate … &`
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     parent = parent_process()
     assert parent is not None
     sentinel = parent.sentinel

@@ -60,15 +60,28 @@ def workers_of(pid: int) -> list[int]:
     return [c for c in found if b"spawn_main" in Path(f"/proc/{c}/cmdline").read_bytes()]
 
 
+# A test run in the background hands down that Ctrl-C is ignored.
+MADS = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from mads.cli import main
+main()
+"""
+
+
 @contextmanager
 def running(corpus: Path, out: Path, recipe: Recipe) -> Iterator[subprocess.Popen[str]]:
     """Run ``mads annotate`` in a process group of its own."""
     path = out.with_suffix(".toml")
     path.write_text(to_toml(to_table(recipe)))
-    command = [sys.executable, "-m", "mads", "annotate", str(corpus)]
+    command = [sys.executable, "-c", MADS, "annotate", str(corpus)]
     command += ["--out", str(out), "--recipe", str(path)]
     process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     with process:
         try:
