@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mads.memory.store import Store
 from mads.rewards.measure import window
 from mads.rewards.tasks import Task, task_loss
-from mads.seeds import derive, shuffled, uniform
+from mads.seeds import derive, shuffled
 from mads.training.model import NO_LABEL, TokenBatch
 from mads.training.trainer import Trainer
 
@@ -135,9 +135,3 @@ def outcomes(
                     yield Outcome(category, seed, number, losses)
         finally:
             restore()
-
-
-def draw(values: Sequence[int], seed: int) -> NDArray[np.int64]:
-    """Return as many of the values as there are, drawn with replacement (a bootstrap sample)."""
-    places = uniform(np.arange(len(values), dtype=np.uint64), seed) * len(values)
-    return np.array(values)[places.astype(np.int64)]

@@ -90,7 +90,6 @@ def bayes_update(state: ConsoleState, feedback: Feedback, config: ConsoleConfig)
     """
     documents = feedback.documents
     keys = [(agent, name) for agent, table in state.weights.items() for name in table]
-    old = _opened(state, keys)
     scale = dict(state.belief.scale) if state.belief else dict.fromkeys(state.weights, FIRST_SCALE)
     keep = 0.5 ** (1.0 / config.half_life)
     design_NP = _design(documents, keys)
@@ -98,9 +97,7 @@ def bayes_update(state: ConsoleState, feedback: Feedback, config: ConsoleConfig)
     noise = 1.0
     for _ in range(ITERATIONS):
         scale_P = np.array([scale[agent] for agent, _ in keys])
-        prior = old if state.belief is None else drifted(old, scale_P, keep)
-        if state.belief is None:
-            prior = Posterior(old.mean_P, np.diag(scale_P**2))
+        prior = _prior(state, keys, scale_P, keep)
         found = regressed(_with_level(prior), design_NP, value_N, noise)
         residual_N = value_N - design_NP @ found.mean_P
         noise = max(float(np.mean(residual_N**2)), LEAST_NOISE)
@@ -136,15 +133,18 @@ def _scale_of(agent: str, keys: Sequence[tuple[str, str]], found: Posterior, sca
     return effect_scale(found.mean_P[here], variance[here], scale)
 
 
-def _opened(state: ConsoleState, keys: Sequence[tuple[str, str]]) -> Posterior:
-    """Return the belief as arrays; without one, the effects that the weights stand for."""
+def _prior(
+    state: ConsoleState, keys: Sequence[tuple[str, str]], scale_P: Floats, keep: float
+) -> Posterior:
+    """Return the belief before a round; at first, the effects that the weights stand for."""
     belief = state.belief
     if belief is None:
         mean = [(state.weights[a][c] - 1.0) * state.theta[a] / GAIN for a, c in keys]
-        return Posterior(np.array(mean), np.eye(len(keys)) * FIRST_SCALE**2)
+        return Posterior(np.array(mean), np.diag(scale_P**2))
     names = [f"{agent}/{name}" for agent, name in keys]
+    mean = [belief.mean[name] for name in names]
     covariance = [[belief.covariance[a][b] for b in names] for a in names]
-    return Posterior(np.array([belief.mean[name] for name in names]), np.array(covariance))
+    return drifted(Posterior(np.array(mean), np.array(covariance)), scale_P, keep)
 
 
 def _state(

@@ -34,7 +34,7 @@ from mads.memory.index import build_index, store_seals
 from mads.memory.labelling import annotate_span, missing_parts, start_worker
 from mads.memory.sealed import METADATA_KEY, check_sealed
 from mads.memory.store import AgentInfo, Draft, Shard, Store
-from mads.run_dir import PARTIAL, StoreDir, exclusive, provenance, read_json, write_json
+from mads.run_dir import LOCK, PARTIAL, StoreDir, exclusive, provenance, read_json, write_json
 from mads.seeds import derive, uniform
 from mads.types import Agent, Status
 
@@ -122,7 +122,7 @@ def _make_draft(files: Sequence[CorpusFile], recipe: Recipe, agents: Mapping[str
 
 def _refuse_foreign(store: StoreDir) -> None:
     """Raise DataError for a folder that holds something else."""
-    of_a_beginning = {".lock", store.draft.name + PARTIAL}
+    of_a_beginning = {LOCK, store.draft.name + PARTIAL}
     if not store.draft.is_file() and {p.name for p in store.root.iterdir()} - of_a_beginning:
         raise DataError(
             f"{store.root} is neither empty nor a store (it has no {store.draft.name}). "

@@ -6,8 +6,13 @@ import numpy as np
 import torch
 
 from mads.rewards.direction import Vector, norm
-from mads.rewards.estimators.probe import Floats, Measured, Probe, document_losses
-from mads.training.model import LanguageModel
+from mads.rewards.estimators.probe import (
+    Floats,
+    Measured,
+    Probe,
+    document_losses,
+    parameters_kept,
+)
 
 
 def forward(probe: Probe) -> Measured:
@@ -17,30 +22,20 @@ def forward(probe: Probe) -> Measured:
     no gradient of a document, and puts the parameters back bit for bit.
     """
     config = probe.config
-    kept = {name: p.detach().clone() for name, p in probe.lm.parameters.items()}
-    length = norm(kept)
     reward_DN = np.empty((len(probe.directions), len(probe.documents)))
     loss_DN = np.empty_like(reward_DN)
 
-    def moved(unit: Vector, distance: float) -> Floats:
+    def moved(kept: Vector, unit: Vector, distance: float) -> Floats:
         with torch.no_grad():
             for name, parameter in probe.lm.parameters.items():
                 parameter.copy_(kept[name] + distance * unit[name])
         return document_losses(probe.lm, probe.documents, config.batch_size)
 
-    try:
+    with parameters_kept(probe.lm) as kept:
+        length = norm(kept)
         for i, direction in enumerate(probe.directions):
-            epsilon = config.epsilon * length / norm(direction.unit)
-            up_N, down_N = moved(direction.unit, epsilon), moved(direction.unit, -epsilon)
+            unit, epsilon = direction.unit, config.epsilon * length / norm(direction.unit)
+            up_N, down_N = moved(kept, unit, epsilon), moved(kept, unit, -epsilon)
             reward_DN[i] = (up_N - down_N) / (2 * epsilon)
             loss_DN[i] = (up_N + down_N) / 2
-    finally:
-        put_back(probe.lm, kept)
     return Measured(reward_DN, loss_DN.mean(axis=0))
-
-
-def put_back(lm: LanguageModel, kept: Vector) -> None:
-    """Copy kept values into the parameters."""
-    with torch.no_grad():
-        for name, parameter in lm.parameters.items():
-            parameter.copy_(kept[name])

@@ -11,8 +11,14 @@ import numpy as np
 import torch
 
 from mads.rewards.direction import Direction
-from mads.rewards.estimators.forward import put_back
-from mads.rewards.estimators.probe import Floats, Measured, Probe, document_gradients
+from mads.rewards.estimators.probe import (
+    Floats,
+    Measured,
+    Probe,
+    document_gradients,
+    parameters_kept,
+    put_back,
+)
 from mads.rewards.tasks import task_loss
 from mads.training.model import LanguageModel
 from mads.training.trainer import adamw_step
@@ -26,11 +32,10 @@ def one_step(probe: Probe) -> Measured:
     clipped: in a batch, no document's gradient is clipped by itself.
     """
     lm, optimizer = probe.lm, probe.optimizer
-    kept = {name: p.detach().clone() for name, p in lm.parameters.items()}
     before_D = _reference(lm, probe.directions)
     reward_DN = np.empty((len(probe.directions), len(probe.documents)))
     loss_N = np.empty(len(probe.documents))
-    try:
+    with parameters_kept(lm) as kept:
         for n, (parts, loss) in enumerate(document_gradients(lm, probe.documents)):
             loss_N[n] = loss
             with torch.no_grad():
@@ -38,8 +43,6 @@ def one_step(probe: Probe) -> Measured:
                     parameter.copy_(adamw_step(kept[name], parts[name], optimizer, name))
             reward_DN[:, n] = before_D - _reference(lm, probe.directions)
             put_back(lm, kept)
-    finally:
-        put_back(lm, kept)
     return Measured(reward_DN, loss_N)
 
 

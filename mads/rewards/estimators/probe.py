@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mads.config import RewardsConfig
-from mads.rewards.direction import Direction
+from mads.rewards.direction import Direction, Vector
 from mads.training.data import padded_batch
 from mads.training.model import LanguageModel, TokenBatch
 from mads.training.trainer import OptimizerState
@@ -71,7 +72,7 @@ def document_losses(lm: LanguageModel, documents: Sequences, batch_size: int) ->
     return loss_N
 
 
-def document_gradients(lm: LanguageModel, documents: Sequences) -> Iterator[tuple[Tensors, float]]:
+def document_gradients(lm: LanguageModel, documents: Sequences) -> Iterator[tuple[Vector, float]]:
     """Yield each document's gradient by parameter name, and its loss; one backward pass each."""
     with lm.evaluating():
         for document in documents:
@@ -79,7 +80,21 @@ def document_gradients(lm: LanguageModel, documents: Sequences) -> Iterator[tupl
             yield lm.gradients(loss), float(loss.detach())
 
 
-Tensors = dict[str, Tensor]
+@contextmanager
+def parameters_kept(lm: LanguageModel) -> Iterator[Vector]:
+    """Yield a copy of the parameters, and put them back bit for bit when the block ends."""
+    kept = {name: p.detach().clone() for name, p in lm.parameters.items()}
+    try:
+        yield kept
+    finally:
+        put_back(lm, kept)
+
+
+def put_back(lm: LanguageModel, kept: Vector) -> None:
+    """Copy kept values into the parameters."""
+    with torch.no_grad():
+        for name, parameter in lm.parameters.items():
+            parameter.copy_(kept[name])
 
 
 def relative_error(found: Floats, true: Floats, scaled: bool = False) -> float:

@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mads.rewards.direction import reference_gradient
-from mads.rewards.estimators.probe import Floats, Measured, Probe, Tensors, document_gradients
+from mads.rewards.direction import Vector, reference_gradient
+from mads.rewards.estimators.probe import Floats, Measured, Probe, document_gradients
 from mads.seeds import derive
 
 
 class CountSketch:
     """A seeded linear map from all parameters to ``dims`` numbers."""
 
-    def __init__(self, like: Tensors, dims: int, seed: int) -> None:
+    def __init__(self, like: Vector, dims: int, seed: int) -> None:
         self._dims = dims
         self._bucket = {}
         for name, value in like.items():
@@ -28,7 +28,7 @@ class CountSketch:
             drawn = torch.randint(0, 2 * dims, (value.numel(),), generator=generator)
             self._bucket[name] = drawn.to(torch.int32).to(value.device)
 
-    def __call__(self, parts: Tensors) -> Tensor:
+    def __call__(self, parts: Vector) -> Tensor:
         """Return the projection in float64, shape (dims,)."""
         device = next(iter(parts.values())).device
         total = torch.zeros(2 * self._dims, device=device)
