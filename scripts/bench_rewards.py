@@ -18,12 +18,13 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bench_pipeline import SHARED, median_seconds
 from category_truth import MIXTURE, Outcome, categories_of, outcomes, snapshot
 from numpy.typing import NDArray
 
@@ -44,7 +45,7 @@ from mads.rewards.direction import Reference, reference
 from mads.rewards.estimators import ESTIMATORS, estimate
 from mads.rewards.estimators.probe import Measured, Probe
 from mads.rewards.influence import ranks
-from mads.rewards.measure import window
+from mads.rewards.measure import read_probes
 from mads.rewards.tasks import Task, make_task
 from mads.run_dir import RunDir
 from mads.seeds import derive
@@ -54,8 +55,6 @@ from mads.training.model import build_model
 from mads.training.trainer import Trainer
 from mads.types import Cells
 
-REPOSITORY = Path(__file__).parents[1]
-SHARED = REPOSITORY.parent / "shared" / "data"
 Floats = NDArray[np.float64]
 
 LARGE = {"hidden_size": 320, "num_layers": 5, "num_heads": 5, "ffn_size": 864}  # 11.5 M parameters
@@ -133,12 +132,10 @@ def sample(
     store: Store, per_category: int, context: int, seed: int
 ) -> tuple[Probes, list[NDArray[np.int64]]]:
     """Return probes and one window of each."""
-    cells = store.cells
-    probes = choose_probes(cells, equal_sizes(cells, per_category), seed)
-    windows = [window(store, int(doc), context, seed) for doc in store.order_docs(probes.row_N)]
-    keep = np.array([len(part) > 1 for part in windows])
-    found = Probes(probes.cell_N[keep], probes.row_N[keep], probes.weight_N[keep])
-    return found, [part for part in windows if len(part) > 1]
+    wanted = equal_sizes(store.cells, per_category)
+    probes = choose_probes(store.cells, wanted, seed)
+    found, _, windows = read_probes(store, probes, context, seed)
+    return found, windows
 
 
 def pearson(one: Floats, two: Floats) -> float:
@@ -161,16 +158,6 @@ def rewards_of(target: Reference, measured: Measured) -> Floats:
     """Return the rewards of all tasks together."""
     total: Floats = np.array([d.weight for d in target.directions]) @ measured.reward_DN
     return total
-
-
-def seconds(run: Callable[[], object], repeats: int = 3) -> float:
-    """Return the median time of a call."""
-    times = []
-    for _ in range(repeats):
-        begun = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - begun)
-    return statistics.median(times)
 
 
 def bench_fidelity(
@@ -222,7 +209,7 @@ def step_seconds(trainer: Trainer, windows: list[NDArray[np.int64]]) -> float:
         for number, group in enumerate(batches):
             trainer.step(number, padded_batch(group, [1] * len(group)))
 
-    spent = seconds(run)
+    spent = median_seconds(run, 3)
     restore()
     return spent
 

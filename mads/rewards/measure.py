@@ -68,7 +68,7 @@ def measure(
     wanted = equal_sizes(cells, config.probes_per_category)
     if config.probe_tokens:
         wanted = adapted_sizes(cells, spread or {}, config.probe_tokens, context)
-    probes, doc_N, windows = _sample(
+    probes, doc_N, windows = read_probes(
         store, choose_probes(cells, wanted, derive(seed, "probes")), context, seed
     )
     moments = optimizer.second_moments()
@@ -102,7 +102,7 @@ def measure(
     )
 
 
-def _sample(
+def read_probes(
     store: Store, probes: Probes, context: int, seed: int
 ) -> tuple[Probes, NDArray[np.uint64], list[NDArray[np.int64]]]:
     """Return the probes that can be measured, their documents and one window of each."""
