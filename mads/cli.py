@@ -18,10 +18,11 @@ import typer
 
 from mads import __version__
 from mads.errors import MadsError, UsageError
+from mads.units import parse_count
 
 if TYPE_CHECKING:
     from mads.config import Recipe
-    from mads.memory.store import Store
+    from mads.store.store import Store
 
 app = typer.Typer(
     name="mads",
@@ -96,9 +97,9 @@ def annotate(
     as_json: JsonOption = False,
 ) -> None:
     """Label the whole corpus once: agents' memories, tokens and the cell index."""
-    from mads.memory.annotate import annotate as run
-    from mads.memory.store import Store
+    from mads.annotate.annotate import annotate as run
     from mads.recipe import load_recipe
+    from mads.store.store import Store
     from mads.terminal import progress, say, show_cells
 
     begun = time.perf_counter()
@@ -130,14 +131,14 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Pretrain a model; its feedback decides what it reads next. The same call resumes."""
-    from mads.memory.store import Store
     from mads.recipe import load_recipe
+    from mads.store.store import Store
     from mads.terminal import RunView, say, show_weights
 
     settings = load_recipe(recipe, changes or ())
     opened = Store(store)
     say("loading torch …")
-    from mads.loop import train as run
+    from mads.run.loop import train as run
 
     begun = time.perf_counter()
     with RunView(settings.training.steps) as view:
@@ -193,8 +194,9 @@ def select(
     as_json: JsonOption = False,
 ) -> None:
     """Select documents by the console's score until the budget is reached."""
-    from mads.memory.store import Store
-    from mads.selection.command import Exports, Request, select_and_write, try_what_if, write_shard
+    from mads.export.command import Exports, Request, select_and_write, write_shard
+    from mads.report.what_if import try_what_if
+    from mads.store.store import Store
     from mads.terminal import progress, show_selection, show_shares
 
     if sum(source is not None for source in (run, console, plan)) != 1:
@@ -245,9 +247,9 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """Tell why a document was selected or not: labels, weights, score and rank by round."""
-    from mads.memory.store import Store
-    from mads.selection.explain import explain as run_explain
-    from mads.selection.explain import find_document
+    from mads.report.explain import explain as run_explain
+    from mads.report.explain import find_document
+    from mads.store.store import Store
     from mads.terminal import show_explanation
 
     opened = Store(store)
@@ -265,7 +267,7 @@ def diff(
     as_json: JsonOption = False,
 ) -> None:
     """Compare two selections (documents, tokens, composition) or two console states (θ, w)."""
-    from mads.selection.explain import diff_consoles, diff_selections
+    from mads.report.diff import diff_consoles, diff_selections
     from mads.terminal import show_console_diff, show_selection_diff
 
     for path in (a, b):
@@ -289,7 +291,7 @@ def harvest(
     as_json: JsonOption = False,
 ) -> None:
     """Make a corpus and a reference task from what is installed with mads (for the demo)."""
-    from mads.corpus.harvest import harvest as run
+    from mads.demo.harvest import harvest as run
     from mads.terminal import say, table
 
     summary = run(out, seed)
@@ -318,9 +320,9 @@ def fit_influence(
     as_json: JsonOption = False,
 ) -> None:
     """Learn rewards from texts; with it as an agent, `mads annotate` adds its memory."""
-    from mads.memory.store import Store
+    from mads.layout import RunDir
     from mads.rewards.influence import fit_influence as fit
-    from mads.run_dir import RunDir
+    from mads.store.store import Store
     from mads.terminal import say
 
     found = fit(Store(store), RunDir(run), out, rounds, bins)
@@ -335,27 +337,10 @@ def fit_influence(
     )
 
 
-def parse_count(text: str, option: str = "--tokens") -> int:
-    """Return a number such as ``5M`` or ``1.5B``; raises UsageError.
-
-    >>> parse_count("5M"), parse_count("1_000")
-    (5000000, 1000)
-    """
-    units = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
-    unit = text[-1:].upper() if text[-1:].isalpha() else ""
-    try:
-        value = float(text[: len(text) - len(unit)]) * units[unit]
-    except (ValueError, KeyError) as error:
-        raise UsageError(f"{option} {text!r} is not a number; write 5M or 1.5B, say.") from error
-    if not 1 <= value < 2**62:
-        raise UsageError(f"{option} {text!r}: expected at least 1.")
-    return round(value)
-
-
 def _select_recipe(run: Path | None, recipe: Path | None, changes: list[str] | None) -> Recipe:
     """Return the run's own recipe unless another one is given."""
+    from mads.layout import RunDir
     from mads.recipe import load_recipe
-    from mads.run_dir import RunDir
 
     if recipe is None and run is not None and RunDir(run).recipe.is_file():
         recipe = RunDir(run).recipe

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Literal
-
-from mads.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,23 +194,3 @@ RESERVED_NAMES = frozenset(
         "theta",
     }
 )
-
-
-def parse_bytes(text: str) -> int:
-    """Return a size such as ``4GB`` or ``500 MiB`` in bytes; raises UsageError.
-
-    >>> parse_bytes("4GB"), parse_bytes("1KiB")
-    (4000000000, 1024)
-    """
-    units = {"": 1, "B": 1}
-    for power, letter in enumerate("KMGT", start=1):
-        units |= {letter: 1000**power, f"{letter}B": 1000**power, f"{letter}IB": 1024**power}
-    number = text.strip().rstrip("BKMGTIbkmgti ")
-    unit = text.strip()[len(number) :].strip().upper()
-    try:
-        size = float(number) * units[unit]
-    except (ValueError, KeyError):
-        size = math.nan
-    if not 1 <= size < 2**63:
-        raise UsageError(f"{text!r} is not a size; write 4GB, say.")
-    return int(size)

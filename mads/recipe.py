@@ -17,15 +17,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from mads.config import (
-    DEFAULT_AGENTS,
-    RESERVED_NAMES,
-    AgentConfig,
-    Recipe,
-    TaskConfig,
-    parse_bytes,
-)
+from mads.config import DEFAULT_AGENTS, RESERVED_NAMES, AgentConfig, Recipe, TaskConfig
 from mads.errors import UsageError, did_you_mean
+from mads.units import parse_bytes
 
 _MAX_NAME = 64
 _MAX_QUANTILES = 100

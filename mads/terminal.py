@@ -220,7 +220,7 @@ def losses_line(losses: Mapping[str, float]) -> str:
 
 
 class RunView:
-    """The view of a run (the Watcher of ``mads.loop``)."""
+    """The view of a run (the Watcher of ``mads.run.loop``)."""
 
     def __init__(self, steps: int) -> None:
         self._steps = steps

@@ -27,19 +27,20 @@ import pyarrow as pa
 
 from mads.config import Recipe
 from mads.console import initial_state
-from mads.corpus.harvest import harvest
 from mads.corpus.rows import RowFormat, read_batches
-from mads.memory.store import Store
+from mads.demo.harvest import harvest
 from mads.recipe import load_recipe
 from mads.rewards.direction import reference
 from mads.rewards.estimators import estimate
 from mads.rewards.estimators.probe import Probe
 from mads.rewards.measure import measure
-from mads.rewards.tasks import Task, make_task
 from mads.selection.plan import Cursors, cell_scores, make_plan
 from mads.selection.query import OrderReader
+from mads.store.store import Store
+from mads.tasks.task import make_task
 from mads.training.data import StretchData
 from mads.training.model import LanguageModel, build_model
+from mads.training.task_loss import BatchedTask, batched
 from mads.training.trainer import OptimizerState, Trainer
 
 REPOSITORY = Path(__file__).parents[1]
@@ -148,7 +149,7 @@ def bench_train(store: Store, recipe: Recipe, steps: int) -> dict[str, float]:
     pairs = [(median_seconds(step, 1), median_seconds(bare, 1)) for _ in range(steps)]
     per_step = statistics.median(pair[0] for pair in pairs)
     (name, task), *_ = recipe.rewards.tasks.items()
-    made = make_task(name, task, store.tokenizer, training.context, 8, seed=0)
+    made = batched(make_task(name, task, store.tokenizer, training.context, seed=0), 8)
     state, rewards = trainer.optimizer_state(count), recipe.rewards
     target = reference(lm, [made], state.second_moments(), rewards.damping, per_task=False)
     windows = list(prepared.tokens_BT.numpy())
@@ -165,7 +166,7 @@ def bench_train(store: Store, recipe: Recipe, steps: int) -> dict[str, float]:
 
 
 def bench_round(
-    store: Store, lm: LanguageModel, state: OptimizerState, tasks: list[Task], recipe: Recipe
+    store: Store, lm: LanguageModel, state: OptimizerState, tasks: list[BatchedTask], recipe: Recipe
 ) -> tuple[float, int]:
     """Return the seconds of a whole round of feedback and the tokens of its probed documents."""
     found = measure(store, lm, state, tasks, recipe.rewards, recipe.training.context, seed=0)

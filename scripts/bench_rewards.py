@@ -25,14 +25,13 @@ from typing import Any
 
 import numpy as np
 from bench_pipeline import SHARED, median_seconds
-from category_truth import MIXTURE, Outcome, categories_of, outcomes, snapshot
 from numpy.typing import NDArray
 
+from mads.annotate.annotate import annotate
 from mads.config import Recipe
 from mads.console.bayes import standardised
-from mads.loop import train
-from mads.memory.annotate import annotate
-from mads.memory.store import Store
+from mads.evaluation.category_truth import MIXTURE, Outcome, categories_of, outcomes, snapshot
+from mads.layout import RunDir
 from mads.recipe import load_recipe, recipe_from_table, to_table
 from mads.rewards.categories import (
     Probes,
@@ -46,12 +45,14 @@ from mads.rewards.estimators import ESTIMATORS, estimate
 from mads.rewards.estimators.probe import Measured, Probe
 from mads.rewards.influence import ranks
 from mads.rewards.measure import read_probes
-from mads.rewards.tasks import Task, make_task
-from mads.run_dir import RunDir
+from mads.run.loop import train
 from mads.seeds import derive
+from mads.store.store import Store
+from mads.tasks.task import make_task
 from mads.training.checkpoint import load_checkpoint
 from mads.training.data import padded_batch
 from mads.training.model import build_model
+from mads.training.task_loss import BatchedTask, batched
 from mads.training.trainer import Trainer
 from mads.types import Cells
 
@@ -119,11 +120,12 @@ def trainer_at(run: RunDir, step: int, recipe: Recipe, store: Store, last: int) 
     return trainer
 
 
-def tasks_of(recipe: Recipe, store: Store, examples: int) -> list[Task]:
+def tasks_of(recipe: Recipe, store: Store, examples: int) -> list[BatchedTask]:
     """Return the reference tasks with ``examples`` items each."""
     context, size = recipe.training.context, recipe.rewards.batch_size
+    tokenizer = store.tokenizer
     return [
-        make_task(name, replace(task, num_examples=examples), store.tokenizer, context, size, 0)
+        batched(make_task(name, replace(task, num_examples=examples), tokenizer, context, 0), size)
         for name, task in recipe.rewards.tasks.items()
     ]
 

@@ -29,18 +29,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mads.config import Recipe, SelectionConfig, parse_bytes
+from mads.config import Recipe, SelectionConfig
 from mads.corpus.files import CorpusFile
-from mads.memory.agent_memory import MemoryHeader, write_memory
-from mads.memory.index import build_index, store_seals
-from mads.memory.sealed import write_sealed
-from mads.memory.store import AgentInfo, Draft, Shard, Store
+from mads.files import write_json
+from mads.layout import StoreDir
 from mads.recipe import load_recipe
-from mads.run_dir import StoreDir, write_json
 from mads.selection.plan import Cursors, cell_scores, make_plan
 from mads.selection.query import OrderReader
 from mads.selection.rounds import select_round
+from mads.store.index import build_index, store_seals
+from mads.store.memory import MemoryHeader, write_memory
+from mads.store.sealed import write_sealed
+from mads.store.spec import AgentInfo, Draft, Shard
+from mads.store.store import Store
 from mads.types import ConsoleState, Labels, Status, doc_id
+from mads.units import parse_bytes
 
 AGENTS = {"quality": 5, "domain": 7, "topic": 13}
 SHARD = 1_000_000

@@ -11,8 +11,8 @@ import hypothesis
 import pytest
 from toys import Document, MakeRecipe, MakeStore, write_jsonl
 
+from mads.annotate.annotate import annotate
 from mads.config import Recipe
-from mads.memory.annotate import annotate
 from mads.recipe import recipe_from_table
 
 # No time limits in tests: machines are noisy.

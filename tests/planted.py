@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from mads.annotate.annotate import annotate
 from mads.config import Recipe
-from mads.memory.annotate import annotate
 from mads.recipe import recipe_from_table
 
 USEFUL = [

@@ -16,13 +16,13 @@ import pytest
 from toys import MakeRecipe, write_jsonl
 
 from mads import __version__, cli
-from mads.cli import parse_count
+from mads.annotate import annotate
 from mads.errors import UsageError
-from mads.memory import annotate
-from mads.memory.index import build_index
-from mads.memory.store import Draft
+from mads.layout import StoreDir
 from mads.recipe import to_table, to_toml
-from mads.run_dir import StoreDir
+from mads.store.index import build_index
+from mads.store.spec import Draft
+from mads.units import parse_count
 
 Capture = pytest.CaptureFixture[str]
 
@@ -277,7 +277,7 @@ def test_hostile_names_work_from_end_to_end(
 def test_harvest_prints_what_it_found(
     monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path
 ) -> None:
-    from mads.corpus import harvest
+    from mads.demo import harvest
 
     summary = harvest.HarvestSummary({"code": 2}, {"code": 2_000_000}, 5)
     monkeypatch.setattr(harvest, "harvest", lambda out, seed: summary)

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mads.errors import DataError, UsageError, did_you_mean
-from mads.run_dir import read_json
+from mads.files import read_json
 
 MODELS = Path(__file__).parent / "models"
 

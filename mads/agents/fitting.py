@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mads.agents.fasttext_model import TEXT_VERSION, FastTextModel, clean_text, spread_windows
-from mads.run_dir import atomic_path, write_json
+from mads.files import atomic_path, write_json
 
 GOLDEN_TEXTS = (
     "Photosynthesis converts light energy into chemical energy stored in glucose. In this lesson "

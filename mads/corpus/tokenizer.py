@@ -19,7 +19,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 
 from mads.config import TokenizerConfig
 from mads.errors import DataError, UsageError
-from mads.run_dir import PARTIAL, publish
+from mads.files import PARTIAL, publish
 
 END_OF_TEXT = "<|endoftext|>"
 # Training takes the square of a word's length in time: 4 MB without a space take hours.

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mads.errors import DataError
-from mads.run_dir import PARTIAL, publish
+from mads.files import PARTIAL, publish
 
 MAGIC = b"MMIDIDX\x00\x00"
 HEADER = struct.Struct("<9sQBQQ")

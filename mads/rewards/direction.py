@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from mads.errors import DataError
-from mads.rewards.tasks import Task
 from mads.training.model import LanguageModel
+from mads.training.task_loss import BatchedTask
 
 Vector = dict[str, Tensor]
 """One float32 tensor per parameter name."""
 
 
-def reference_gradient(lm: LanguageModel, task: Task) -> tuple[Vector, float]:
+def reference_gradient(lm: LanguageModel, task: BatchedTask) -> tuple[Vector, float]:
     """Return g_ref and the mean loss (nats per continuation token) of one task."""
     gradient = {name: torch.zeros_like(p) for name, p in lm.parameters.items()}
     total = 0.0
@@ -69,7 +69,7 @@ class Direction:
     name: str
     unit: Vector
     weight: float  # with which its rewards count
-    parts: tuple[tuple[Task, float], ...]
+    parts: tuple[tuple[BatchedTask, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Reference:
 
 
 def reference(
-    lm: LanguageModel, tasks: Sequence[Task], moments: Vector, damping: float, per_task: bool
+    lm: LanguageModel, tasks: Sequence[BatchedTask], moments: Vector, damping: float, per_task: bool
 ) -> Reference:
     """Return one direction per task, or (``per_task`` false) a single one of all tasks together.
 

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from mads.agents.fasttext_agent import expectation
 from mads.agents.fitting import cleaned, predict, write_model
 from mads.errors import DataError, UsageError
-from mads.memory.store import Store, read_table
-from mads.run_dir import RunDir
+from mads.layout import RunDir
 from mads.seeds import derive, uniform
+from mads.store.store import Store, read_table
 
 Floats = NDArray[np.float64]
 

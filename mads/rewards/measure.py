@@ -11,7 +11,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mads.config import RewardsConfig
-from mads.memory.store import Store
 from mads.rewards.categories import (
     Floats,
     Probes,
@@ -26,10 +25,11 @@ from mads.rewards.direction import reference
 from mads.rewards.estimators import SAME_UNIT, estimate
 from mads.rewards.estimators.gradient import gradient
 from mads.rewards.estimators.probe import Measured, Probe, relative_error
-from mads.rewards.tasks import Task
 from mads.seeds import derive, shuffled, uniform
 from mads.selection.take import category_columns
+from mads.store.store import Store
 from mads.training.model import LanguageModel
+from mads.training.task_loss import BatchedTask
 from mads.training.trainer import OptimizerState
 from mads.types import CategoryRewards, Cells, DocumentRewards, Feedback
 
@@ -51,7 +51,7 @@ def measure(
     store: Store,
     lm: LanguageModel,
     optimizer: OptimizerState,
-    tasks: Sequence[Task],
+    tasks: Sequence[BatchedTask],
     config: RewardsConfig,
     context: int,
     seed: int,

@@ -19,9 +19,9 @@ import pyarrow as pa
 
 from mads.config import SelectionConfig
 from mads.errors import DataError
-from mads.memory.store import Store
 from mads.selection.plan import Cursors, Ints, Plan, Unit, cell_sizes
 from mads.selection.take import Rows, Selection, take
+from mads.store.store import Store
 from mads.types import Cells
 
 READ_AHEAD_DEVIATIONS = 8

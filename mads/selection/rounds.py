@@ -10,11 +10,11 @@ import time
 
 from mads.config import Recipe
 from mads.errors import DataError
-from mads.memory.store import Store
 from mads.seeds import derive
-from mads.selection.export import Chosen
 from mads.selection.plan import Cursors, cell_scores, make_plan
+from mads.selection.plan_file import Chosen
 from mads.selection.query import OrderReader, unchanged
+from mads.store.store import Store
 from mads.types import ConsoleState
 
 

@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mads.errors import DataError
-from mads.run_dir import PARTIAL, RunDir, publish, read_json, write_text
+from mads.files import PARTIAL, publish, read_json, write_text
+from mads.layout import RunDir
 from mads.training.trainer import Trainer
 
 OPTIMIZER = "optimizer.safetensors"

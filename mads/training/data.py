@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 from mads.config import TrainingConfig
-from mads.memory.store import Store
 from mads.seeds import derive, shuffled
+from mads.store.store import Store
 from mads.training.model import NO_LABEL, TokenBatch
 
 

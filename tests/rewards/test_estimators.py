@@ -15,21 +15,16 @@ import torch
 
 from mads.config import RewardsConfig
 from mads.errors import DataError
-from mads.memory.store import Store
-from mads.rewards.direction import (
-    Reference,
-    norm,
-    preconditioned,
-    reference,
-    reference_gradient,
-)
+from mads.rewards.direction import Reference, norm, preconditioned, reference, reference_gradient
 from mads.rewards.estimators import ESTIMATORS, estimate
 from mads.rewards.estimators.probe import Measured, Probe, document_losses, relative_error
 from mads.rewards.estimators.projected import CountSketch, influence
 from mads.rewards.measure import measure, window
-from mads.rewards.tasks import Task, make_task, task_loss
+from mads.store.store import Store
+from mads.tasks.task import make_task
 from mads.training.data import StretchData, padded_batch
 from mads.training.model import LanguageModel, build_model
+from mads.training.task_loss import BatchedTask, batched, task_loss
 from mads.training.trainer import Trainer
 
 
@@ -60,7 +55,9 @@ class World:
         for step in range(steps):
             self.step(step)
         (name, config), *_ = self.recipe.rewards.tasks.items()
-        self.task: Task = make_task(name, config, self.store.tokenizer, 32, 4, seed=0)
+        self.task: BatchedTask = batched(
+            make_task(name, config, self.store.tokenizer, 32, seed=0), 4
+        )
         self.windows = [self._tokens(int(doc))[:32] for doc in docs[::9]]
 
     def _tokens(self, doc: int) -> np.ndarray:
@@ -70,7 +67,7 @@ class World:
     def step(self, number: int) -> float:
         return self.trainer.step(number, self.data.batch(number, 16, document_mask=True)).loss
 
-    def reference(self, tasks: Sequence[Task] = (), per_task: bool = False) -> Reference:
+    def reference(self, tasks: Sequence[BatchedTask] = (), per_task: bool = False) -> Reference:
         moments = self.trainer.optimizer_state(12).second_moments()
         return reference(self.lm, tasks or [self.task], moments, 0.1, per_task)
 
@@ -158,7 +155,7 @@ def test_nothing_to_probe_is_refused(world: World, name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(ESTIMATORS))
 def test_rewards_of_tasks_add_up_to_those_of_all(world: World, name: str) -> None:
-    other = Task("other", 3.0, (padded_batch(world.windows[1:4], [1] * 3),), 3)
+    other = BatchedTask("other", 3.0, (padded_batch(world.windows[1:4], [1] * 3),))
     settings = RewardsConfig(estimator=name)  # type: ignore[arg-type]
     state = world.trainer.optimizer_state(12)
 
@@ -255,14 +252,14 @@ def test_each_task_weighs_as_much_as_the_user_says(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A task with gradients a thousand times larger does not drown the other."""
-    loud = Task("loud", 1.0, (padded_batch(world.windows[1:4], [1] * 3),), 3)
+    loud = BatchedTask("loud", 1.0, (padded_batch(world.windows[1:4], [1] * 3),))
 
-    def unit(*tasks: Task) -> dict[str, torch.Tensor]:
+    def unit(*tasks: BatchedTask) -> dict[str, torch.Tensor]:
         return reference(world.lm, tasks, {}, 0.1, per_task=False).directions[0].unit
 
     one, two = unit(world.task), unit(loud)
 
-    def louder(lm: LanguageModel, task: Task) -> tuple[dict[str, torch.Tensor], float]:
+    def louder(lm: LanguageModel, task: BatchedTask) -> tuple[dict[str, torch.Tensor], float]:
         found, loss = reference_gradient(lm, task)
         scale = 1000.0 if task.name == "loud" else 1.0
         return {name: scale * part for name, part in found.items()}, loss
@@ -286,7 +283,7 @@ def test_the_reference_gradient_is_that_of_the_mean_loss(world: World) -> None:
     """The mean over the task's tokens, not the mean of its batches' means."""
     sizes = ((3, 5), (30, 32))
     windows = [[world.windows[i][:size] for i, size in enumerate(pair)] for pair in sizes]
-    task = Task("uneven", 1.0, tuple(padded_batch(pair, [1, 1]) for pair in windows), 4)
+    task = BatchedTask("uneven", 1.0, tuple(padded_batch(pair, [1, 1]) for pair in windows))
     found, loss = reference_gradient(world.lm, task)
     sums = [world.lm.token_losses(batch).sum() for batch in task.batches]
     mean = (sums[0] + sums[1]) / (2 + 4 + 29 + 31)
@@ -329,7 +326,7 @@ def test_a_long_document_is_probed_at_a_seeded_place() -> None:
 
 
 def test_a_task_without_gradient_is_refused(world: World) -> None:
-    broken = Task("silent", 0.0, world.task.batches, 1)
+    broken = BatchedTask("silent", 0.0, world.task.batches)
     with pytest.raises(DataError, match="directions cancel out"):
         world.reference([broken])
 

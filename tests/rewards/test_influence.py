@@ -11,14 +11,14 @@ import planted
 import pytest
 from typer.testing import CliRunner
 
+from mads.annotate.annotate import annotate
 from mads.cli import app
 from mads.config import AgentConfig
 from mads.errors import DataError, UsageError
-from mads.loop import train
-from mads.memory.annotate import annotate
-from mads.memory.store import Store
+from mads.layout import RunDir
 from mads.rewards.influence import document_text, fit_influence, latest_rewards, ranks
-from mads.run_dir import RunDir
+from mads.run.loop import train
+from mads.store.store import Store
 
 
 class Quiet:

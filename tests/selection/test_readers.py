@@ -14,17 +14,17 @@ from pathlib import Path
 import planted
 import pyarrow.parquet as pq
 import pytest
-from selection.test_explain import mads
+from report.test_explain import mads
 
+from mads.annotate.annotate import annotate
 from mads.config import Recipe
 from mads.console import initial_state
+from mads.console.state import console_to_json
 from mads.errors import DataError, MadsError
-from mads.memory.annotate import annotate
-from mads.memory.store import Store
+from mads.export.command import Exports, Request, select_and_write
 from mads.recipe import to_table, to_toml
-from mads.selection.command import Exports, Request, select_and_write
-from mads.selection.export import console_to_json
 from mads.selection.query import unchanged
+from mads.store.store import Store
 
 NOT_COMPLETE = re.compile(
     r"is not complete: it has no corpus\.json|is not a store: it has no corpus\.json"
@@ -33,20 +33,20 @@ NOT_COMPLETE = re.compile(
 # The writer kills itself before or after it publishes a file of this name.
 WRITER = """
 import os, signal, sys
-import mads.run_dir as run_dir
+import mads.files as files
 when, name, corpus, store, recipe = sys.argv[1:]
 def count(now, path):
     if (now, path.name) == (when, name):
         os.kill(os.getpid(), signal.SIGKILL)
-publish = run_dir.publish
+publish = files.publish
 def counted(partial, path):
     count("before", path)
     publish(partial, path)
     count("after", path)
-run_dir.publish = counted
+files.publish = counted
 from pathlib import Path
 from mads.recipe import load_recipe
-from mads.memory.annotate import annotate
+from mads.annotate.annotate import annotate
 annotate([Path(corpus)], Path(store), load_recipe(Path(recipe)), lambda *_: None)
 """
 MOMENTS = [

@@ -12,13 +12,13 @@ import pytest
 from mads.config import Recipe
 from mads.console import initial_state
 from mads.errors import DataError
-from mads.memory.store import Store, read_table
-from mads.run_dir import RoundDir
+from mads.layout import RoundDir
 from mads.seeds import derive
-from mads.selection.export import plan_cursors, read_plan, write_selection
 from mads.selection.plan import Cursors, cell_scores, make_plan
+from mads.selection.plan_file import plan_cursors, read_plan, write_selection
 from mads.selection.query import OrderReader
 from mads.selection.rounds import select_round, stretches
+from mads.store.store import Store, read_table
 from mads.types import ConsoleState
 
 

@@ -16,7 +16,7 @@ from transformers.configuration_utils import PretrainedConfig
 from mads.config import ModelConfig, TrainingConfig
 from mads.corpus.tokenizer import train_tokenizer
 from mads.errors import DataError
-from mads.run_dir import RunDir
+from mads.layout import RunDir
 from mads.training import checkpoint
 from mads.training.checkpoint import load_checkpoint, save_checkpoint
 from mads.training.model import build_model

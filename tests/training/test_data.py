@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mads.config import TrainingConfig
-from mads.memory.store import Store
+from mads.store.store import Store
 from mads.training.data import RoundData, StretchData, padded_batch
 
 

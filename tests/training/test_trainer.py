@@ -13,9 +13,9 @@ from transformers import GPT2Config
 
 from mads.config import ModelConfig, TrainingConfig
 from mads.errors import DataError
-from mads.rewards.tasks import Task, task_loss
 from mads.training.data import padded_batch
 from mads.training.model import TokenBatch, build_model
+from mads.training.task_loss import BatchedTask, task_loss
 from mads.training.trainer import Trainer, adamw_step, learning_rate
 
 CONFIG = TrainingConfig(steps=101, warmup=10, learning_rate=1.0, min_lr_ratio=0.1)
@@ -155,7 +155,7 @@ def test_dropout_depends_on_the_seed_and_the_step_only(dropout: ModelConfig) -> 
 def test_feedback_is_measured_without_dropout(dropout: ModelConfig) -> None:
     lm = build_model(dropout, TrainingConfig(), 100, seed=0)
     lm.model.train()
-    task = Task("t", 1.0, (batch(),), 8)
+    task = BatchedTask("t", 1.0, (batch(),))
     assert task_loss(lm, task) == task_loss(lm, task)
     assert lm.model.training
     noisy = [float(lm.token_losses(batch()).detach().sum()) for _ in range(2)]

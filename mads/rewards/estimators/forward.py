@@ -6,13 +6,7 @@ import numpy as np
 import torch
 
 from mads.rewards.direction import Vector, norm
-from mads.rewards.estimators.probe import (
-    Floats,
-    Measured,
-    Probe,
-    document_losses,
-    parameters_kept,
-)
+from mads.rewards.estimators.probe import Floats, Measured, Probe, document_losses, parameters_kept
 
 
 def forward(probe: Probe) -> Measured:

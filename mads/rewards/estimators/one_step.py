@@ -19,8 +19,8 @@ from mads.rewards.estimators.probe import (
     parameters_kept,
     put_back,
 )
-from mads.rewards.tasks import task_loss
 from mads.training.model import LanguageModel
+from mads.training.task_loss import task_loss
 from mads.training.trainer import adamw_step
 
 

@@ -1,0 +1,1 @@
+"""The embedded corpus of the demo, made from what is installed."""

@@ -1,0 +1,1 @@
+"""What a selection becomes for others: the command, texts, Megatron tokens, parts."""

@@ -1,0 +1,25 @@
+"""Selected documents as a Megatron indexed data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mads.corpus.tokens import TokenWriter
+from mads.seeds import derive, shuffled
+from mads.store.store import Store
+
+TOKENS = ("tokens.bin", "tokens.idx")
+
+
+def write_tokens(store: Store, doc_N: NDArray[np.uint64], out: Path, seed: int) -> None:
+    """Write the documents' tokens as one Megatron indexed data set, tokens.bin and tokens.idx.
+
+    The documents stand in a seeded order, so that a trainer that reads from the front gets a mix.
+    """
+    with TokenWriter(out / TOKENS[0], out / TOKENS[1], store.tokenizer.vocab_size) as writer:
+        for doc in doc_N[shuffled(doc_N, derive(seed, "order"))].tolist():
+            reader, row = store.tokens(doc)
+            writer.add(reader.row(row))

@@ -1,0 +1,152 @@
+"""Every file name in a store and in a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mads.errors import DataError
+from mads.files import PARTIAL
+
+
+def shard_name(shard: int) -> str:
+    """Return the file stem of a shard."""
+    return f"shard-{shard:05d}"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreDir:
+    """The files of a store (what ``mads annotate`` writes)."""
+
+    root: Path
+
+    @property
+    def manifest(self) -> Path:
+        """The manifest; it is written last, so it exists only in a complete store."""
+        return self.root / "corpus.json"
+
+    @property
+    def draft(self) -> Path:
+        """What a store in the making is made from."""
+        return self.root / "annotate.json"
+
+    @property
+    def tokenizer(self) -> Path:
+        """A Hugging Face tokenizer folder."""
+        return self.root / "tokenizer"
+
+    def documents(self, shard: int) -> Path:
+        """Return the table of a shard's documents."""
+        return self.root / "documents" / f"{shard_name(shard)}.parquet"
+
+    def tokens_bin(self, shard: int) -> Path:
+        """Return a shard's tokens (Megatron indexed data set)."""
+        return self.root / "tokens" / f"{shard_name(shard)}.bin"
+
+    def tokens_idx(self, shard: int) -> Path:
+        """Return the index of a shard's tokens."""
+        return self.root / "tokens" / f"{shard_name(shard)}.idx"
+
+    def memory(self, agent: str) -> Path:
+        """Return the folder of an agent's memory."""
+        return self.root / "memories" / agent
+
+    def memory_shard(self, agent: str, shard: int) -> Path:
+        """Return one shard of an agent's memory."""
+        return self.memory(agent) / f"{shard_name(shard)}.parquet"
+
+    def scores(self, agent: str) -> Path:
+        """Return the folder of an agent's scores while they are collected for quantiles."""
+        return self.memory(agent) / f"scores{PARTIAL}"
+
+    def scores_shard(self, agent: str, shard: int) -> Path:
+        """Return one shard of an agent's scores."""
+        return self.scores(agent) / f"{shard_name(shard)}.parquet"
+
+    @property
+    def cells(self) -> Path:
+        """The cell index."""
+        return self.root / "index" / "cells.parquet"
+
+    @property
+    def order(self) -> Path:
+        """Every selectable document, cell after cell, shuffled within a cell."""
+        return self.root / "index" / "order.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class RoundDir:
+    """The files of one round (one console update and the selection that follows)."""
+
+    root: Path
+
+    @property
+    def console(self) -> Path:
+        """The console state that the selection follows."""
+        return self.root / "console.json"
+
+    @property
+    def rewards(self) -> Path:
+        """The rewards of the probed documents."""
+        return self.root / "rewards.parquet"
+
+    @property
+    def selection(self) -> Path:
+        """The selected documents."""
+        return self.root / "selection.parquet"
+
+    @property
+    def plan(self) -> Path:
+        """The plan; it is written last, so it exists only in a complete round."""
+        return self.root / "plan.json"
+
+
+@dataclass(frozen=True, slots=True)
+class RunDir:
+    """The files of a run (what ``mads train`` writes)."""
+
+    root: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe."""
+        return self.root / "recipe.toml"
+
+    @property
+    def provenance(self) -> Path:
+        """What made the run: versions, machine, store."""
+        return self.root / "provenance.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object per line."""
+        return self.root / "metrics.jsonl"
+
+    @property
+    def result(self) -> Path:
+        """How the run ended; it is written last, so it exists only in a complete run."""
+        return self.root / "result.json"
+
+    @property
+    def latest(self) -> Path:
+        """The name of the newest complete checkpoint."""
+        return self.root / "checkpoints" / "latest"
+
+    def checkpoint(self, step: int) -> Path:
+        """Return the folder of a checkpoint."""
+        return self.root / "checkpoints" / f"step-{step:08d}"
+
+    def round(self, number: int) -> RoundDir:
+        """Return the folder of a round."""
+        return RoundDir(self.root / "rounds" / f"{number:04d}")
+
+    def last_round(self) -> int:
+        """Return the number of the newest complete round; raises DataError without one."""
+        folder = self.root / "rounds"
+        found = [int(p.parent.name) for p in folder.glob("[0-9]*/plan.json")]
+        if not found:
+            raise DataError(
+                f"{self.root} holds no complete round (no rounds/*/plan.json). "
+                "Is it the folder that `mads train --out` wrote?"
+            )
+        return max(found)

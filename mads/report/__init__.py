@@ -1,0 +1,1 @@
+"""What a store and a run say: explain, what-if, diff. All return dataclasses."""

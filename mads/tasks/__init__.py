@@ -1,0 +1,1 @@
+"""Reference and evaluation items: formats in, tokenised tasks out; no torch."""

@@ -1,0 +1,144 @@
+"""Reference and evaluation tasks: items of context and continuation, loss on the latter only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mads.config import TaskConfig
+from mads.errors import DataError, UsageError
+from mads.seeds import derive, shuffled
+from mads.types import ReferenceExample
+
+Item = Mapping[str, Any]
+
+
+def _text(item: Item, key: str) -> str:
+    """Return a field that must be a text; raises KeyError and TypeError."""
+    return _as_text(item[key], key)
+
+
+def _as_text(value: object, what: str) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{what} holds {value!r}, expected a text")
+    return value
+
+
+def _cloze(item: Item) -> ReferenceExample:
+    return ReferenceExample(_text(item, "context"), _text(item, "continuation"))
+
+
+def _jeopardy(item: Item) -> ReferenceExample:
+    context = _text(item, "context").strip() + "\nAnswer:"
+    return ReferenceExample(context, " " + _text(item, "continuation"))
+
+
+def _lambada(item: Item) -> ReferenceExample:
+    if "until_last" in item:
+        return ReferenceExample(_text(item, "until_last").rstrip(), " " + _text(item, "last_word"))
+    context, _, word = _text(item, "text").rstrip().rpartition(" ")
+    return ReferenceExample(context, " " + word)
+
+
+def _squad(item: Item) -> ReferenceExample:
+    answers = item["answers"]
+    first = answers["text"][0] if isinstance(answers, dict) else answers[0]["text"]
+    context = f"{_text(item, 'context')}\nQuestion: {_text(item, 'question').strip()}\nAnswer:"
+    return ReferenceExample(context, " " + _as_text(first, "answers"))
+
+
+def _choices(item: Item) -> ReferenceExample:
+    """Multiple choice: the loss of the right answer."""
+    if "gold" in item:
+        if item["gold"] < 0:
+            raise ValueError(f"gold is {item['gold']}")
+        right = _as_text(item["choices"][item["gold"]], "choices")
+        return ReferenceExample(_text(item, "query").rstrip(), " " + right)
+    question = _text(item, "question" if "question" in item else "question_stem")
+    choices = item["choices"]
+    right = _as_text(choices["text"][list(choices["label"]).index(item["answerKey"])], "choices")
+    return ReferenceExample(f"Question: {question}\nAnswer:", " " + right)
+
+
+FORMATS: dict[str, Callable[[Item], ReferenceExample]] = {
+    "cloze": _cloze,
+    "lambada": _lambada,
+    "squad": _squad,
+    "jeopardy": _jeopardy,
+    "choices": _choices,
+}
+
+
+def load_examples(name: str, config: TaskConfig, seed: int) -> list[ReferenceExample]:
+    """Return a seeded subset of a task's items; a bad item is a DataError that names its row."""
+    path = _local_file(name, config)
+    read = FORMATS[config.format]
+    examples = []
+    for row, item in enumerate(_items(path)):
+        try:
+            example = read(item)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(
+                f"task {name!r}: {path} row {row} is not in the format {config.format!r} "
+                f"({type(error).__name__}: {error}); found the keys {sorted(item)}."
+            ) from error
+        if example.continuation.strip():
+            examples.append(example)
+    if not examples:
+        raise DataError(f"task {name!r}: {path} holds no item with a continuation.")
+    order = shuffled(np.arange(len(examples), dtype=np.uint64), derive(seed, "task", name))
+    return [examples[i] for i in order[: config.num_examples or None].tolist()]
+
+
+def _local_file(name: str, config: TaskConfig) -> Path:
+    if not config.path:
+        raise UsageError(f"task {name!r} has no path. Give a file or a Hugging Face data set id.")
+    path = Path(config.path)
+    if path.is_file():
+        return path
+    looks_like_id = len(path.parts) == 2 and not path.is_absolute() and not path.suffix
+    if not looks_like_id:
+        raise UsageError(f"task {name!r}: {config.path} does not exist.")
+    return _fetch(name, config)
+
+
+def _fetch(name: str, config: TaskConfig) -> Path:
+    """Fetch a Hugging Face data set's split and return its one file."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    patterns = [f"*{config.split}*.{suffix}" for suffix in ("parquet", "jsonl", "jsonl.gz")]
+    try:
+        folder = snapshot_download(config.path, repo_type="dataset", allow_patterns=patterns)
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(
+            f"task {name!r}: the data set {config.path!r} cannot be fetched: {reason}"
+        ) from error
+    files = sorted(p for pattern in patterns for p in Path(folder).rglob(pattern))
+    if len(files) != 1:
+        raise UsageError(
+            f"task {name!r}: the data set {config.path!r} has {len(files)} files for the split "
+            f"{config.split!r}, expected 1. Download one and give its path."
+        )
+    return files[0]
+
+
+def _items(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        if path.suffix == ".parquet":
+            yield from pq.ParquetFile(path).read().to_pylist()
+            return
+        with pa.input_stream(str(path), compression="detect") as lines:
+            for line in lines.read().splitlines():
+                if line.strip():
+                    item = json.loads(line)
+                    yield item if isinstance(item, dict) else {}
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error

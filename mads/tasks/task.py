@@ -1,0 +1,43 @@
+"""Reference and evaluation tasks, tokenised."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mads.config import TaskConfig
+from mads.corpus.tokenizer import StoreTokenizer
+from mads.tasks.formats import load_examples
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Item:
+    """One item's tokens; the loss counts on those from ``num_context`` (>= 1) on."""
+
+    tokens_T: NDArray[np.int64]
+    num_context: int
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A tokenised task: its weight and its items, the shortest first."""
+
+    name: str
+    weight: float
+    items: tuple[Item, ...]
+
+
+def make_task(
+    name: str, config: TaskConfig, tokenizer: StoreTokenizer, context: int, seed: int
+) -> Task:
+    """Load and tokenise a task; an item longer than ``context`` tokens loses its beginning."""
+    items: list[Item] = []
+    for example in load_examples(name, config, seed):
+        before = tokenizer.encode_plain(example.context) or [tokenizer.end_of_text]
+        after = tokenizer.encode_plain(example.continuation)[: context - 1]
+        kept = before[max(len(before) + len(after) - context, 0) :]
+        items.append(Item(np.array(kept + after, np.int64), len(kept)))
+    items.sort(key=lambda item: len(item.tokens_T))
+    return Task(name, config.weight, tuple(items))

@@ -1,0 +1,42 @@
+"""A task in batches, and its loss under a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from mads.tasks.task import Task
+from mads.training.data import padded_batch
+from mads.training.model import LanguageModel, TokenBatch
+
+
+@dataclass(frozen=True, slots=True)
+class BatchedTask:
+    """A task as the model reads it: batches of items of like length."""
+
+    name: str
+    weight: float
+    batches: tuple[TokenBatch, ...]
+
+    @property
+    def num_labels(self) -> int:
+        """Continuation tokens of the whole task."""
+        return sum(int((batch.labels_BT >= 0).sum()) for batch in self.batches)
+
+
+def batched(task: Task, size: int) -> BatchedTask:
+    """Put a task's items into batches of ``size``."""
+    groups = [task.items[i : i + size] for i in range(0, len(task.items), size)]
+    batches = [
+        padded_batch([item.tokens_T for item in group], [item.num_context for item in group])
+        for group in groups
+    ]
+    return BatchedTask(task.name, task.weight, tuple(batches))
+
+
+def task_loss(lm: LanguageModel, task: BatchedTask) -> float:
+    """Return the mean loss of a task's continuation tokens, in nats."""
+    with lm.evaluating(), torch.no_grad():
+        total = sum(float(lm.token_losses(batch).double().sum()) for batch in task.batches)
+    return total / task.num_labels

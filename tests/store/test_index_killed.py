@@ -1,0 +1,186 @@
+"""An index whose building was killed, in any step: it goes on, and the result is the same."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from store.test_index import KEYS, SMALL, documents, oracle, split, write_parts
+
+from mads.layout import StoreDir
+from mads.store import index as module
+from mads.store.buckets import Buckets
+from mads.store.index import build_index
+
+
+def test_leftovers_of_a_killed_call_are_harmless(tmp_path: Path) -> None:
+    shards = [documents(300, seed=6)]
+    store, draft = write_parts(tmp_path, shards)
+    buckets = tmp_path / "index" / "buckets.partial"
+    buckets.mkdir(parents=True)
+    for number in range(5):
+        (buckets / f"{number:06d}").write_bytes(b"\x01" * 100)
+    (tmp_path / "index" / "order.parquet.partial").write_bytes(b"half")
+    build_index(store, draft, SMALL, lambda _: None)
+    assert pq.read_table(store.order).select(KEYS).to_pylist() == oracle(shards, draft.seed)[1]
+    assert not buckets.exists()
+
+
+def test_a_killed_call_goes_on_from_its_buckets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = split(documents(900, seed=6), 400, 500)
+    whole, draft = write_parts(tmp_path / "whole", shards)
+    build_index(whole, draft, SMALL, lambda _: None)
+    store, draft = write_parts(tmp_path / "killed", shards)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_write_order", killed)
+        with pytest.raises(KeyboardInterrupt):
+            build_index(store, draft, SMALL, lambda _: None)
+    seen: list[int] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_write_cells", killed)  # killed once more, after the order
+        with pytest.raises(KeyboardInterrupt):
+            build_index(store, draft, SMALL, seen.append)
+    build_index(store, draft, SMALL, seen.append)
+    assert seen == []  # no memory was read again
+    assert store.order.read_bytes() == whole.order.read_bytes()
+    assert store.cells.read_bytes() == whole.cells.read_bytes()
+    assert not list((tmp_path / "killed" / "index").glob("*.partial"))
+
+
+@pytest.mark.parametrize("note_rows", [1, 250, 10_000])
+def test_a_call_killed_while_it_fills_goes_on_from_its_last_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, note_rows: int
+) -> None:
+    monkeypatch.setattr(module, "NOTE_ROWS", note_rows)
+    shards = split(documents(4000, seed=6), *[500] * 8)
+    whole, draft = write_parts(tmp_path / "whole", shards)
+    build_index(whole, draft, SMALL, lambda _: None)
+    store, draft = write_parts(tmp_path / "killed", shards)
+    add = Buckets.add
+    calls: list[int] = []
+
+    def killed(self: Buckets, bucket_N: Any, record_N: Any, num: int) -> None:
+        add(self, bucket_N, record_N, num)  # what was added after the last note is cut off again
+        calls.append(len(record_N))
+        if len(calls) in (3, 4, 7):
+            raise KeyboardInterrupt
+
+    handled: list[int] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Buckets, "add", killed)
+        for _ in range(3):
+            with pytest.raises(KeyboardInterrupt):
+                build_index(store, draft, SMALL, handled.append)
+        build_index(store, draft, SMALL, handled.append)
+    assert store.order.read_bytes() == whole.order.read_bytes()
+    assert store.cells.read_bytes() == whole.cells.read_bytes()
+    assert {path.name for path in store.order.parent.iterdir()} == {
+        *("cells.parquet", "order.parquet")
+    }
+    # Counted once; the shards added again are those that no note covered.
+    assert len(calls) == {1: 11, 250: 11, 10_000: 15}[note_rows]
+
+
+KILLED = """
+import os, signal, sys
+sys.path[:0] = [sys.argv[1]]
+from pathlib import Path
+from store.test_index import SMALL, documents, split, write_parts
+from mads.store import index
+from mads.store.buckets import Buckets
+index.NOTE_ROWS, left = 1, int(sys.argv[3])
+def killing(work):
+    def run(*arguments):
+        global left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return work(*arguments)
+    return run
+for name in ("begin", "add", "note", "remove"):
+    setattr(Buckets, name, killing(getattr(Buckets, name)))
+index._write_order = killing(index._write_order)
+root = Path(sys.argv[2])
+store, draft = write_parts(root, split(documents(1500, seed=6), 500, 500, 500))
+index.build_index(store, draft, SMALL, lambda rows: None)
+"""
+
+
+def test_killed_again_and_again_the_index_is_the_same(tmp_path: Path) -> None:
+    shards = split(documents(1500, seed=6), 500, 500, 500)
+    whole, draft = write_parts(tmp_path / "whole", shards)
+    build_index(whole, draft, SMALL, lambda _: None)
+    root, tests = tmp_path / "killed", Path(__file__).parents[1]
+    for more in (2, 1, 2, 3):  # each call comes a step further than the one before
+        command = [sys.executable, "-c", KILLED, str(tests), str(root), str(more)]
+        assert subprocess.run(command).returncode == -signal.SIGKILL
+    build_index(StoreDir(root), draft, SMALL, lambda _: None)
+    for name in ("order", "cells"):
+        assert getattr(StoreDir(root), name).read_bytes() == getattr(whole, name).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["counts.json", "filled.json"])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"shards": 2, "sizes": [1, 2]}'])
+def test_damaged_notes_are_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: str
+) -> None:
+    shards = split(documents(900, seed=6), 400, 500)
+    store, draft = write_parts(tmp_path, shards)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_write_order", killed)
+        with pytest.raises(KeyboardInterrupt):
+            build_index(store, draft, SMALL, lambda _: None)
+    (store.order.parent / "buckets.partial" / name).write_text(content)
+    build_index(store, draft, SMALL, lambda _: None)
+    assert pq.read_table(store.order).select(KEYS).to_pylist() == oracle(shards, draft.seed)[1]
+
+
+def test_buckets_of_other_memories_are_filled_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = [documents(300, seed=6)]
+    store, draft = write_parts(tmp_path, shards)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_write_order", killed)
+        with pytest.raises(KeyboardInterrupt):
+            build_index(store, replace(draft, seed=9), SMALL, lambda _: None)
+    build_index(store, draft, SMALL, lambda _: None)
+    assert pq.read_table(store.order).select(KEYS).to_pylist() == oracle(shards, draft.seed)[1]
+
+
+def test_buckets_of_a_memory_that_was_made_anew_are_filled_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, draft = write_parts(tmp_path, [documents(300, seed=6)])
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_write_order", killed)
+        with pytest.raises(KeyboardInterrupt):
+            build_index(store, draft, SMALL, lambda _: None)
+    shards = [documents(300, seed=7)]
+    write_parts(tmp_path, shards)
+    build_index(store, draft, SMALL, lambda _: None)
+    assert pq.read_table(store.order).select(KEYS).to_pylist() == oracle(shards, draft.seed)[1]
