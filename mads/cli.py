@@ -86,11 +86,9 @@ def annotate(
         list[Path], typer.Argument(help="Files or folders: .jsonl(.gz|.zst), .parquet.")
     ],
     out: Annotated[Path, typer.Option("--out", help="The store to write.")],
-    memory: Annotated[
+    ram: Annotated[
         str,
-        typer.Option(
-            "--memory", metavar="SIZE", help="For building the index, e.g. 4GB (index_memory)."
-        ),
+        typer.Option("--ram", metavar="SIZE", help="For building the index, e.g. 4GB (index_ram)."),
     ] = "",
     recipe: RecipeOption = None,
     changes: SetOption = None,
@@ -103,7 +101,7 @@ def annotate(
     from mads.terminal import progress, say, show_cells
 
     begun = time.perf_counter()
-    overrides = [*(changes or ()), *([f"index_memory={json.dumps(memory)}"] if memory else ())]
+    overrides = [*(changes or ()), *([f"index_ram={json.dumps(ram)}"] if ram else ())]
     with progress() as report:
         result = run(corpus, out, load_recipe(recipe, overrides), report)
     seconds = time.perf_counter() - begun

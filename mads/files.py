@@ -7,10 +7,11 @@ renamed. What a killed process leaves behind ends in ``.partial`` and is written
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from mads.errors import DataError, UsageError
 
 LOCK = ".lock"
 PARTIAL = ".partial"
+SEAL = "sha256"
 
 
 @contextmanager
@@ -71,8 +73,43 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist.") from error
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise DataError(f"{path} cannot be read as JSON: {error}") from error
+
+
+def write_sealed_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON object atomically, with the sha256 of the rest of it as its last key."""
+    write_json(path, {**value, SEAL: json_sha256(value)})
+
+
+def read_sealed_json(path: Path, remedy: str, *, by_hand: bool = False) -> dict[str, Any]:
+    """Read what ``write_sealed_json`` wrote, without the sha256.
+
+    Raises DataError when the file is missing, damaged or was changed. A file that people may also
+    write themselves (``by_hand``) need not have the key.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise DataError(f"{path} holds a {type(value).__name__}, expected an object. {remedy}")
+    claimed = value.pop(SEAL, None)
+    if claimed is None and by_hand:
+        return value
+    if claimed is None:
+        raise DataError(f"{path} has no {SEAL!r}: it was changed, or is not mads's own. {remedy}")
+    found = json_sha256(value)
+    if claimed != found:
+        edited = f" If you changed it on purpose, remove its {SEAL!r}." if by_hand else ""
+        raise DataError(
+            f"{path} was changed: its {SEAL} says {str(claimed)[:16]}, its content has "
+            f"{found[:16]}. {remedy}{edited}"
+        )
+    return value
+
+
+def json_sha256(value: Any) -> str:
+    """Return the sha256 of a JSON value, whatever its white space and the order of its keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @contextmanager

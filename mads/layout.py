@@ -26,7 +26,7 @@ class StoreDir:
         return self.root / "corpus.json"
 
     @property
-    def draft(self) -> Path:
+    def spec(self) -> Path:
         """What a store in the making is made from."""
         return self.root / "annotate.json"
 

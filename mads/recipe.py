@@ -9,67 +9,45 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import tomllib
-import typing
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from mads.config import DEFAULT_AGENTS, RESERVED_NAMES, AgentConfig, Recipe, TaskConfig
+from mads.agents import BACKEND_SECTIONS
+from mads.annotate.executors import EXECUTORS
+from mads.codec import Choice, build
+from mads.config import (
+    DEFAULT_AGENTS,
+    RESERVED_NAMES,
+    AgentConfig,
+    ConsoleConfig,
+    Recipe,
+    RewardsConfig,
+    TaskConfig,
+)
+from mads.console import RULE_SECTIONS
 from mads.errors import UsageError, did_you_mean
-from mads.units import parse_bytes
+from mads.rewards.sections import ESTIMATOR_SECTIONS
+from mads.selection.policies import POLICIES
+from mads.strategies import STRATEGIES
+from mads.tasks.formats import FORMATS
 
 _MAX_NAME = 64
-_MAX_QUANTILES = 100
-# (section.key, lowest, highest): the values that are numbers but make no sense.
-_RANGES: tuple[tuple[str, float, float], ...] = (
-    ("corpus.max_doc_bytes", 1, 2**31 - 1),
-    ("corpus.shard_docs", 1, 2**31),
-    ("corpus.workers", 0, 4096),
-    ("tokenizer.vocab_size", 259, 2**31 - 1),
-    ("tokenizer.sample_bytes", 1, 2**40),
-    ("selection.temperature", 1e-6, 1e6),
-    ("selection.decay", 0, 1e6),
-    ("selection.max_passes", 0, 2**31),
-    ("selection.update_every", 0, 2**40),
-    ("selection.threads", 0, 1024),
-    ("console.weight_rate", 0, 1),
-    ("console.theta_rate", 0, 100),
-    ("console.theta_floor", 0, 1),
-    ("console.half_life", 0.01, 1e9),
-    ("console.explore", -100, 100),
-    ("console.weight_limit", 1, 1e12),
-    ("console.min_entropy", 0, 1),
-    ("rewards.probes_per_category", 2, 2**31),
-    ("rewards.epsilon", 1e-8, 0.1),
-    ("rewards.damping", 1e-12, 1e6),
-    ("rewards.batch_size", 1, 2**20),
-    ("rewards.oracle_docs", 0, 2**20),
-    ("rewards.probe_tokens", 0, 2**40),
-    ("rewards.projection_dims", 1, 2**24),
-    ("model.hidden_size", 2, 2**20),
-    ("model.num_layers", 1, 10_000),
-    ("model.num_heads", 1, 10_000),
-    ("model.ffn_size", 1, 2**24),
-    ("model.vocab_size", 0, 2**31 - 1),
-    ("model.rope_theta", 1e-3, 1e12),
-    ("training.steps", 1, 2**40),
-    ("training.context", 2, 2**24),
-    ("training.batch_tokens", 2, 2**40),
-    ("training.micro_batch", 1, 2**20),
-    ("training.first_update", 1, 2**40),
-    ("training.update_every", 1, 2**40),
-    ("training.learning_rate", 0, 100),
-    ("training.warmup", 0, 2**40),
-    ("training.cooldown", 0, 2**40),
-    ("training.min_lr_ratio", 0, 1),
-    ("training.weight_decay", 0, 1e6),
-    ("training.grad_clip", 0, 1e12),
-    ("training.keep_checkpoints", 0, 2**31),
-    ("training.checkpoint_every", 1, 2**40),
-)
+
+CHOICES: Mapping[type[Any], Choice] = {
+    AgentConfig: Choice("backend", "fasttext", BACKEND_SECTIONS),
+    ConsoleConfig: Choice("rule", "bayes", RULE_SECTIONS),
+    RewardsConfig: Choice("estimator", "forward", ESTIMATOR_SECTIONS),
+}
+
+_NAMES: Mapping[str, Mapping[str, object]] = {
+    "strategy": STRATEGIES,
+    "selection.policy": POLICIES,
+    "corpus.executor": EXECUTORS,
+}
+"""Keys that name an entry of a registry."""
 
 
 def load_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
@@ -131,15 +109,16 @@ def _apply_override(table: dict[str, Any], text: str) -> None:
 def recipe_from_table(table: Mapping[str, Any], where: str, base: Path | None = None) -> Recipe:
     """Build a recipe from parsed TOML; relative task paths count from ``base``."""
     problems: list[str] = []
-    recipe: Recipe = _build(Recipe, dict(table), "", problems)
-    problems += _out_of_range(recipe)
+    required: dict[str, Any] = {"agents": {}, "console": {}, "rewards": {}}
+    recipe: Recipe = build(Recipe, required | dict(table), "", problems, CHOICES)
+    problems += _unknown_names(recipe) + _bad_tasks(recipe) + _bad_names(recipe)
     if not problems:
         problems += _misfits(recipe)
     if problems:
         lines = "\n".join(f"  - {problem}" for problem in problems)
         raise UsageError(f"{where}: {len(problems)} problem(s) in the recipe:\n{lines}")
     if not recipe.agents:
-        agents = {name: AgentConfig() for name in DEFAULT_AGENTS}
+        agents = {name: default_section(AgentConfig) for name in DEFAULT_AGENTS}
         recipe = dataclasses.replace(recipe, agents=agents)
     return _resolve_paths(_with_prior(recipe, base), base)
 
@@ -196,112 +175,44 @@ def _resolve_paths(recipe: Recipe, base: Path | None) -> Recipe:
     )
 
 
-_BAD = object()  # stands for a value that is reported as a problem
+def default_section(base: type[Any], **values: Any) -> Any:
+    """Return a section of the default kind: of an agent, the console or the rewards."""
+    choice = CHOICES[base]
+    return choice.types[choice.default](**{choice.key: choice.default}, **values)
 
 
-def _build(cls: type[Any], table: dict[str, Any], place: str, problems: list[str]) -> Any:
-    """Build one section; every problem found is appended, and its key keeps the default."""
-    hints = typing.get_type_hints(cls)
-    values: dict[str, Any] = {}
-    for key, value in table.items():
-        at = f"{place}{key}"
-        if key not in hints:
-            problems.append(f"{at}: unknown key; {did_you_mean(key, hints)}")
-            continue
-        values[key] = _convert(hints[key], value, at, problems)
-    return cls(**{key: value for key, value in values.items() if value is not _BAD})
-
-
-def _convert(hint: Any, value: Any, at: str, problems: list[str]) -> Any:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
-        return _build(typing.cast("type[Any]", hint), value, f"{at}.", problems)
-    if origin is dict and isinstance(value, dict):
-        found = {k: _convert(args[1], item, f"{at}.{k}", problems) for k, item in value.items()}
-        return {key: item for key, item in found.items() if item is not _BAD}
-    if origin is tuple and isinstance(value, list | tuple):
-        items = tuple(_convert(args[0], v, f"{at}[{i}]", problems) for i, v in enumerate(value))
-        return _BAD if _BAD in items else items
-    if origin is Literal:
-        if value in args:
-            return value
-        problems.append(f"{at}: {value!r} is not known; {did_you_mean(str(value), args)}")
-        return _BAD
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if hint in (int, float, str, bool) and type(value) is hint:
-        return value
-    problems.append(f"{at}: found {value!r}, expected {_describe(hint)}")
-    return _BAD
-
-
-def _describe(hint: Any) -> str:
-    if dataclasses.is_dataclass(hint) or typing.get_origin(hint) is dict:
-        return "a section"
-    if typing.get_origin(hint) is tuple:
-        return f"a list of {_describe(typing.get_args(hint)[0])}"
-    names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-    return names[hint]
-
-
-def _out_of_range(recipe: Recipe) -> list[str]:
-    problems = []
-    for key, low, high in _RANGES:
-        section, name = key.split(".")
-        value = getattr(getattr(recipe, section), name)
-        if not low <= value <= high:
-            problems.append(f"{key}: found {value}, expected {low:g} to {high:g}")
-    for name, size in (
-        ("index_memory", recipe.index_memory),
-        ("selection.memory", recipe.selection.memory),
-    ):
-        try:
-            parse_bytes(size)
-        except UsageError as error:
-            problems.append(f"{name}: {error}")
-    betas = recipe.training.betas
-    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-        problems.append(f"training.betas: found {list(betas)}, expected two numbers in [0, 1)")
-    return problems + _bad_quantiles(recipe) + _bad_tasks(recipe) + _bad_names(recipe)
-
-
-def _bad_quantiles(recipe: Recipe) -> list[str]:
-    problems = []
-    for name, agent in recipe.agents.items():
-        bins, names = agent.quantiles, agent.categories
-        if bins and not 2 <= bins <= _MAX_QUANTILES:
-            problems.append(
-                f"agents.{name}.quantiles: found {bins}, expected 2 to {_MAX_QUANTILES}"
-            )
-        elif bins and names and len(names) != bins:
-            problems.append(
-                f"agents.{name}.categories: found {len(names)}, but quantiles makes {bins} bins; "
-                "give as many names, or none"
-            )
-    return problems
+def _unknown_names(recipe: Recipe) -> list[str]:
+    """Return the keys that name no entry of their registry."""
+    found: dict[str, tuple[str, Mapping[str, object]]] = {}
+    for place, registry in _NAMES.items():
+        *section, key = place.split(".")
+        owner = getattr(recipe, section[0]) if section else recipe
+        found[place] = getattr(owner, key), registry
+    for group in ("rewards", "evaluation"):
+        for name, task in getattr(recipe, group).tasks.items():
+            found[f"{group}.tasks.{name}.format"] = task.format, FORMATS
+    return [
+        f"{place}: {name!r} is not known; {did_you_mean(name, registry)}"
+        for place, (name, registry) in found.items()
+        if name not in registry
+    ]
 
 
 def _bad_tasks(recipe: Recipe) -> list[str]:
-    problems = [
+    return [
         f"evaluation.tasks.{name}: rewards.tasks has this name too; take another"
         for name in recipe.evaluation.tasks
         if name in recipe.rewards.tasks
     ]
-    for section in ("rewards", "evaluation"):
-        for name, task in getattr(recipe, section).tasks.items():
-            if not 0 < task.weight < math.inf:
-                problems.append(f"{section}.tasks.{name}.weight: found {task.weight}, expected > 0")
-            if task.num_examples < 0:
-                problems.append(
-                    f"{section}.tasks.{name}.num_examples: found {task.num_examples}, expected >= 0"
-                )
-    return problems
 
 
 def _misfits(recipe: Recipe) -> list[str]:
     """Return the values that are possible, but not together."""
     problems = []
     training, model = recipe.training, recipe.model
+    betas = training.betas
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        problems.append(f"training.betas: found {list(betas)}, expected two numbers in [0, 1)")
     if training.batch_tokens % training.context:
         problems.append(
             f"training.batch_tokens: {training.batch_tokens} is not a multiple of "

@@ -16,9 +16,6 @@ from numpy.typing import NDArray
 NO_CATEGORY = 0xFFFF
 """The category of a document that no agent reads because its status is not ``ok``."""
 
-TO_BIN = 0xFFFE
-"""What an agent with ``quantiles`` answers: a score whose bin follows from the whole corpus."""
-
 ROW_BITS = 32
 
 
@@ -74,22 +71,39 @@ class Labels:
     score_N: NDArray[np.float32]
 
 
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """A scorer's answer for N documents; where ``known_N`` is false there is no score (and a 0)."""
+
+    score_N: NDArray[np.float32]
+    known_N: NDArray[np.bool_]
+
+
 class Agent(Protocol):
     """Turns documents into one category each.
 
     ``fields`` are the corpus fields that it reads besides the text; ``fingerprint`` changes
-    whenever any label could change. With ``quantiles`` > 0 the categories are bins of as many
-    documents each, lowest scores first: ``label`` then answers TO_BIN for a document with a score.
+    whenever any label could change.
     """
 
     name: str
     categories: tuple[str, ...]
     fields: tuple[str, ...]
     fingerprint: str
-    quantiles: int
 
     def label(self, batch: DocumentBatch) -> Labels:
         """Label a batch of ``ok`` documents; raises DataError for a value it cannot place."""
+        ...
+
+
+class Scorer(Protocol):
+    """Turns documents into one number each, which bins turn into categories."""
+
+    fields: tuple[str, ...]
+    fingerprint: str
+
+    def score(self, batch: DocumentBatch) -> Scores:
+        """Score a batch of ``ok`` documents; raises DataError for a value it cannot read."""
         ...
 
 

@@ -67,7 +67,7 @@ def bench_annotate(corpus: Path, store: Path, recipe: str) -> dict[str, float]:
     documents = opened.manifest["documents"]
     batches = [
         batch.texts
-        for file in opened.draft.files
+        for file in opened.spec.files
         for batch in read_batches(Path(file.path), 0, file.num_rows, RowFormat())
     ]
     limit = median_seconds(lambda: [opened.tokenizer.encode(texts) for texts in batches], 1)

@@ -40,7 +40,7 @@ from mads.selection.rounds import select_round
 from mads.store.index import build_index, store_seals
 from mads.store.memory import MemoryHeader, write_memory
 from mads.store.sealed import write_sealed
-from mads.store.spec import AgentInfo, Draft, Shard
+from mads.store.spec import AgentInfo, Shard, StoreSpec
 from mads.store.store import Store
 from mads.types import ConsoleState, Labels, Status, doc_id
 from mads.units import parse_bytes
@@ -50,10 +50,10 @@ SHARD = 1_000_000
 MEAN_TOKENS = 800
 
 
-def make_draft(num_docs: int) -> Draft:
-    """Return the draft of a store with this many documents."""
+def make_draft(num_docs: int) -> StoreSpec:
+    """Return the spec of a store with this many documents."""
     rows = [min(SHARD, num_docs - first) for first in range(0, num_docs, SHARD)]
-    return Draft(
+    return StoreSpec(
         files=tuple(CorpusFile(f"{i}.jsonl", 0, n, 0, "") for i, n in enumerate(rows)),
         shards=tuple(Shard(i, 0, n) for i, n in enumerate(rows)),
         corpus={"text_field": "text", "max_doc_bytes": 1, "fingerprint": f"bench {num_docs}"},
@@ -68,8 +68,8 @@ def make_draft(num_docs: int) -> Draft:
 
 def write_store(root: Path, num_docs: int) -> None:
     """Write the documents' tables and memories: skewed categories, log-normal lengths."""
-    store, draft = StoreDir(root), make_draft(num_docs)
-    for shard, part in enumerate(draft.shards):
+    store, spec = StoreDir(root), make_draft(num_docs)
+    for shard, part in enumerate(spec.shards):
         rng = np.random.default_rng(shard)
         doc_N = np.arange(doc_id(shard, 0), doc_id(shard, part.num_rows), dtype=np.uint64)
         tokens_N = rng.lognormal(np.log(MEAN_TOKENS) - 0.5, 1.0, part.num_rows).astype(np.uint32)
@@ -78,7 +78,7 @@ def write_store(root: Path, num_docs: int) -> None:
         )
         table = pa.table({"doc": doc_N, "num_tokens": tokens_N + 1, "status": status})
         write_sealed(store.documents(shard), table, compression="zstd")
-        for name, info in draft.agents.items():
+        for name, info in spec.agents.items():
             count = len(info.categories)
             share = 1.0 / np.arange(1, count + 1)
             category_N = rng.choice(count, part.num_rows, p=share / share.sum()).astype(np.uint16)
@@ -91,15 +91,15 @@ def write_store(root: Path, num_docs: int) -> None:
 
 def index_store(root: Path, num_docs: int, memory: str) -> None:
     """Build the index and write the manifest (run in a process of its own)."""
-    draft = make_draft(num_docs)
-    cells, docs = build_index(StoreDir(root), draft, parse_bytes(memory), lambda rows: None)  # noqa: ARG005
+    spec = make_draft(num_docs)
+    cells, docs = build_index(StoreDir(root), spec, parse_bytes(memory), lambda rows: None)  # noqa: ARG005
     manifest = {
-        **draft.to_json(),
+        **spec.to_json(),
         "fingerprint": "bench",
         "tokenizer_fingerprint": "none",
         "documents": {"rows": num_docs},
         "index": {"cells": cells, "docs": docs},
-        "content": {n: asdict(s) for n, s in store_seals(StoreDir(root), draft).items()},
+        "content": {n: asdict(s) for n, s in store_seals(StoreDir(root), spec).items()},
     }
     write_json(StoreDir(root).manifest, manifest)
 
@@ -224,7 +224,7 @@ def documents_ms(store: Store, state: ConsoleState, tokens: int) -> float:
 
 def step_list_ms(store: Store, state: ConsoleState, recipe: Recipe) -> float:
     """Return the time of one of a round's selections, one for each of its steps."""
-    every_step = replace(recipe, selection=replace(recipe.selection, update_every=1))
+    every_step = replace(recipe, selection=replace(recipe.selection, select_every=1))
     steps = recipe.training.update_every
     cursors = Cursors.start(len(store.cells))
 

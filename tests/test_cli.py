@@ -21,7 +21,7 @@ from mads.errors import UsageError
 from mads.layout import StoreDir
 from mads.recipe import to_table, to_toml
 from mads.store.index import build_index
-from mads.store.spec import Draft
+from mads.store.spec import StoreSpec
 from mads.units import parse_count
 
 Capture = pytest.CaptureFixture[str]
@@ -105,21 +105,21 @@ def test_annotate_takes_the_memory_for_the_index(
 ) -> None:
     seen: list[int] = []
 
-    def build(store: StoreDir, draft: Draft, memory_bytes: int, report: Any) -> tuple[int, int]:
-        seen.append(memory_bytes)
-        return build_index(store, draft, memory_bytes, report)
+    def build(store: StoreDir, spec: StoreSpec, ram_bytes: int, report: Any) -> tuple[int, int]:
+        seen.append(ram_bytes)
+        return build_index(store, spec, ram_bytes, report)
 
     monkeypatch.setattr(annotate, "build_index", build)
     call = ("annotate", toy_corpus, "--out", tmp_path / "store", "--recipe", recipe, "--json")
-    assert mads(monkeypatch, *call, "--memory", "4GB") == 0
+    assert mads(monkeypatch, *call, "--ram", "4GB") == 0
     (tmp_path / "store" / "index" / "cells.parquet").unlink()
-    assert mads(monkeypatch, *call, "--memory", "500_000") == 0  # bytes
+    assert mads(monkeypatch, *call, "--ram", "500_000") == 0  # bytes
     assert seen == [4_000_000_000, 500_000]
     capsys.readouterr()
-    assert mads(monkeypatch, *call, "--memory", "much") == 2
-    assert "index_memory: 'much' is not a size; write 4GB, say." in capsys.readouterr().err
+    assert mads(monkeypatch, *call, "--ram", "much") == 2
+    assert "index_ram: 'much' is not a size; write 4GB, say." in capsys.readouterr().err
     assert mads(monkeypatch, "annotate", "--help") == 0
-    assert "--memory" in capsys.readouterr().out
+    assert "--ram" in capsys.readouterr().out
 
 
 def test_annotate_tells_where_quantile_bins_begin(

@@ -97,7 +97,7 @@ def test_names_in_a_store() -> None:
     store = StoreDir(Path("s"))
     names = [
         store.manifest,
-        store.draft,
+        store.spec,
         store.tokenizer,
         store.documents(0),
         store.tokens_bin(1),

@@ -90,8 +90,8 @@ def test_an_empty_recipe_has_the_defaults_and_three_agents() -> None:
             {"rewards": {"tasks": {"a": {}}}, "evaluation": {"tasks": {"a": {}}}},
             "evaluation.tasks.a: rewards.tasks has this name too; take another",
         ),
-        ({"index_memory": "much"}, "index_memory: 'much' is not a size; write 4GB, say."),
-        ({"selection": {"memory": "-1GB"}}, "selection.memory: '-1GB' is not a size"),
+        ({"index_ram": "much"}, "index_ram: 'much' is not a size; write 4GB, say."),
+        ({"selection": {"ram": "-1GB"}}, "selection.ram: '-1GB' is not a size"),
         (
             {"training": {"batch_tokens": 100, "context": 64}},
             "training.batch_tokens: 100 is not a multiple of training.context (64)",
@@ -131,7 +131,7 @@ def test_all_problems_are_in_one_error() -> None:
             "corpus": {"workers": "two", "shard_docs": 0},
             "training": {"steps": -1, "schedule": "linear"},
             "agents": {"doc": {"bakend": "column"}},
-            "index_memory": "1XB",
+            "index_ram": "1XB",
         }
     )
     assert text.startswith("r.toml: 8 problem(s)")
@@ -143,7 +143,7 @@ def test_all_problems_are_in_one_error() -> None:
         "training.schedule",
         "agents.doc",
         "agents.doc.bakend",
-        "index_memory",
+        "index_ram",
     ):
         assert f"  - {place}: " in text
 

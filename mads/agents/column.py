@@ -6,109 +6,142 @@ number and the categories are its bins.
 
 from __future__ import annotations
 
-import hashlib
+import dataclasses
 import itertools
-import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mads.agents.agent import (
+    MAX_CATEGORIES,
+    Backend,
+    FixedBins,
+    QuantileBins,
+    bin_names,
+    fingerprint,
+)
+from mads.codec import Within
 from mads.config import AgentConfig
 from mads.errors import DataError, UsageError, did_you_mean
-from mads.types import TO_BIN, DocumentBatch, Labels
+from mads.types import Agent, DocumentBatch, Labels, Scores
 
 _SHOWN_CHARS = 80
 _LARGEST_SCORE = float(np.finfo(np.float32).max)
 
 
+@dataclass(frozen=True, slots=True)
+class ColumnConfig(AgentConfig):
+    """``column``: a field of the corpus."""
+
+    field: str = ""  # dotted path to the value
+    categories: tuple[str, ...] = ()  # in order
+    rename: dict[str, str] = dataclasses.field(default_factory=dict)  # value -> category
+    other: str = ""  # category of every other value; without it such a value is an error
+    edges: tuple[float, ...] = ()  # inner bin edges of a number, one fewer than categories
+    # Bins of as many documents each, over the whole corpus; their names are q1, q2, … or
+    # ``categories``, lowest first
+    quantiles: Annotated[int, Within(0, 100)] = 0
+
+
+def open_column(name: str, config: ColumnConfig) -> Agent | QuantileBins:
+    """Open the agent of a section; raises UsageError that lists every problem of it."""
+    problems = _problems(config)
+    if problems:
+        lines = "\n".join(f"  agents.{name}.{problem}" for problem in problems)
+        raise UsageError(f"agent {name!r} cannot be opened:\n{lines}")
+    if not config.edges and not config.quantiles:
+        return ColumnAgent(name, config)
+    categories = bin_names(config.categories, config.quantiles)
+    other = categories.index(config.other) if config.other else None
+    numbers = ColumnNumbers(name, config, categories)
+    if config.quantiles:
+        return QuantileBins(name, numbers, categories, other)
+    return FixedBins(name, numbers, categories, config.edges, other or 0)
+
+
+BACKEND = Backend(ColumnConfig, open_column)
+
+
 class ColumnAgent:
-    """Reads one field of each document (see ``AgentConfig`` for the keys).
+    """Reads the category of each document from a field (see ``ColumnConfig`` for the keys)."""
 
-    Raises UsageError that lists every problem of the section.
-    """
-
-    def __init__(self, name: str, config: AgentConfig) -> None:
-        problems = _problems(config)
-        if problems:
-            lines = "\n".join(f"  agents.{name}.{problem}" for problem in problems)
-            raise UsageError(f"agent {name!r} cannot be opened:\n{lines}")
+    def __init__(self, name: str, config: ColumnConfig) -> None:
         self.name = name
-        self.categories = config.bin_names
+        self.categories = config.categories
         self.fields: tuple[str, ...] = (config.field,)
-        self._field = config.field
-        self.quantiles = config.quantiles
-        self._edges = config.edges
+        self.fingerprint = fingerprint(
+            "column", config.field, self.categories, sorted(config.rename.items()), config.other
+        )
         index = {category: i for i, category in enumerate(self.categories)}
         self._index = index | {value: index[to] for value, to in config.rename.items()}
         self._other = index.get(config.other)
-        facts = ["column", config.field, self.categories, sorted(config.rename.items())]
-        text = json.dumps([*facts, config.other, config.edges, config.quantiles])
-        self.fingerprint = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     def label(self, batch: DocumentBatch) -> Labels:
-        """Label N documents; the score is 1, or with bins the number itself.
-
-        A document that gets ``other`` in place of a number has the score 0. Raises DataError for
-        a value that has no place, and for NaN and infinity whatever ``other`` says.
-        """
-        values = batch.fields[self._field]
-        if self._edges or self.quantiles:
-            return self._label_numbers(values)
+        """Label N documents; the score is 1. Raises DataError for a value that has no place."""
+        values = batch.fields[self.fields[0]]
         category_N = np.empty(len(values), dtype=np.uint16)
         for i, value in enumerate(values):
             found = None if value is None else self._index.get(str(value))
             if found is None:
-                found = self._place_other(value, "is no category")
+                found = self._other
+            if found is None:
+                place = f"agents.{self.name}.categories (or .rename)"
+                raise _misplaced(self, value, "is no category", f"Add it to {place}, or set")
             category_N[i] = found
         return Labels(category_N, np.ones(len(values), dtype=np.float32))
 
-    def _label_numbers(self, values: Sequence[object]) -> Labels:
-        number_N = np.zeros(len(values))
-        other = np.zeros(len(values), dtype=bool)
+
+class ColumnNumbers:
+    """Reads a number of each document from a field; one is unknown where ``other`` is set."""
+
+    def __init__(self, name: str, config: ColumnConfig, categories: tuple[str, ...]) -> None:
+        self.name = name
+        self.categories = categories
+        self.fields: tuple[str, ...] = (config.field,)
+        self.fingerprint = fingerprint("column number", config.field, config.other)
+        self._has_other = bool(config.other)
+
+    def score(self, batch: DocumentBatch) -> Scores:
+        """Score N documents.
+
+        Raises DataError for a value that is no number, unless there is ``other``, and for NaN and
+        infinity in any case.
+        """
+        values = batch.fields[self.fields[0]]
+        number_N, known_N = np.zeros(len(values)), np.ones(len(values), bool)
         for i, value in enumerate(values):
             number = _as_number(value)
             if number is None:
-                self._place_other(value, "is no number")
-                other[i] = True
+                if not self._has_other:
+                    raise _misplaced(self, value, "is no number", "Set")
+                known_N[i] = False
             elif not abs(number) <= _LARGEST_SCORE:
-                raise self._error(value, "is not a finite number", "Correct the corpus.")
+                raise _error(self, value, "is not a finite number", "Correct the corpus.")
             else:
                 number_N[i] = number
-        if self.quantiles:
-            category_N = np.full(len(values), TO_BIN, np.uint16)
-        else:
-            category_N = bin_numbers(number_N, self._edges)
-        if self._other is not None:
-            category_N[other] = self._other
-        return Labels(category_N, number_N.astype(np.float32))
-
-    def _place_other(self, value: object, problem: str) -> int:
-        if self._other is None:
-            remedy = f"set agents.{self.name}.other to the category of such values."
-            if not self._edges and not self.quantiles:
-                remedy = f"Add it to agents.{self.name}.categories (or .rename), or {remedy}"
-            raise self._error(value, problem, remedy[0].upper() + remedy[1:])
-        return self._other
-
-    def _error(self, value: object, problem: str, remedy: str) -> DataError:
-        shown = "no value" if value is None else repr(value)
-        if len(shown) > _SHOWN_CHARS:
-            shown = shown[:_SHOWN_CHARS] + "…"
-        return DataError(
-            f"agent {self.name!r}: field {self._field!r} holds {shown}, which {problem}; "
-            f"the categories are {', '.join(self.categories)}. {remedy}"
-        )
+        return Scores(number_N.astype(np.float32), known_N)
 
 
-def bin_numbers(number_N: NDArray[np.float64], edges: Sequence[float]) -> NDArray[np.uint16]:
-    """Return the bin of each of N numbers; an edge belongs to the bin above it.
+def _misplaced(
+    agent: ColumnAgent | ColumnNumbers, value: object, problem: str, begin: str
+) -> DataError:
+    remedy = f"{begin} agents.{agent.name}.other to the category of such values."
+    return _error(agent, value, problem, remedy)
 
-    Below the first edge lies the first bin and above the last edge the last one, without end.
-    """
-    return np.searchsorted(np.asarray(edges), number_N, side="right").astype(np.uint16)
+
+def _error(
+    agent: ColumnAgent | ColumnNumbers, value: object, problem: str, remedy: str
+) -> DataError:
+    shown = "no value" if value is None else repr(value)
+    if len(shown) > _SHOWN_CHARS:
+        shown = shown[:_SHOWN_CHARS] + "…"
+    return DataError(
+        f"agent {agent.name!r}: field {agent.fields[0]!r} holds {shown}, which {problem}; "
+        f"the categories are {', '.join(agent.categories)}. {remedy}"
+    )
 
 
 def _as_number(value: object) -> float | None:
@@ -123,18 +156,23 @@ def _as_number(value: object) -> float | None:
         return math.inf
 
 
-def _problems(config: AgentConfig) -> list[str]:
+def _problems(config: ColumnConfig) -> list[str]:
     """Return what is wrong with a section, each line beginning with its key."""
-    known = config.bin_names
+    known = bin_names(config.categories, config.quantiles)
     problems = []
     if not config.field:
         problems.append("field: the back-end 'column' needs the dotted path of a field")
-    if config.model:
-        problems.append("model: the back-end 'column' has no model; remove it")
     if not known:
         problems.append("categories: the back-end 'column' needs the categories, in order")
-    if len(known) > TO_BIN:
-        problems.append(f"categories: found {len(known)}, at most {TO_BIN} are possible")
+    if config.quantiles == 1:
+        problems.append("quantiles: found 1, expected 2 to 100")
+    if config.quantiles and len(known) != config.quantiles:
+        problems.append(
+            f"categories: found {len(known)}, but quantiles makes {config.quantiles} bins; "
+            "give as many names, or none"
+        )
+    if len(known) > MAX_CATEGORIES:
+        problems.append(f"categories: found {len(known)}, at most {MAX_CATEGORIES} are possible")
     duplicates = [category for category, count in Counter(known).items() if count > 1]
     if duplicates:
         problems.append(f"categories: listed more than once: {', '.join(duplicates)}")
@@ -150,7 +188,7 @@ def _problems(config: AgentConfig) -> list[str]:
     return problems + _edge_problems(config)
 
 
-def _edge_problems(config: AgentConfig) -> list[str]:
+def _edge_problems(config: ColumnConfig) -> list[str]:
     edges = config.edges
     problems = []
     if config.rename and (edges or config.quantiles):

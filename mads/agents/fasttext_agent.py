@@ -8,89 +8,121 @@ or with ``quantiles`` one of as many documents each.
 
 from __future__ import annotations
 
-import hashlib
-import json
+from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mads.agents.agent import Backend, FixedBins, QuantileBins, bin_names
 from mads.agents.fasttext_model import FastTextModel, find_model
+from mads.codec import Within
 from mads.config import AgentConfig
 from mads.errors import UsageError
-from mads.types import TO_BIN, DocumentBatch, Labels
+from mads.types import Agent, DocumentBatch, Labels, Scores
 
-_COLUMN_KEYS = ("field", "rename", "other", "edges")
-_PREDICT_DOCS = 1_024  # texts handed to fastText at once, which bounds memory
+_PREDICT_DOCS = 1_024  # texts handed to fastText at once, which bounds RAM
+
+
+@dataclass(frozen=True, slots=True)
+class FastTextConfig(AgentConfig):
+    """``fasttext``: a classifier that reads the text."""
+
+    model: str = ""  # a shipped model's name or a path; default: the agent's name
+    # Bins of as many documents each by score, over the whole corpus, of a model like quality;
+    # their names are q1, q2, … or ``categories``, lowest first
+    quantiles: Annotated[int, Within(0, 100)] = 0
+    categories: tuple[str, ...] = ()
+
+
+def open_fasttext(name: str, config: FastTextConfig) -> Agent | QuantileBins:
+    """Open the agent of a section.
+
+    Raises UsageError for a model that does not exist or does not fit the section, DataError for
+    one that cannot be trusted.
+    """
+    _check(name, config)
+    model = FastTextModel(find_model(name, config.model or name))
+    card = model.card
+    if config.quantiles and card.kind != "ordinal":
+        raise UsageError(
+            f"agents.{name}.quantiles: the model {model.path.stem!r} is a {card.kind}, "
+            "whose score is no scale. Remove quantiles, or give an ordinal model."
+        )
+    if card.kind != "ordinal":
+        return FastTextAgent(name, model)
+    scorer = FastTextScorer(model)
+    if config.quantiles:
+        return QuantileBins(name, scorer, bin_names(config.categories, config.quantiles))
+    edges = [float(edge) for edge in range(1, len(card.categories))]  # unit bins [k, k+1)
+    empty = card.categories.index(card.empty_category)
+    return FixedBins(name, scorer, card.categories, edges, empty)
+
+
+BACKEND = Backend(FastTextConfig, open_fasttext)
+
+
+def _check(name: str, config: FastTextConfig) -> None:
+    bins, names = config.quantiles, config.categories
+    if bins == 1:
+        raise UsageError(f"agents.{name}.quantiles: found 1, expected 2 to 100.")
+    if names and not bins:
+        raise UsageError(
+            f"agents.{name}.categories: the categories of a fastText model stand in its card. "
+            'Remove the key, or set backend = "column".'
+        )
+    if names and len(names) != bins:
+        raise UsageError(
+            f"agents.{name}.categories: found {len(names)}, but quantiles makes {bins} bins; "
+            "give as many names, or none."
+        )
 
 
 class FastTextAgent:
-    """Labels documents by a shipped model or the user's own (``agents.<name>.model``).
+    """Takes the most probable category, with its probability as score."""
 
-    Raises UsageError for a model that does not exist and DataError for one that cannot be
-    trusted.
-    """
-
-    def __init__(self, name: str, config: AgentConfig) -> None:
-        keys = _COLUMN_KEYS if config.quantiles else (*_COLUMN_KEYS, "categories")
-        unused = [key for key in keys if getattr(config, key)]
-        if unused:
-            raise UsageError(
-                f"agents.{name}: the back-end 'fasttext' has no {', '.join(unused)}. "
-                'Remove it, or set backend = "column".'
-            )
-        self._model = FastTextModel(find_model(name, config.model or name))
-        card = self._model.card
-        if config.quantiles and card.kind != "ordinal":
-            raise UsageError(
-                f"agents.{name}.quantiles: the model {self._model.path.stem!r} is a {card.kind}, "
-                "whose score is no scale. Remove quantiles, or give an ordinal model."
-            )
+    def __init__(self, name: str, model: FastTextModel) -> None:
         self.name = name
-        self.quantiles = config.quantiles
-        self.categories = config.bin_names if config.quantiles else card.categories
+        self.categories = model.card.categories
         self.fields: tuple[str, ...] = ()
-        self.fingerprint = _fingerprint(card.fingerprint(), config)
-        self._empty = card.categories.index(card.empty_category)
-        self._calibration = card.calibration
+        self.fingerprint = model.card.fingerprint()
+        self._model = model
+        self._empty = model.card.categories.index(model.card.empty_category)
 
     def label(self, batch: DocumentBatch) -> Labels:
         """Label N documents.
 
-        A text without one visible character gets the card's ``empty_category`` and the score 0
-        (with ``quantiles``, the bin of the score 0).
+        A text without one visible character gets the card's ``empty_category`` and the score 0.
         """
-        starts = range(0, len(batch), _PREDICT_DOCS)
-        parts = [self._label_texts(batch.texts[i : i + _PREDICT_DOCS]) for i in starts]
-        if not parts:
-            return Labels(np.empty(0, np.uint16), np.empty(0, np.float32))
-        return Labels(
-            np.concatenate([part.category_N for part in parts]),
-            np.concatenate([part.score_N for part in parts]),
-        )
-
-    def _label_texts(self, texts: list[str]) -> Labels:
-        prob_NC = self._model.probabilities(texts)
-        empty_N = prob_NC.sum(axis=1) == 0
-        if self._calibration is None:
-            category_N = prob_NC.argmax(axis=1).astype(np.uint16)
-            score_N = prob_NC.max(axis=1).astype(np.float32)
-        else:
-            raw_N = expectation(prob_NC)
-            score_N = np.interp(raw_N, *self._calibration).astype(np.float32)
-            category_N = bin_scores(score_N, prob_NC.shape[1])
-        category_N[empty_N] = self._empty
-        score_N[empty_N] = 0
-        if self.quantiles:
-            category_N[:] = TO_BIN
-        return Labels(category_N, score_N)
+        prob_NC = _probabilities(self._model, batch.texts)
+        category_N = prob_NC.argmax(axis=1).astype(np.uint16)
+        category_N[prob_NC.sum(axis=1) == 0] = self._empty
+        return Labels(category_N, prob_NC.max(axis=1).astype(np.float32))
 
 
-def _fingerprint(card: str, config: AgentConfig) -> str:
-    """Return the card's fingerprint, or one that also follows the names of the quantile bins."""
-    if not config.quantiles:
-        return card
-    text = json.dumps([card, config.bin_names])
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+class FastTextScorer:
+    """An ordinal model's calibrated expectation; an empty text has no score."""
+
+    def __init__(self, model: FastTextModel) -> None:
+        self.fields: tuple[str, ...] = ()
+        self.fingerprint = model.card.fingerprint()
+        self._model = model
+
+    def score(self, batch: DocumentBatch) -> Scores:
+        """Score N documents."""
+        prob_NC = _probabilities(self._model, batch.texts)
+        calibration = self._model.card.calibration
+        assert calibration is not None
+        score_N = np.interp(expectation(prob_NC), *calibration).astype(np.float32)
+        known_N = prob_NC.sum(axis=1) > 0
+        score_N[~known_N] = 0
+        return Scores(score_N, known_N)
+
+
+def _probabilities(model: FastTextModel, texts: list[str]) -> NDArray[np.float64]:
+    starts = range(0, len(texts), _PREDICT_DOCS)
+    parts = [model.probabilities(texts[i : i + _PREDICT_DOCS]) for i in starts]
+    return np.concatenate(parts) if parts else np.empty((0, len(model.card.categories)))
 
 
 def expectation(prob_NC: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -99,11 +131,3 @@ def expectation(prob_NC: NDArray[np.float64]) -> NDArray[np.float64]:
     # Not a matrix product: its rounding may depend on N, and labels must not.
     mean_N: NDArray[np.float64] = (prob_NC * centre_C).sum(axis=1)
     return mean_N
-
-
-def bin_scores(score_N: NDArray[np.float32], num_bins: int) -> NDArray[np.uint16]:
-    """Return the unit bin [k, k+1) of each score; the last bin holds its upper end too.
-
-    A score below 0 or above ``num_bins`` is in the first or the last bin.
-    """
-    return np.clip(np.floor(score_N), 0, num_bins - 1).astype(np.uint16)

@@ -18,7 +18,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-import fasttext
 import numpy as np
 from numpy.typing import NDArray
 
@@ -115,6 +114,8 @@ class FastTextModel:
         self.path = path
         self.card = read_card(path)
         _check_sha256(path, self.card)
+        import fasttext  # slow to import
+
         try:
             self._model = fasttext.load_model(str(path))
         except (ValueError, RuntimeError, MemoryError) as error:

@@ -24,6 +24,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from mads.agents import open_agent
+from mads.agents.agent import QuantileBins
 from mads.annotate.binned import bin_scores
 from mads.annotate.job import annotate_span, missing_parts, start_worker
 from mads.config import Recipe
@@ -37,7 +38,7 @@ from mads.provenance import provenance
 from mads.seeds import derive, uniform
 from mads.store.index import build_index, store_seals
 from mads.store.sealed import METADATA_KEY, check_sealed
-from mads.store.spec import AgentInfo, Draft, Shard
+from mads.store.spec import AgentInfo, Shard, StoreSpec
 from mads.store.store import Store
 from mads.types import Agent, Status
 from mads.units import parse_bytes
@@ -77,14 +78,14 @@ def annotate(
         store = StoreDir(out)
         _refuse_foreign(store)
         _refuse_changed(store, on_progress)
-        draft = _begin(store, _make_draft(_scan(files, workers, on_progress), recipe, agents))
-        _make_tokenizer(store, draft, recipe, on_progress)
-        new_shards = _label(store, draft, recipe, workers, on_progress)
-        draft = bin_scores(store, draft, agents, on_progress)
+        spec = _begin(store, _make_spec(_scan(files, workers, on_progress), recipe, agents))
+        _make_tokenizer(store, spec, recipe, on_progress)
+        new_shards = _label(store, spec, recipe, workers, on_progress)
+        spec = bin_scores(store, spec, agents, on_progress)
         if not new_shards and _has_index(store):
             return _result(Store(out).manifest, new_shards, new_index=False)
         store.manifest.unlink(missing_ok=True)
-        return _finish(store, draft, recipe, new_shards, on_progress)
+        return _finish(store, spec, recipe, new_shards, on_progress)
 
 
 def _scan(files: Sequence[Path], workers: int, on_progress: Progress) -> list[CorpusFile]:
@@ -95,7 +96,9 @@ def _scan(files: Sequence[Path], workers: int, on_progress: Progress) -> list[Co
     return found
 
 
-def _make_draft(files: Sequence[CorpusFile], recipe: Recipe, agents: Mapping[str, Agent]) -> Draft:
+def _make_spec(
+    files: Sequence[CorpusFile], recipe: Recipe, agents: Mapping[str, Agent | QuantileBins]
+) -> StoreSpec:
     size = recipe.corpus.shard_docs
     shards = [
         Shard(number, first, min(size, file.num_rows - first))
@@ -107,7 +110,7 @@ def _make_draft(files: Sequence[CorpusFile], recipe: Recipe, agents: Mapping[str
         recipe.corpus.text_field,
         str(recipe.corpus.max_doc_bytes),
     ]
-    return Draft(
+    return StoreSpec(
         files=tuple(files),
         shards=tuple(shards),
         corpus={
@@ -126,10 +129,10 @@ def _make_draft(files: Sequence[CorpusFile], recipe: Recipe, agents: Mapping[str
 
 def _refuse_foreign(store: StoreDir) -> None:
     """Raise DataError for a folder that holds something else."""
-    of_a_beginning = {LOCK, store.draft.name + PARTIAL}
-    if not store.draft.is_file() and {p.name for p in store.root.iterdir()} - of_a_beginning:
+    of_a_beginning = {LOCK, store.spec.name + PARTIAL}
+    if not store.spec.is_file() and {p.name for p in store.root.iterdir()} - of_a_beginning:
         raise DataError(
-            f"{store.root} is neither empty nor a store (it has no {store.draft.name}). "
+            f"{store.root} is neither empty nor a store (it has no {store.spec.name}). "
             "Give another --out."
         )
 
@@ -150,38 +153,38 @@ def _refuse_changed(store: StoreDir, on_progress: Progress) -> None:
     opened = _complete(store)
     if opened is None:
         return
-    shards = opened.draft.shards
+    shards = opened.spec.shards
     for shard in range(len(shards)):
         if store.documents(shard).is_file():
             opened.documents(shard)
-        for name in opened.draft.agents:
+        for name in opened.spec.agents:
             if store.memory_shard(name, shard).is_file():
                 opened.memory(name, shard)
         on_progress("check the store", shard + 1, len(shards))
 
 
-def _begin(store: StoreDir, draft: Draft) -> Draft:
-    """Compare the draft with what the folder was begun with; write it when that is new.
+def _begin(store: StoreDir, spec: StoreSpec) -> StoreSpec:
+    """Compare the spec with what the folder was begun with; write it when that is new.
 
     Returns it with the quantile edges that were found before.
     """
-    if store.draft.is_file():
-        before = Draft.from_json(read_json(store.draft), store.draft)
-        added = _check_same(store, before, draft)
-        draft = dataclasses.replace(draft, agents={**draft.agents, **before.agents})
+    if store.spec.is_file():
+        before = StoreSpec.from_json(read_json(store.spec), store.spec)
+        added = _check_same(store, before, spec)
+        spec = dataclasses.replace(spec, agents={**spec.agents, **before.agents})
         opened = _complete(store)
-        if not added and draft.files == before.files:
-            return draft
+        if not added and spec.files == before.files:
+            return spec
         if added or opened is None:
             # The store is incomplete until the new agent's memory and index are written.
             store.manifest.unlink(missing_ok=True)
         else:  # the same files lie in another place
-            write_json(store.manifest, {**opened.manifest, "files": draft.to_json()["files"]})
-    write_json(store.draft, draft.to_json())
-    return draft
+            write_json(store.manifest, {**opened.manifest, "files": spec.to_json()["files"]})
+    write_json(store.spec, spec.to_json())
+    return spec
 
 
-def _check_same(store: StoreDir, before: Draft, now: Draft) -> list[str]:
+def _check_same(store: StoreDir, before: StoreSpec, now: StoreSpec) -> list[str]:
     """Return the agents that are new; raise DataError, with both values, for any other change."""
     pairs: list[tuple[str, Any, Any]] = [
         ("corpus.text_field", before.corpus["text_field"], now.corpus["text_field"]),
@@ -214,24 +217,26 @@ def _short(value: object) -> str:
     return f"{str(value)[:16]}…" if is_fingerprint else repr(value)
 
 
-def _make_tokenizer(store: StoreDir, draft: Draft, recipe: Recipe, on_progress: Progress) -> None:
+def _make_tokenizer(
+    store: StoreDir, spec: StoreSpec, recipe: Recipe, on_progress: Progress
+) -> None:
     if store.tokenizer.is_dir():
         return
     if recipe.tokenizer.name:
         fetch_tokenizer(recipe.tokenizer, store.tokenizer)
         return
-    texts = _tokenizer_sample(draft, recipe, on_progress)
+    texts = _tokenizer_sample(spec, recipe, on_progress)
     train_tokenizer(texts, recipe.tokenizer.vocab_size, store.tokenizer)
 
 
-def _tokenizer_sample(draft: Draft, recipe: Recipe, on_progress: Progress) -> Iterator[str]:
+def _tokenizer_sample(spec: StoreSpec, recipe: Recipe, on_progress: Progress) -> Iterator[str]:
     """Yield a seeded sample of texts, about ``sample_bytes`` in all."""
-    total = max(sum(file.text_bytes for file in draft.files), 1)
+    total = max(sum(file.text_bytes for file in spec.files), 1)
     keep = recipe.tokenizer.sample_bytes / total
     seed = derive(recipe.seed, "tokenizer sample")
     row_format = RowFormat(recipe.corpus.text_field, (), recipe.corpus.max_doc_bytes)
-    done, rows = 0, sum(file.num_rows for file in draft.files)
-    for number, file in enumerate(draft.files):
+    done, rows = 0, sum(file.num_rows for file in spec.files)
+    for number, file in enumerate(spec.files):
         first = 0
         for batch in read_batches(Path(file.path), 0, file.num_rows, row_format):
             numbers = np.arange(first, first + len(batch), dtype=np.uint64)
@@ -243,22 +248,22 @@ def _tokenizer_sample(draft: Draft, recipe: Recipe, on_progress: Progress) -> It
 
 
 def _label(
-    store: StoreDir, draft: Draft, recipe: Recipe, workers: int, on_progress: Progress
+    store: StoreDir, spec: StoreSpec, recipe: Recipe, workers: int, on_progress: Progress
 ) -> int:
     """Label and tokenise every shard that is not finished; return how many there were."""
-    todo = [i for i in range(len(draft.shards)) if missing_parts(store, draft, i)]
+    todo = [i for i in range(len(spec.shards)) if missing_parts(store, spec, i)]
     if not todo:
         return 0
-    spans = _spans(draft, todo, workers)
-    rows = sum(shard.num_rows for shard in draft.shards)
-    done = rows - sum(draft.shards[i].num_rows for i in todo)
+    spans = _spans(spec, todo, workers)
+    rows = sum(shard.num_rows for shard in spec.shards)
+    done = rows - sum(spec.shards[i].num_rows for i in todo)
     context = get_context("spawn")
     reports: SimpleQueue[int] = context.SimpleQueue()
     with ProcessPoolExecutor(
         min(workers, len(spans)),
         context,
         initializer=start_worker,
-        initargs=(store, draft, recipe.agents, reports),
+        initargs=(store, spec, recipe.agents, reports),
     ) as pool:
         futures: set[Future[None]] = {pool.submit(annotate_span, span) for span in spans}
         try:
@@ -282,18 +287,18 @@ def _label(
     return len(todo)
 
 
-def _spans(draft: Draft, todo: Sequence[int], workers: int) -> list[tuple[int, ...]]:
+def _spans(spec: StoreSpec, todo: Sequence[int], workers: int) -> list[tuple[int, ...]]:
     """Cut the shards to do into spans of one file each, the largest first."""
     length = max(1, len(todo) // (4 * workers))
     spans: list[list[int]] = []
     for shard in todo:
         last = spans[-1] if spans else []
-        together = last and draft.shards[last[-1]].file == draft.shards[shard].file
+        together = last and spec.shards[last[-1]].file == spec.shards[shard].file
         if together and len(last) < length:
             last.append(shard)
         else:
             spans.append([shard])
-    spans.sort(key=lambda span: -sum(draft.shards[i].num_rows for i in span))
+    spans.sort(key=lambda span: -sum(spec.shards[i].num_rows for i in span))
     return [tuple(span) for span in spans]
 
 
@@ -313,9 +318,9 @@ def _has_index(store: StoreDir) -> bool:
 
 
 def _finish(
-    store: StoreDir, draft: Draft, recipe: Recipe, new_shards: int, on_progress: Progress
+    store: StoreDir, spec: StoreSpec, recipe: Recipe, new_shards: int, on_progress: Progress
 ) -> AnnotateResult:
-    rows = 2 * sum(shard.num_rows for shard in draft.shards)
+    rows = 2 * sum(shard.num_rows for shard in spec.shards)
     done = 0
 
     def report(more: int) -> None:
@@ -323,24 +328,24 @@ def _finish(
         done += more
         on_progress("build index", done, rows)
 
-    num_cells, num_docs = build_index(store, draft, parse_bytes(recipe.index_memory), report)
+    num_cells, num_docs = build_index(store, spec, parse_bytes(recipe.index_ram), report)
     tokenizer = open_tokenizer(store.tokenizer)
     identity = [
-        draft.corpus["fingerprint"],
+        spec.corpus["fingerprint"],
         tokenizer.fingerprint,
-        *(f"{name} {info.fingerprint}" for name, info in draft.agents.items()),
-        *(f"{shard.file} {shard.first_row} {shard.num_rows}" for shard in draft.shards),
-        str(draft.seed),
+        *(f"{name} {info.fingerprint}" for name, info in spec.agents.items()),
+        *(f"{shard.file} {shard.first_row} {shard.num_rows}" for shard in spec.shards),
+        str(spec.seed),
     ]
     manifest = {
-        **draft.to_json(),
+        **spec.to_json(),
         "tokenizer_fingerprint": tokenizer.fingerprint,
         "vocab_size": tokenizer.vocab_size,
         "fingerprint": hashlib.sha256("\n".join(identity).encode()).hexdigest(),
-        "documents": _count_documents(store, draft),
+        "documents": _count_documents(store, spec),
         "index": {"cells": num_cells, "docs": num_docs},
         "content": {
-            name: dataclasses.asdict(seal) for name, seal in store_seals(store, draft).items()
+            name: dataclasses.asdict(seal) for name, seal in store_seals(store, spec).items()
         },
         "provenance": provenance(),
     }
@@ -348,10 +353,10 @@ def _finish(
     return _result(manifest, new_shards, new_index=True)
 
 
-def _count_documents(store: StoreDir, draft: Draft) -> dict[str, Any]:
+def _count_documents(store: StoreDir, spec: StoreSpec) -> dict[str, Any]:
     statuses = dict.fromkeys((status.value for status in Status), 0)
     totals = {"rows": 0, "tokens": 0, "text_bytes": 0}
-    for shard in range(len(draft.shards)):
+    for shard in range(len(spec.shards)):
         metadata = pq.read_metadata(store.documents(shard))
         summary = json.loads(metadata.metadata[METADATA_KEY])
         totals["rows"] += metadata.num_rows
@@ -359,7 +364,7 @@ def _count_documents(store: StoreDir, draft: Draft) -> dict[str, Any]:
         totals["text_bytes"] += summary["text_bytes"]
         for name, count in summary["statuses"].items():
             statuses[name] += count
-    expected = sum(file.num_rows for file in draft.files)
+    expected = sum(file.num_rows for file in spec.files)
     assert totals["rows"] == expected, "rows in = rows out"
     return {**totals, "statuses": statuses}
 

@@ -19,6 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mads.agents import open_agent
+from mads.agents.agent import QuantileBins
 from mads.config import AgentConfig
 from mads.corpus.files import end_with_parent
 from mads.corpus.rows import RowFormat, read_batches
@@ -26,15 +27,15 @@ from mads.corpus.tokenizer import StoreTokenizer, open_tokenizer
 from mads.corpus.tokens import TokenWriter
 from mads.errors import DataError
 from mads.layout import StoreDir
-from mads.store.memory import check_header, doc_numbers, write_memory
+from mads.store.memory import check_header, doc_numbers, write_memory, write_scores
 from mads.store.sealed import write_sealed
-from mads.store.spec import Draft
-from mads.types import NO_CATEGORY, Agent, DocumentBatch, Labels, Status
+from mads.store.spec import StoreSpec
+from mads.types import NO_CATEGORY, Agent, DocumentBatch, Labels, Scores, Status
 
 DOCUMENTS = "documents and tokens"
 
 
-def missing_parts(store: StoreDir, draft: Draft, shard: int) -> list[str]:
+def missing_parts(store: StoreDir, spec: StoreSpec, shard: int) -> list[str]:
     """Return what a shard still lacks: names of agents, and DOCUMENTS.
 
     An agent with quantiles lacks nothing when its scores are there. Raises DataError, with both
@@ -42,12 +43,12 @@ def missing_parts(store: StoreDir, draft: Draft, shard: int) -> list[str]:
     """
     base = (store.documents(shard), store.tokens_bin(shard), store.tokens_idx(shard))
     missing = [] if all(path.is_file() for path in base) else [DOCUMENTS]
-    for name in draft.agents:
+    for name in spec.agents:
         path, scores = store.memory_shard(name, shard), store.scores_shard(name, shard)
         if path.is_file():
-            check_header(path, draft.memory_header(name))
+            check_header(path, spec.memory_header(name))
         elif scores.is_file():
-            check_header(scores, draft.scores_header(name))
+            check_header(scores, spec.scores_header(name))
         else:
             missing.append(name)
     return missing
@@ -58,7 +59,7 @@ class Worker:
     """What a process needs to finish shards; tokenizer and agents are opened once."""
 
     store: StoreDir
-    draft: Draft
+    spec: StoreSpec
     configs: Mapping[str, AgentConfig]
     reports: SimpleQueue[int]
 
@@ -68,14 +69,14 @@ class Worker:
         return open_tokenizer(self.store.tokenizer)
 
     @cached_property
-    def agents(self) -> dict[str, Agent]:
+    def agents(self) -> dict[str, Agent | QuantileBins]:
         """The recipe's agents."""
         return {name: open_agent(name, config) for name, config in self.configs.items()}
 
     def annotate_shard(self, shard: int) -> None:
         """Write everything that a shard still lacks."""
-        missing = missing_parts(self.store, self.draft, shard)
-        labels = {name: _LabelColumns(self.agents[name]) for name in missing if name != DOCUMENTS}
+        missing = missing_parts(self.store, self.spec, shard)
+        labels = {name: _columns(self.agents[name]) for name in missing if name != DOCUMENTS}
         if DOCUMENTS in missing:
             paths = self.store.tokens_bin(shard), self.store.tokens_idx(shard)
             documents = _DocumentColumns()
@@ -86,22 +87,23 @@ class Worker:
         else:
             for _ in self._batches(shard, labels.values()):
                 pass
-        doc_N = doc_numbers(shard, self.draft.shards[shard].num_rows)
+        doc_N = doc_numbers(shard, self.spec.shards[shard].num_rows)
         for name, columns in labels.items():
-            if self.agents[name].quantiles:
-                header = self.draft.scores_header(name)
+            if isinstance(columns, _ScoreColumns):
                 path = self.store.scores_shard(name, shard)
+                write_scores(path, self.spec.scores_header(name), doc_N, columns.scores())
             else:
-                header = self.draft.memory_header(name)
                 path = self.store.memory_shard(name, shard)
-            write_memory(path, header, doc_N, columns.labels())
+                write_memory(path, self.spec.memory_header(name), doc_N, columns.labels())
 
-    def _batches(self, shard: int, labels: Collection[_LabelColumns]) -> Iterator[DocumentBatch]:
+    def _batches(
+        self, shard: int, labels: Collection[_LabelColumns | _ScoreColumns]
+    ) -> Iterator[DocumentBatch]:
         """Yield a shard's batches, labelled."""
-        part, corpus = self.draft.shards[shard], self.draft.corpus
+        part, corpus = self.spec.shards[shard], self.spec.corpus
         fields = sorted({name for columns in labels for name in columns.agent.fields})
         row_format = RowFormat(corpus["text_field"], tuple(fields), corpus["max_doc_bytes"])
-        path = Path(self.draft.files[part.file].path)
+        path = Path(self.spec.files[part.file].path)
         for batch in read_batches(path, part.first_row, part.num_rows, row_format):
             try:
                 for columns in labels:
@@ -116,11 +118,11 @@ _worker: Worker | None = None
 
 
 def start_worker(
-    store: StoreDir, draft: Draft, configs: Mapping[str, AgentConfig], reports: SimpleQueue[int]
+    store: StoreDir, spec: StoreSpec, configs: Mapping[str, AgentConfig], reports: SimpleQueue[int]
 ) -> None:
     """Prepare a worker process; it ends when its parent is killed."""
     global _worker  # noqa: PLW0603 - a pool hands a worker its state only here
-    _worker = Worker(store, draft, configs, reports)
+    _worker = Worker(store, spec, configs, reports)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one process per core is enough
     end_with_parent()
 
@@ -157,6 +159,35 @@ class _LabelColumns:
             np.concatenate([np.zeros(0, np.uint16), *self.categories]),
             np.concatenate([np.zeros(0, np.float32), *self.scores]),
         )
+
+
+@dataclass
+class _ScoreColumns:
+    """The scores of one agent with quantiles for the rows of a shard so far."""
+
+    agent: QuantileBins
+    scores_: list[NDArray[np.float32]] = field(default_factory=list)
+    known: list[NDArray[np.bool_]] = field(default_factory=list)
+
+    def add(self, batch: DocumentBatch) -> None:
+        readable = batch.ok()
+        is_ok = np.array([status is Status.OK for status in batch.statuses])
+        score_N, known_N = np.zeros(len(batch), np.float32), np.zeros(len(batch), bool)
+        if len(readable):
+            found = self.agent.score(readable)
+            score_N[is_ok], known_N[is_ok] = found.score_N, found.known_N
+        self.scores_.append(score_N)
+        self.known.append(known_N)
+
+    def scores(self) -> Scores:
+        return Scores(
+            np.concatenate([np.zeros(0, np.float32), *self.scores_]),
+            np.concatenate([np.zeros(0, np.bool_), *self.known]),
+        )
+
+
+def _columns(agent: Agent | QuantileBins) -> _LabelColumns | _ScoreColumns:
+    return _ScoreColumns(agent) if isinstance(agent, QuantileBins) else _LabelColumns(agent)
 
 
 class _DocumentColumns:

@@ -8,23 +8,37 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from mads.config import ConsoleConfig
-from mads.console.bayes import bayes_update
-from mads.console.guards import guarded
-from mads.console.paper import paper_update
-from mads.console.stable import stable_update
+from mads.console.bayes import BayesConfig, bayes_update
+from mads.console.guards import GuardedConfig, guarded
+from mads.console.paper import PaperConfig, paper_update
+from mads.console.stable import StableConfig, stable_update
 from mads.errors import UsageError, did_you_mean
 from mads.types import ConsoleState, Feedback
 
-Rule = Callable[[ConsoleState, Feedback, ConsoleConfig], ConsoleState]
 
-RULES: dict[str, Rule] = {"bayes": bayes_update, "paper": paper_update, "stable": stable_update}
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """An update rule: its section of the recipe, and the state after a round of feedback.
 
-LITERAL = frozenset({"paper"})
-"""Rules whose weights are published without guard rails, and have none here."""
+    Guard rails hold after a rule whose section is a ``GuardedConfig``.
+    """
+
+    section: type[ConsoleConfig]
+    update: Callable[[ConsoleState, Feedback, Any], ConsoleState]
+
+
+RULES: dict[str, Rule] = {
+    "bayes": Rule(BayesConfig, bayes_update),
+    "paper": Rule(PaperConfig, paper_update),
+    "stable": Rule(StableConfig, stable_update),
+}
+
+RULE_SECTIONS = {name: rule.section for name, rule in RULES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +90,8 @@ def update(state: ConsoleState, feedback: Feedback, config: ConsoleConfig) -> Co
         for agent, found in feedback.categories.items()
         if agent in state.weights
     }
-    new = RULES[config.rule](state, replace(feedback, categories=known), config)
-    if config.rule in LITERAL:
+    new = RULES[config.rule].update(state, replace(feedback, categories=known), config)
+    if not isinstance(config, GuardedConfig):
         return ConsoleUpdate(new)
     limits = (config.weight_limit, config.min_entropy, config.theta_floor)
     new, acted = guarded(new, known, *limits)

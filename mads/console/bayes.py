@@ -13,14 +13,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mads.config import ConsoleConfig
+from mads.codec import Within
+from mads.console.guards import GuardedConfig
 from mads.types import Belief, ConsoleState, DocumentRewards, Feedback
 
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class BayesConfig(GuardedConfig):
+    """``bayes``: effects of all agents' categories at once, filtered over rounds."""
+
+    # Rounds after which half of what is known is forgotten
+    half_life: Annotated[float, Within(0.01, 1e9)] = 4.0
+    explore: Annotated[float, Within(-100, 100)] = 0.0  # standard deviations added to each effect
+
 
 GAIN = 1.5  # score of an effect as large as the standard deviation of document rewards
 FIRST_SCALE = 0.3  # standard deviation of an agent's effects before anything is known
@@ -81,7 +93,7 @@ def effect_scale(mean: Floats, variance: Floats, scale: float) -> float:
     return max(float(np.sqrt(np.sum(mean**2) / determined)), LEAST_SCALE)
 
 
-def bayes_update(state: ConsoleState, feedback: Feedback, config: ConsoleConfig) -> ConsoleState:
+def bayes_update(state: ConsoleState, feedback: Feedback, config: BayesConfig) -> ConsoleState:
     """Fit the effects to a round's rewards, then turn them into w and θ.
 
     θ goes with the standard deviation that an agent's effects give to documents' scores, and
@@ -150,7 +162,7 @@ def _prior(
 def _state(
     state: ConsoleState,
     feedback: Feedback,
-    config: ConsoleConfig,
+    config: BayesConfig,
     keys: Sequence[tuple[str, str]],
     found: Posterior,
     scale: Mapping[str, float],

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
 
+from mads.codec import Within
+from mads.config import ConsoleConfig
 from mads.types import CategoryRewards, ConsoleState
 
 Floats = Mapping[str, float]
 
 TINY = 1e-300  # what cannot be divided by
+
+
+@dataclass(frozen=True, slots=True)
+class GuardedConfig(ConsoleConfig):
+    """What the rules with guard rails share; each rail that acts is reported."""
+
+    theta_floor: Annotated[float, Within(0, 1)] = 0.05  # the least collaborative weight
+    # w stays within 1/4.5 and 4.5 times its agent's mean
+    weight_limit: Annotated[float, Within(1, 1e12)] = 4.5
+    # Of an agent's categories by share·w, relative to the corpus
+    min_entropy: Annotated[float, Within(0, 1)] = 0.3
 
 
 def floored_simplex(theta: Floats, floor: float) -> tuple[dict[str, float], int]:

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
 
+from mads.codec import Within
 from mads.config import ConsoleConfig
 from mads.types import ConsoleState, Feedback
+
+
+@dataclass(frozen=True, slots=True)
+class PaperConfig(ConsoleConfig):
+    """``paper``: the published update, without guard rails."""
+
+    weight_rate: Annotated[float, Within(0, 1)] = 0.6  # η of the category weights
+    theta_rate: Annotated[float, Within(0, 100)] = 0.3  # η of the collaborative weights
 
 
 def category_weight(weight: float, reward: float, rate: float) -> float:
@@ -28,7 +39,7 @@ def collaborative_weights(
     return {agent: theta[agent] + rate * (agent_rewards[agent] - mean) for agent in theta}
 
 
-def paper_update(state: ConsoleState, feedback: Feedback, config: ConsoleConfig) -> ConsoleState:
+def paper_update(state: ConsoleState, feedback: Feedback, config: PaperConfig) -> ConsoleState:
     """Equations 5, 7 and 8 in the order of the paper's algorithm 2: first w, then θ."""
     rewards = feedback.categories
     weights = {agent: dict(values) for agent, values in state.weights.items()}

@@ -10,13 +10,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
 
-from mads.config import ConsoleConfig
+from mads.codec import Within
+from mads.console.guards import GuardedConfig
 from mads.types import CategoryReward, CategoryRewards, ConsoleState, Feedback
 
 LOG_WEIGHT_SCALE = 0.5  # log w of an effect of one standard deviation
 
 Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class StableConfig(GuardedConfig):
+    """``stable``: moving averages of standardised category rewards."""
+
+    weight_rate: Annotated[float, Within(0, 1)] = 0.6  # η of the category weights
+    theta_rate: Annotated[float, Within(0, 100)] = 0.3  # η of the collaborative weights
 
 
 def effects(rewards: CategoryRewards) -> dict[Key, float]:
@@ -79,7 +90,7 @@ def exponentiated_gradient(
     return {agent: value / total for agent, value in raw.items()}
 
 
-def stable_update(state: ConsoleState, feedback: Feedback, config: ConsoleConfig) -> ConsoleState:
+def stable_update(state: ConsoleState, feedback: Feedback, config: StableConfig) -> ConsoleState:
     """Move each log w towards its standardised effect, then θ towards the agents that gain.
 
     When every effect is below its standard error the signal variance is 0 and nothing moves.

@@ -29,7 +29,7 @@ GROUP_ROWS, GROUP_BYTES = 65_536, 64 * 1024 * 1024  # of a row group that is wri
 def text_paths(store: Store) -> list[Path]:
     """Return for each corpus file where its selected rows go, relative to the export's folder."""
     # Names only: a link, or `..` behind one, may lead elsewhere than its text says.
-    sources = [Path(os.path.normpath(file.path)) for file in store.draft.files]
+    sources = [Path(os.path.normpath(file.path)) for file in store.spec.files]
     root = os.path.commonpath([path.parent for path in sources])
     found: dict[Path, None] = {}
     for source in sources:
@@ -64,15 +64,15 @@ def write_texts(
     """
     shard_N = (doc_N >> np.uint64(ROW_BITS)).astype(np.int64)
     row_N = (doc_N & np.uint64((1 << ROW_BITS) - 1)).astype(np.int64)
-    first = np.array([shard.first_row for shard in store.draft.shards], np.int64)
-    file_of = np.array([shard.file for shard in store.draft.shards], np.int64)
+    first = np.array([shard.first_row for shard in store.spec.shards], np.int64)
+    file_of = np.array([shard.file for shard in store.spec.shards], np.int64)
     file_N, row_N = file_of[shard_N], row_N + first[shard_N]
-    max_doc_bytes = store.draft.corpus["max_doc_bytes"]
+    max_doc_bytes = store.spec.corpus["max_doc_bytes"]
     targets = text_paths(store)
     written = []
     files = np.unique(file_N).tolist()
     for done, number in enumerate(files):
-        source = _unchanged(store.draft.files[number])
+        source = _unchanged(store.spec.files[number])
         rows = np.sort(row_N[file_N == number])
         written.append(out / targets[number])
         with atomic_path(written[-1]) as partial:

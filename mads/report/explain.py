@@ -22,7 +22,7 @@ def find_document(store: Store, text: str) -> int:
 
     Raises UsageError when there is no such document, or when the file's name is ambiguous.
     """
-    shards = store.draft.shards
+    shards = store.spec.shards
     if text.isdigit():
         shard, row = int(text) >> ROW_BITS, int(text) & ((1 << ROW_BITS) - 1)
         if shard >= len(shards) or row >= shards[shard].num_rows:
@@ -31,16 +31,16 @@ def find_document(store: Store, text: str) -> int:
     name, colon, number = text.rpartition(":")
     if not colon or not number.isdigit():
         raise UsageError(f"{text!r} is neither a document's number nor file:row.")
-    files = [i for i, f in enumerate(store.draft.files) if ("/" + f.path).endswith("/" + name)]
+    files = [i for i, f in enumerate(store.spec.files) if ("/" + f.path).endswith("/" + name)]
     if len(files) != 1:
-        known = [Path(f.path).name for f in store.draft.files]
+        known = [Path(f.path).name for f in store.spec.files]
         what = did_you_mean(name, known) if not files else f"{len(files)} files end so"
         raise UsageError(f"{name!r} does not name one corpus file of this store; {what}")
     for shard, part in enumerate(shards):
         row = int(number) - part.first_row
         if part.file == files[0] and 0 <= row < part.num_rows:
             return doc_id(shard, row)
-    rows = store.draft.files[files[0]].num_rows
+    rows = store.spec.files[files[0]].num_rows
     raise UsageError(f"{name} has {rows} rows (0 to {rows - 1}); found row {number}.")
 
 
@@ -51,19 +51,19 @@ def explain(store: Store, run: Path, doc: int) -> dict[str, Any]:
     how often the round selected it and from which optimizer steps on.
     """
     shard, row = doc >> ROW_BITS, doc & ((1 << ROW_BITS) - 1)
-    part = store.draft.shards[shard]
+    part = store.spec.shards[shard]
     documents = store.documents(shard)
     facts = {name: documents[name][row].as_py() for name in ("status", "num_tokens", "num_bytes")}
     result: dict[str, Any] = {
         "doc": doc,
-        "file": store.draft.files[part.file].path,
+        "file": store.spec.files[part.file].path,
         "row": part.first_row + row,
         **facts,
     }
     if facts["status"] != Status.OK.value:
         return {**result, "labels": {}, "rounds": []}
     labels = {}
-    for agent, info in store.draft.agents.items():
+    for agent, info in store.spec.agents.items():
         memory = store.memory(agent, shard)
         category = info.categories[int(memory.category_N[row])]
         labels[agent] = {"category": category, "score": float(memory.score_N[row])}

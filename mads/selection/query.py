@@ -104,8 +104,8 @@ class OrderReader:
             table = self._connection.sql(query, params=params).to_arrow_table()
         except duckdb.OutOfMemoryException as error:
             raise DataError(
-                f"selecting needs more memory than selection.memory allows: found "
-                f"{self._config.memory}. Raise selection.memory (1GB, say)."
+                f"selecting needs more memory than selection.ram allows: found "
+                f"{self._config.ram}. Raise selection.ram (1GB, say)."
             ) from error
         except duckdb.Error as error:
             reason = str(error).splitlines()[0]
@@ -118,7 +118,7 @@ class OrderReader:
 
 def connect(paths: list[Path], config: SelectionConfig) -> duckdb.DuckDBPyConnection:
     """Return a connection that can read the given files and do nothing else outside memory."""
-    options: dict[str, Any] = {"memory_limit": config.memory}
+    options: dict[str, Any] = {"memory_limit": config.ram}
     if config.threads:
         options["threads"] = config.threads
     connection = duckdb.connect(":memory:", config=options)

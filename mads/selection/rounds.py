@@ -1,4 +1,4 @@
-"""What a round of training reads: one selection for each stretch of ``update_every`` steps.
+"""What a round of training reads: one selection for each stretch of ``select_every`` steps.
 
 The console state is constant within a round, so all its selections follow from the cursors alone
 and are made at its beginning; each sees the uses that those before it have counted.
@@ -43,7 +43,7 @@ def select_round(
     """
     cells, config = store.cells, recipe.selection
     score_C = cell_scores(cells, state)
-    parts = stretches(*bounds, config.update_every)
+    parts = stretches(*bounds, config.select_every)
     chosen: list[Chosen] = []
     with unchanged(store), OrderReader(store.order, cells, config) as order:
         for done, (first, stop) in enumerate(parts):

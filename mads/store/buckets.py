@@ -125,9 +125,9 @@ class Buckets:
         return value if isinstance(value, dict) else {}
 
 
-def bucket_rows(memory_bytes: int) -> int:
+def bucket_rows(ram_bytes: int) -> int:
     """Return how many rows a bucket may have, so that sorting it keeps within the memory."""
-    return max((memory_bytes - BASE_BYTES) // BYTES_PER_ROW, 1024)
+    return max((ram_bytes - BASE_BYTES) // BYTES_PER_ROW, 1024)
 
 
 def assign_buckets(

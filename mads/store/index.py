@@ -34,7 +34,7 @@ from mads.store.buckets import (
 )
 from mads.store.memory import doc_numbers, read_memory
 from mads.store.sealed import Seal, read_seal, read_sealed, sealed_writer, write_sealed
-from mads.store.spec import Draft
+from mads.store.spec import StoreSpec
 from mads.store.store import read_table
 from mads.types import Status
 
@@ -53,51 +53,51 @@ class _ShardRows:
 
 def build_index(
     store: StoreDir,
-    draft: Draft,
-    memory_bytes: int,
+    spec: StoreSpec,
+    ram_bytes: int,
     on_progress: Callable[[int], None],
 ) -> tuple[int, int]:
     """Write cells.parquet and order.parquet; return the numbers of cells and documents.
 
     ``on_progress`` is told rows as they are handled (each counts twice). Raises DataError when no
-    document can be selected, and when a memory was changed or does not belong to the draft.
+    document can be selected, and when a memory was changed or does not belong to the spec.
     """
-    radix = np.cumprod([1, *(len(info.categories) for info in draft.agents.values())])
-    if float(np.prod([float(len(info.categories)) for info in draft.agents.values()])) >= 2**62:
+    radix = np.cumprod([1, *(len(info.categories) for info in spec.agents.values())])
+    if float(np.prod([float(len(info.categories)) for info in spec.agents.values()])) >= 2**62:
         raise DataError("the agents have too many categories: their product exceeds 2^62 cells.")
-    max_rows = bucket_rows(memory_bytes)
-    seals = {name: asdict(seal) for name, seal in shard_seals(store, draft).items()}
-    text = json.dumps([draft.to_json(), max_rows, seals], sort_keys=True)
+    max_rows = bucket_rows(ram_bytes)
+    seals = {name: asdict(seal) for name, seal in shard_seals(store, spec).items()}
+    text = json.dumps([spec.to_json(), max_rows, seals], sort_keys=True)
     identity = hashlib.sha256(text.encode()).hexdigest()
     buckets = Buckets(store.order.with_name("buckets" + PARTIAL), identity)
     counts = buckets.counts()
     if counts is None:
-        counts = _count_cells(store, draft, radix, on_progress)
+        counts = _count_cells(store, spec, radix, on_progress)
         buckets.begin(counts)
-    paths = _fill(store, draft, radix, counts, max_rows, buckets, on_progress)
+    paths = _fill(store, spec, radix, counts, max_rows, buckets, on_progress)
     _write_order(paths, store.order)
-    _write_cells(store, draft, radix, counts)
+    _write_cells(store, spec, radix, counts)
     buckets.remove()
     return len(counts.code_C), int(counts.num_docs_C.sum())
 
 
-def shard_seals(store: StoreDir, draft: Draft) -> dict[str, Seal]:
+def shard_seals(store: StoreDir, spec: StoreSpec) -> dict[str, Seal]:
     """Return what the footers of all documents' tables and memories say, by path in the store."""
-    paths = [store.documents(shard) for shard in range(len(draft.shards))]
-    for name in draft.agents:
-        paths += [store.memory_shard(name, shard) for shard in range(len(draft.shards))]
+    paths = [store.documents(shard) for shard in range(len(spec.shards))]
+    for name in spec.agents:
+        paths += [store.memory_shard(name, shard) for shard in range(len(spec.shards))]
     return {str(path.relative_to(store.root)): read_seal(path) for path in paths}
 
 
-def store_seals(store: StoreDir, draft: Draft) -> dict[str, Seal]:
+def store_seals(store: StoreDir, spec: StoreSpec) -> dict[str, Seal]:
     """Return what the manifest says of all Parquet files of a store, by path in the store."""
     index = {str(p.relative_to(store.root)): read_seal(p) for p in (store.cells, store.order)}
-    return {**shard_seals(store, draft), **index}
+    return {**shard_seals(store, spec), **index}
 
 
-def _check_shard(store: StoreDir, draft: Draft, shard: int) -> None:
+def _check_shard(store: StoreDir, spec: StoreSpec, shard: int) -> None:
     """Raise DataError unless all files of a shard are whole and describe its documents."""
-    num_rows = draft.shards[shard].num_rows
+    num_rows = spec.shards[shard].num_rows
     path = store.documents(shard)
     documents = read_sealed(path, ["doc", "status"])
     same = documents.num_rows == num_rows
@@ -106,10 +106,10 @@ def _check_shard(store: StoreDir, draft: Draft, shard: int) -> None:
             f"{path} does not list the {num_rows} documents of its shard. Delete it and run the "
             "same `mads annotate` again."
         )
-    is_ok = _is_ok(documents["status"])
-    for name, info in draft.agents.items():
+    is_ok = ok_rows(documents["status"])
+    for name, info in spec.agents.items():
         path = store.memory_shard(name, shard)
-        labels = read_memory(path, draft.memory_header(name), shard, num_rows)
+        labels = read_memory(path, spec.memory_header(name), shard, num_rows)
         lacking = np.flatnonzero(is_ok & (labels.category_N >= len(info.categories)))
         if len(lacking):
             raise DataError(
@@ -118,18 +118,20 @@ def _check_shard(store: StoreDir, draft: Draft, shard: int) -> None:
             )
 
 
-def _shard_rows(store: StoreDir, draft: Draft, shard: int, radix: NDArray[np.int64]) -> _ShardRows:
+def _shard_rows(
+    store: StoreDir, spec: StoreSpec, shard: int, radix: NDArray[np.int64]
+) -> _ShardRows:
     documents = read_table(store.documents(shard), ["doc", "num_tokens", "status"])
-    is_ok = _is_ok(documents["status"])
+    is_ok = ok_rows(documents["status"])
     code_N = np.zeros(documents.num_rows, np.int64)
-    for name, factor in zip(draft.agents, radix, strict=False):
+    for name, factor in zip(spec.agents, radix, strict=False):
         category = read_table(store.memory_shard(name, shard), ["category"])["category"]
         code_N += category.to_numpy().astype(np.int64) * factor
     columns = documents["doc"].to_numpy(), code_N, documents["num_tokens"].to_numpy()
     return _ShardRows(*(column[is_ok] for column in columns))
 
 
-def _is_ok(status: pa.ChunkedArray) -> NDArray[np.bool_]:
+def ok_rows(status: pa.ChunkedArray) -> NDArray[np.bool_]:
     """Return which rows have the status ok, by the codes of the column's dictionary."""
     parts = [np.zeros(0, np.bool_)]
     for chunk in status.chunks:
@@ -139,14 +141,14 @@ def _is_ok(status: pa.ChunkedArray) -> NDArray[np.bool_]:
 
 
 def _count_cells(
-    store: StoreDir, draft: Draft, radix: NDArray[np.int64], on_progress: Callable[[int], None]
+    store: StoreDir, spec: StoreSpec, radix: NDArray[np.int64], on_progress: Callable[[int], None]
 ) -> Counts:
     total = Counts(*(np.zeros(0, np.int64) for _ in range(3)))
-    for shard in range(len(draft.shards)):
-        _check_shard(store, draft, shard)
-        rows = _shard_rows(store, draft, shard, radix)
+    for shard in range(len(spec.shards)):
+        _check_shard(store, spec, shard)
+        rows = _shard_rows(store, spec, shard, radix)
         total = _merged(total, _tally(rows.code_N, rows.num_tokens_N, int(radix[-1])))
-        on_progress(draft.shards[shard].num_rows)
+        on_progress(spec.shards[shard].num_rows)
     if not len(total.code_C):
         raise DataError(
             f"{store.root}: no document of this corpus can be selected; all are empty, too "
@@ -182,7 +184,7 @@ def _merged(a: Counts, b: Counts) -> Counts:
 
 def _fill(
     store: StoreDir,
-    draft: Draft,
+    spec: StoreSpec,
     radix: NDArray[np.int64],
     counts: Counts,
     max_rows: int,
@@ -192,10 +194,10 @@ def _fill(
     """Write every document into its bucket; return the buckets in their order."""
     first_C, parts_C = assign_buckets(counts.num_docs_C, max_rows)
     num_buckets = int((first_C + parts_C).max())
-    seed = derive(draft.seed, "cell order")
+    seed = derive(spec.seed, "cell order")
     unnoted = 0
-    for shard in range(buckets.go_on(num_buckets), len(draft.shards)):
-        rows = _shard_rows(store, draft, shard, radix)
+    for shard in range(buckets.go_on(num_buckets), len(spec.shards)):
+        rows = _shard_rows(store, spec, shard, radix)
         record_N = np.empty(len(rows.doc_N), RECORD)
         record_N["cell"] = cell_N = np.searchsorted(counts.code_C, rows.code_N)
         record_N["num_tokens"] = rows.num_tokens_N
@@ -203,11 +205,11 @@ def _fill(
         record_N["key"] = key_N = mix64(rows.doc_N, seed)
         part_N = (key_N >> np.uint64(32)).astype(np.int64) * parts_C[cell_N] >> 32
         buckets.add(first_C[cell_N] + part_N, record_N, num_buckets)
-        unnoted += draft.shards[shard].num_rows
-        if unnoted >= NOTE_ROWS or shard + 1 == len(draft.shards):
+        unnoted += spec.shards[shard].num_rows
+        if unnoted >= NOTE_ROWS or shard + 1 == len(spec.shards):
             buckets.note(shard + 1, num_buckets)
             unnoted = 0
-        on_progress(draft.shards[shard].num_rows)
+        on_progress(spec.shards[shard].num_rows)
     return buckets.paths(num_buckets)
 
 
@@ -234,14 +236,16 @@ def _write_order(buckets: list[Path], path: Path) -> None:
             writer.write_table(rest)
 
 
-def _write_cells(store: StoreDir, draft: Draft, radix: NDArray[np.int64], counts: Counts) -> None:
+def _write_cells(
+    store: StoreDir, spec: StoreSpec, radix: NDArray[np.int64], counts: Counts
+) -> None:
     code_C = counts.code_C
     columns: dict[str, pa.Array] = {"cell": pa.array(np.arange(len(code_C)), pa.uint32())}
-    for (name, info), factor in zip(draft.agents.items(), radix, strict=False):
+    for (name, info), factor in zip(spec.agents.items(), radix, strict=False):
         columns[name] = pa.array(code_C // factor % len(info.categories), pa.uint16())
     first_row_C = np.cumsum(counts.num_docs_C) - counts.num_docs_C
     columns["num_docs"] = pa.array(counts.num_docs_C, pa.uint64())
     columns["num_tokens"] = pa.array(counts.num_tokens_C, pa.uint64())
     columns["first_row"] = pa.array(first_row_C, pa.uint64())
-    names = {name: info.categories for name, info in draft.agents.items()}
+    names = {name: info.categories for name, info in spec.agents.items()}
     write_sealed(store.cells, pa.table(columns), {"categories": names})

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mads.errors import DataError
 from mads.store.sealed import METADATA_KEY, Seal, read_sealed, write_sealed
-from mads.types import NO_CATEGORY, TO_BIN, Labels, doc_id
+from mads.types import NO_CATEGORY, Labels, Scores, doc_id
 
 SCHEMA = pa.schema(
     [
@@ -22,7 +22,14 @@ SCHEMA = pa.schema(
         pa.field("score", pa.float32(), nullable=False),
     ]
 )
-VERSION = 2
+SCORES_SCHEMA = pa.schema(
+    [
+        pa.field("doc", pa.uint64(), nullable=False),
+        pa.field("score", pa.float32(), nullable=False),
+        pa.field("known", pa.bool_(), nullable=False),
+    ]
+)
+VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +63,8 @@ def write_memory(
 ) -> None:
     """Write one shard; raises DataError for a score that is not finite or an unknown category."""
     category_N, score_N = labels.category_N, labels.score_N
-    bad = np.flatnonzero(~np.isfinite(score_N))
-    if len(bad):
-        raise DataError(
-            f"agent {header.agent!r} gave the score {score_N[bad[0]]} to row {bad[0]} of "
-            f"{path.name}; scores must be finite."
-        )
-    known = (category_N == NO_CATEGORY) | (category_N < len(header.categories))
-    if header.unbinned:
-        known |= category_N == TO_BIN
-    outside = np.flatnonzero(~known)
+    _check_finite(path, header, score_N)
+    outside = np.flatnonzero((category_N != NO_CATEGORY) & (category_N >= len(header.categories)))
     if len(outside):
         raise DataError(
             f"agent {header.agent!r} gave category {category_N[outside[0]]} to row {outside[0]} "
@@ -76,6 +75,26 @@ def write_memory(
     encoding = {"doc": "DELTA_BINARY_PACKED"}
     options = {"use_dictionary": ["category"], "column_encoding": encoding}
     write_sealed(path, table, asdict(header), compression="zstd", **options)
+
+
+def write_scores(
+    path: Path, header: MemoryHeader, doc_N: NDArray[np.uint64], scores: Scores
+) -> None:
+    """Write one shard of scores that are still to be binned; raises DataError like a memory."""
+    _check_finite(path, header, scores.score_N)
+    table = pa.table([doc_N, scores.score_N, scores.known_N], schema=SCORES_SCHEMA)
+    encoding = {"doc": "DELTA_BINARY_PACKED"}
+    options = {"use_dictionary": False, "column_encoding": encoding}
+    write_sealed(path, table, asdict(header), compression="zstd", **options)
+
+
+def _check_finite(path: Path, header: MemoryHeader, score_N: NDArray[np.float32]) -> None:
+    bad = np.flatnonzero(~np.isfinite(score_N))
+    if len(bad):
+        raise DataError(
+            f"agent {header.agent!r} gave the score {score_N[bad[0]]} to row {bad[0]} of "
+            f"{path.name}; scores must be finite."
+        )
 
 
 def read_header(path: Path) -> MemoryHeader:
@@ -113,6 +132,19 @@ def read_memory(
     ``seal`` is what the manifest says of the file, where there is a manifest. Raises DataError,
     with both values, for whatever does not agree.
     """
+    table = _read(path, expected, shard, num_rows, seal)
+    return Labels(table["category"].to_numpy(), table["score"].to_numpy())
+
+
+def read_scores(path: Path, expected: MemoryHeader, shard: int, num_rows: int) -> Scores:
+    """Read one shard of scores, checked as a memory is."""
+    table = _read(path, expected, shard, num_rows, None)
+    return Scores(table["score"].to_numpy(), table["known"].to_numpy())
+
+
+def _read(
+    path: Path, expected: MemoryHeader, shard: int, num_rows: int, seal: Seal | None
+) -> pa.Table:
     check_header(path, expected)
     table = read_sealed(path, expected=seal)
     if table.num_rows != num_rows:
@@ -127,4 +159,4 @@ def read_memory(
             f"{path} belongs to another shard: row {other[0]} is document {doc_N[other[0]]}, "
             f"expected {wanted_N[other[0]]}. Delete it and run `mads annotate` again."
         )
-    return Labels(table["category"].to_numpy(), table["score"].to_numpy())
+    return table

@@ -46,7 +46,7 @@ class AgentInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class StoreSpec:
     """What a store is made from. Two annotate calls with equal drafts make the same store."""
 
     files: tuple[CorpusFile, ...]
@@ -66,12 +66,12 @@ class Draft:
         return dataclasses.replace(self.memory_header(agent), edges=None, unbinned=True)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the draft as JSON values."""
+        """Return the spec as JSON values."""
         return {"format": FORMAT, **dataclasses.asdict(self)}
 
     @staticmethod
-    def from_json(value: Mapping[str, Any], path: Path) -> Draft:
-        """Read a draft; raises DataError when it is damaged or was written by another format."""
+    def from_json(value: Mapping[str, Any], path: Path) -> StoreSpec:
+        """Read a spec; raises DataError when it is damaged or was written by another format."""
         if not isinstance(value, dict) or value.get("format") != FORMAT:
             found = value.get("format") if isinstance(value, dict) else type(value).__name__
             raise DataError(
@@ -79,7 +79,7 @@ class Draft:
                 "`mads annotate` with another --out."
             )
         try:
-            return Draft(
+            return StoreSpec(
                 files=tuple(CorpusFile(**item) for item in value["files"]),
                 shards=tuple(Shard(**item) for item in value["shards"]),
                 corpus={name: value["corpus"][name] for name in CORPUS_KEYS},

@@ -19,7 +19,7 @@ from mads.files import LOCK, read_json
 from mads.layout import StoreDir
 from mads.store.memory import read_memory
 from mads.store.sealed import REMEDY, Seal, check_seal, read_sealed
-from mads.store.spec import Draft
+from mads.store.spec import StoreSpec
 from mads.types import ROW_BITS, Cells, Labels
 
 
@@ -36,7 +36,7 @@ class Store:
             if self.dir.manifest.is_file():
                 raise
             raise _no_manifest(self.dir) from error  # removed just now, by `mads annotate`
-        self.draft = Draft.from_json(self.manifest, self.dir.manifest)
+        self.spec = StoreSpec.from_json(self.manifest, self.dir.manifest)
         _check_manifest(self.manifest, self.dir.manifest)
         self._tokens: dict[int, TokenReader] = {}
 
@@ -67,7 +67,7 @@ class Store:
         """
         table = read_sealed(self.dir.cells, expected=self.seal(self.dir.cells))
         _ = self.order
-        agents = self.draft.agents
+        agents = self.spec.agents
         missing = [name for name in agents if name not in table.column_names]
         if missing:
             raise DataError(
@@ -101,8 +101,8 @@ class Store:
 
     def memory(self, agent: str, shard: int) -> Labels:
         """Return an agent's labels of a shard; raises DataError when they were changed."""
-        path, rows = self.dir.memory_shard(agent, shard), self.draft.shards[shard].num_rows
-        header = self.draft.memory_header(agent)
+        path, rows = self.dir.memory_shard(agent, shard), self.spec.shards[shard].num_rows
+        header = self.spec.memory_header(agent)
         return read_memory(path, header, shard, rows, self.seal(path))
 
     @cached_property
@@ -191,7 +191,7 @@ def _no_manifest(store: StoreDir) -> Exception:
     if not store.root.exists():
         return UsageError(f"store {store.root} does not exist. `mads annotate` makes one.")
     begun = {entry.name for entry in store.root.iterdir()} == {LOCK}
-    if store.draft.is_file() or begun:
+    if store.spec.is_file() or begun:
         return DataError(
             f"{store.root} is not complete: it has no {store.manifest.name}. "
             "Run the same `mads annotate` again; it goes on where it was."

@@ -15,7 +15,7 @@ import pytest
 from corpus.hostile import HOSTILE, PARQUET_STATUSES, hostile_parquet
 from toys import MakeRecipe, MakeStore, write_jsonl
 
-from mads.annotate.annotate import AnnotateResult, _make_draft, _tokenizer_sample, annotate
+from mads.annotate.annotate import AnnotateResult, _make_spec, _tokenizer_sample, annotate
 from mads.config import Recipe
 from mads.corpus.files import find_files, scan
 from mads.corpus.tokens import TokenReader
@@ -201,7 +201,7 @@ def test_a_changed_corpus_is_refused_with_both_values(
     shutil.copytree(toy_corpus, tmp_path / "corpus")
     path = tmp_path / "corpus" / "part-1.jsonl"
     path.write_text(path.read_text().replace("river", "RIVER", 1))
-    fingerprint = Store(toy_store).draft.corpus["fingerprint"]
+    fingerprint = Store(toy_store).spec.corpus["fingerprint"]
     with pytest.raises(
         DataError,
         match=rf"another corpus fingerprint: found {fingerprint[:16]}…, now [0-9a-f]{{16}}…",
@@ -284,7 +284,7 @@ def test_a_corpus_that_was_moved_before_the_store_was_complete(
     (out / "corpus.json").write_text("damaged")
     shutil.copytree(toy_corpus, moved)
     assert run([moved], out, toy_recipe()).new_index
-    assert Path(Store(out).draft.files[0].path).parent == moved
+    assert Path(Store(out).spec.files[0].path).parent == moved
 
 
 def test_a_memory_of_another_agent_is_refused(
@@ -371,7 +371,7 @@ def test_rows_in_are_rows_out(toy_recipe: MakeRecipe, tmp_path: Path) -> None:
     assert store.manifest["documents"]["statuses"] == result.statuses
     selectable = []
     found: list[list[str]] = [[], [], []]
-    for number, shard in enumerate(store.draft.shards):
+    for number, shard in enumerate(store.spec.shards):
         documents = pq.read_table(store.dir.documents(number))
         memory = pq.read_table(store.dir.memory_shard("set", number))
         reader = TokenReader(store.dir.tokens_bin(number), store.dir.tokens_idx(number))
@@ -398,8 +398,8 @@ def test_the_tokenizer_sample_is_seeded_and_of_the_size_asked_for(
     for seed, sample_bytes in ((0, 20_000), (0, 20_000), (1, 20_000), (0, 10**9)):
         table = {"sample_bytes": sample_bytes}
         recipe = toy_recipe(seed=seed, tokenizer=table)
-        draft = _make_draft(files, recipe, {})
-        samples.append(list(_tokenizer_sample(draft, recipe, lambda *_: None)))
+        spec = _make_spec(files, recipe, {})
+        samples.append(list(_tokenizer_sample(spec, recipe, lambda *_: None)))
     assert samples[0] == samples[1]
     assert samples[0] != samples[2]
     total = sum(file.text_bytes for file in files)

@@ -227,7 +227,7 @@ def test_what_has_no_score_is_refused_or_goes_to_other(
     recipe = toy_recipe(agents={"edu": agent | {"other": "low"}})
     run([tmp_path / "c.jsonl"], tmp_path / "store", recipe)
     store = Store(tmp_path / "store")
-    assert store.draft.agents["edu"].edges == (5,)  # the middle of the ten scores
+    assert store.spec.agents["edu"].edges == (5,)  # the middle of the ten scores
     assert labels(store.dir)[0] == [0] * 5 + [1] * 5 + [0] * 3
     assert store.cells.categories["edu"] == ("low", "high")
 

@@ -83,8 +83,8 @@ def mixed(tmp_path_factory: pytest.TempPathFactory, recipe: Recipe) -> Path:
 def docs_of(store: Store, wanted: dict[str, list[int]]) -> np.ndarray:
     """Return documents given as file -> rows, in an order that is not the corpus's."""
     docs = []
-    for number, shard in enumerate(store.draft.shards):
-        name = store.draft.files[shard.file].path
+    for number, shard in enumerate(store.spec.shards):
+        name = store.spec.files[shard.file].path
         rows = next((r for end, r in wanted.items() if name.endswith("corpus/" + end)), [])
         inside = [r - shard.first_row for r in rows if 0 <= r - shard.first_row < shard.num_rows]
         docs += [number << ROW_BITS | r for r in inside]
@@ -173,7 +173,7 @@ def test_names_stay_below_the_folder(mixed: Path, monkeypatch: pytest.MonkeyPatc
             self.path = path
 
     class Fake:
-        class draft:  # noqa: N801
+        class spec:  # noqa: N801
             files = (File("/a/b/../c/x.jsonl"), File("/a/b/y.parquet"), File("/a/b/y.jsonl"))
 
     fake: Any = Fake()

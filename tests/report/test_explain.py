@@ -103,7 +103,7 @@ def test_explain_tells_the_steps_of_a_selection_for_every_step(
 ) -> None:
     """Each time that a step's selection took the document is counted, and named by its step."""
     recipe = planted.recipe(folder, steps=36, first_update=35, batch_tokens=2048)
-    recipe = replace(recipe, selection=replace(recipe.selection, update_every=1, policy="top"))
+    recipe = replace(recipe, selection=replace(recipe.selection, select_every=1, policy="top"))
     store = Store(folder / "store")
     train(store, tmp_path / "run", recipe, Silent())
     picked = pq.read_table(tmp_path / "run" / "rounds" / "0000" / "selection.parquet")

@@ -145,7 +145,7 @@ def test_useful_text_rises_above_all_else_within_three_rounds(
 
 def selecting_every(recipe: Recipe, steps: int) -> Recipe:
     """Return a recipe that selects every so many steps; 0 = once a round."""
-    return replace(recipe, selection=replace(recipe.selection, update_every=steps))
+    return replace(recipe, selection=replace(recipe.selection, select_every=steps))
 
 
 @pytest.mark.parametrize("every", [0, 1, 3])

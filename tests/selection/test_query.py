@@ -142,7 +142,7 @@ def test_too_little_memory_says_what_to_raise(tmp_path: Path) -> None:
     cells, order = make_cells([[1] * 200_000])
     path = tmp_path / "order.parquet"
     write_order(path, order, row_group_size=65_536)
-    config = SelectionConfig(memory="1MB", threads=1)
+    config = SelectionConfig(ram="1MB", threads=1)
     plan = make_plan(cells, np.ones(1), Cursors.start(1), 200_000, config, 0)
     with pytest.raises(DataError, match=r"found 1MB\. Raise selection\.memory \(1GB, say\)"):
         OrderReader(path, cells, config).select(plan)

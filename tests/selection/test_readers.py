@@ -90,7 +90,7 @@ def select(root: Path, out: Path, recipe: Recipe) -> tuple[tuple[str, ...], list
     path.write_text(json.dumps(console_to_json(state)))
     request = Request(store, None, path, 2000, "tokens", recipe)
     select_and_write(request, out, Exports(False, False, lambda *_: None))
-    return tuple(store.draft.agents), pq.read_table(out / "selection.parquet")["doc"].to_pylist()
+    return tuple(store.spec.agents), pq.read_table(out / "selection.parquet")["doc"].to_pylist()
 
 
 def with_agents(recipe: Recipe, *names: str) -> Recipe:
@@ -156,7 +156,7 @@ def refused_or_whole(
     if (store / "corpus.json").exists():
         assert code == 0
         docs = pq.read_table(out / "selection.parquet")["doc"].to_pylist()
-        assert docs == expected[tuple(Store(store).draft.agents)]
+        assert docs == expected[tuple(Store(store).spec.agents)]
     else:
         assert code == 1
         assert NOT_COMPLETE.search(err.replace("\n", " "))

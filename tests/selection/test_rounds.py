@@ -36,9 +36,9 @@ def state(store: Store) -> ConsoleState:
     return replace(state, weights=weights)
 
 
-def make_recipe(tmp_path: Path, update_every: int, **selection: object) -> Recipe:
+def make_recipe(tmp_path: Path, select_every: int, **selection: object) -> Recipe:
     recipe = planted.recipe(tmp_path, first_update=200, steps=200)
-    changed = replace(recipe.selection, update_every=update_every, **selection)  # type: ignore[arg-type]
+    changed = replace(recipe.selection, select_every=select_every, **selection)  # type: ignore[arg-type]
     return replace(recipe, selection=changed)
 
 
@@ -52,7 +52,7 @@ def test_each_selection_starts_where_the_one_before_ended(
     store: Store, state: ConsoleState, tmp_path: Path, policy: str
 ) -> None:
     """Equal to selecting step by step, each time with a new connection, over several passes."""
-    recipe = make_recipe(tmp_path, update_every=1, policy=policy)
+    recipe = make_recipe(tmp_path, select_every=1, policy=policy)
     cells, config, budget = store.cells, recipe.selection, recipe.training.batch_tokens
     chosen = select_round(store, state, Cursors.start(len(cells)), recipe, 3, (20, 110))
     assert [c.step for c in chosen] == list(range(20, 110))
@@ -72,10 +72,10 @@ def test_each_selection_starts_where_the_one_before_ended(
 def test_decay_acts_within_a_round(store: Store, state: ConsoleState, tmp_path: Path) -> None:
     """Without decay the best cell is read again and again; once a round, nothing is read twice."""
     uses = {}
-    for update_every, decay in ((0, 0.0), (1, 0.0), (1, 10.0)):
-        recipe = make_recipe(tmp_path, update_every, policy="top", decay=decay)
+    for select_every, decay in ((0, 0.0), (1, 0.0), (1, 10.0)):
+        recipe = make_recipe(tmp_path, select_every, policy="top", decay=decay)
         chosen = select_round(store, state, Cursors.start(len(store.cells)), recipe, 0, (0, 25))
-        uses[update_every, decay] = max(int(c.selection.uses_N.max()) for c in chosen)
+        uses[select_every, decay] = max(int(c.selection.uses_N.max()) for c in chosen)
     assert uses[0, 0.0] == 0
     assert uses[1, 0.0] > uses[1, 10.0]
 
@@ -84,7 +84,7 @@ def test_the_files_of_a_round_hold_all_its_selections(
     store: Store, state: ConsoleState, tmp_path: Path
 ) -> None:
     """The plan's ranges are joined: as many as for one selection, and each row in one of them."""
-    recipe = make_recipe(tmp_path, update_every=1)
+    recipe = make_recipe(tmp_path, select_every=1)
     chosen = select_round(store, state, Cursors.start(len(store.cells)), recipe, 0, (0, 80))
     folder = RoundDir(tmp_path / "round")
     write_selection(folder, store, state, chosen, {"seed": 1, "policy": "sample"})
@@ -108,7 +108,7 @@ def test_the_files_of_a_round_hold_all_its_selections(
 def test_a_stretch_larger_than_the_corpus_goes_through_it_again(
     store: Store, state: ConsoleState, tmp_path: Path
 ) -> None:
-    recipe = make_recipe(tmp_path, update_every=60)
+    recipe = make_recipe(tmp_path, select_every=60)
     chosen = select_round(store, state, Cursors.start(len(store.cells)), recipe, 0, (0, 100))
     steps = [c.step for c in chosen]
     assert steps.count(0) >= 2
@@ -118,6 +118,6 @@ def test_a_stretch_larger_than_the_corpus_goes_through_it_again(
 
 
 def test_a_corpus_that_is_used_up(store: Store, state: ConsoleState, tmp_path: Path) -> None:
-    recipe = make_recipe(tmp_path, update_every=1, max_passes=1)
+    recipe = make_recipe(tmp_path, select_every=1, max_passes=1)
     with pytest.raises(DataError, match=r"round 2: the corpus is used up; .* selection.max_passes"):
         select_round(store, state, Cursors.start(len(store.cells)), recipe, 2, (0, 200))

@@ -20,7 +20,7 @@ from mads.store.buckets import BASE_BYTES
 from mads.store.index import build_index
 from mads.store.memory import write_memory
 from mads.store.sealed import write_sealed
-from mads.store.spec import AgentInfo, Draft, Shard
+from mads.store.spec import AgentInfo, Shard, StoreSpec
 from mads.types import NO_CATEGORY, Labels, Status, doc_id
 
 AGENTS = {
@@ -43,10 +43,10 @@ def documents(num: int, seed: int) -> list[Doc]:
     return found
 
 
-def write_parts(root: Path, shards: list[list[Doc]], seed: int = 5) -> tuple[StoreDir, Draft]:
+def write_parts(root: Path, shards: list[list[Doc]], seed: int = 5) -> tuple[StoreDir, StoreSpec]:
     """Write what annotate leaves before it builds the index."""
     store = StoreDir(root)
-    draft = Draft(
+    spec = StoreSpec(
         files=(CorpusFile("corpus.jsonl", 1, sum(map(len, shards)), 1, "sha"),),
         shards=tuple(Shard(0, 0, len(shard)) for shard in shards),
         corpus={"fingerprint": "fingerprint of corpus"},
@@ -68,9 +68,9 @@ def write_parts(root: Path, shards: list[list[Doc]], seed: int = 5) -> tuple[Sto
         for column, name in enumerate(AGENTS):
             category = [d[column] if k else NO_CATEGORY for d, k in zip(shard, ok, strict=True)]
             labels = Labels(np.array(category, np.uint16), np.zeros(len(shard), np.float32))
-            header = draft.memory_header(name)
+            header = spec.memory_header(name)
             write_memory(store.memory_shard(name, number), header, doc_N, labels)
-    return store, draft
+    return store, spec
 
 
 def oracle(shards: list[list[Doc]], seed: int) -> tuple[list[dict[str, int]], list[dict[str, int]]]:
@@ -102,16 +102,16 @@ def split(found: list[Doc], *sizes: int) -> list[list[Doc]]:
     return [found[a:b] for a, b in itertools.pairwise(bounds)]
 
 
-@pytest.mark.parametrize("memory_bytes", [LARGE, SMALL])
+@pytest.mark.parametrize("ram_bytes", [LARGE, SMALL])
 @pytest.mark.parametrize("sizes", [(3000,), (1500, 0, 1, 1499)])
 def test_the_index_equals_a_dictionary(
-    tmp_path: Path, memory_bytes: int, sizes: tuple[int, ...]
+    tmp_path: Path, ram_bytes: int, sizes: tuple[int, ...]
 ) -> None:
     shards = split(documents(3000, seed=sum(sizes[:1])), *sizes)
-    store, draft = write_parts(tmp_path, shards)
+    store, spec = write_parts(tmp_path, shards)
     handled: list[int] = []
-    counts = build_index(store, draft, memory_bytes, handled.append)
-    cells, order = oracle(shards, draft.seed)
+    counts = build_index(store, spec, ram_bytes, handled.append)
+    cells, order = oracle(shards, spec.seed)
     assert pq.read_table(store.cells).to_pylist() == cells
     assert pq.read_table(store.order).select(KEYS).to_pylist() == order
     assert counts == (len(cells), len(order))
@@ -123,8 +123,8 @@ def test_the_index_equals_a_dictionary(
 
 
 def test_the_schema_is_that_of_the_design(tmp_path: Path) -> None:
-    store, draft = write_parts(tmp_path, [documents(50, seed=1)])
-    build_index(store, draft, LARGE, lambda _: None)
+    store, spec = write_parts(tmp_path, [documents(50, seed=1)])
+    build_index(store, spec, LARGE, lambda _: None)
     types = {field.name: str(field.type) for field in pq.read_schema(store.order)}
     assert types == {
         "doc": "uint64",
@@ -146,9 +146,9 @@ def test_the_schema_is_that_of_the_design(tmp_path: Path) -> None:
 def test_buckets_leave_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ROW_GROUP", 700)
     files = []
-    for name, memory_bytes in (("one", LARGE), ("some", BASE_BYTES + 250_000), ("many", SMALL)):
-        store, draft = write_parts(tmp_path / name, split(documents(5000, seed=2), 2000, 3000))
-        build_index(store, draft, memory_bytes, lambda _: None)
+    for name, ram_bytes in (("one", LARGE), ("some", BASE_BYTES + 250_000), ("many", SMALL)):
+        store, spec = write_parts(tmp_path / name, split(documents(5000, seed=2), 2000, 3000))
+        build_index(store, spec, ram_bytes, lambda _: None)
         files.append((store.order.read_bytes(), store.cells.read_bytes()))
     assert files[0] == files[1] == files[2]
     metadata = pq.read_metadata(store.order)
@@ -162,8 +162,8 @@ def test_a_document_keeps_its_place_whatever_else_there_is(tmp_path: Path) -> No
     fewer = [(*d[:3], "empty") if i % 4 == 0 else d for i, d in enumerate(found)]
     orders = []
     for name, docs in (("all", found), ("fewer", fewer)):
-        store, draft = write_parts(tmp_path / name, split(docs, 150, 250))
-        build_index(store, draft, LARGE, lambda _: None)
+        store, spec = write_parts(tmp_path / name, split(docs, 150, 250))
+        build_index(store, spec, LARGE, lambda _: None)
         orders.append(pq.read_table(store.order)["doc"].to_pylist())
     kept = set(orders[1])
     assert [doc for doc in orders[0] if doc in kept] == orders[1]
@@ -172,37 +172,37 @@ def test_a_document_keeps_its_place_whatever_else_there_is(tmp_path: Path) -> No
 def test_another_seed_is_another_order(tmp_path: Path) -> None:
     orders = []
     for seed in (1, 2):
-        store, draft = write_parts(tmp_path / str(seed), [documents(200, seed=4)], seed)
-        build_index(store, draft, LARGE, lambda _: None)
+        store, spec = write_parts(tmp_path / str(seed), [documents(200, seed=4)], seed)
+        build_index(store, spec, LARGE, lambda _: None)
         orders.append(pq.read_table(store.order)["doc"].to_pylist())
     assert orders[0] != orders[1]
     assert sorted(orders[0]) == sorted(orders[1])
 
 
 def test_a_corpus_without_a_readable_document_is_refused(tmp_path: Path) -> None:
-    store, draft = write_parts(tmp_path, [[(0, 0, 5, "empty"), (0, 0, 5, "no_text")]])
+    store, spec = write_parts(tmp_path, [[(0, 0, 5, "empty"), (0, 0, 5, "no_text")]])
     with pytest.raises(
         DataError, match=r"no document of this corpus can be selected; .* corpus\.text_field right"
     ):
-        build_index(store, draft, LARGE, lambda _: None)
+        build_index(store, spec, LARGE, lambda _: None)
 
 
 def test_a_memory_that_does_not_mirror_its_shard_is_refused(tmp_path: Path) -> None:
-    store, draft = write_parts(tmp_path, [documents(20, seed=7), documents(30, seed=8)])
+    store, spec = write_parts(tmp_path, [documents(20, seed=7), documents(30, seed=8)])
     path = store.memory_shard("size", 0)
     path.write_bytes(store.memory_shard("size", 1).read_bytes())
     with pytest.raises(DataError, match=r"size/shard-00000\.parquet has 30 rows, expected 20\."):
-        build_index(store, draft, LARGE, lambda _: None)
+        build_index(store, spec, LARGE, lambda _: None)
     path.write_bytes(store.memory_shard("colour", 0).read_bytes())
     with pytest.raises(DataError, match="its agent is 'colour', expected 'size'"):
-        build_index(store, draft, LARGE, lambda _: None)
+        build_index(store, spec, LARGE, lambda _: None)
     path.unlink()
     with pytest.raises(DataError, match=r"size/shard-00000\.parquet cannot be read: .*No such"):
-        build_index(store, draft, LARGE, lambda _: None)
+        build_index(store, spec, LARGE, lambda _: None)
 
 
 def test_exchanged_shards_of_equal_length_are_refused(tmp_path: Path) -> None:
-    store, draft = write_parts(tmp_path, [documents(30, seed=7), documents(30, seed=8)])
+    store, spec = write_parts(tmp_path, [documents(30, seed=7), documents(30, seed=8)])
     one, two = (store.memory_shard("size", shard) for shard in (0, 1))
     first, second = one.read_bytes(), two.read_bytes()
     one.write_bytes(second)
@@ -212,16 +212,16 @@ def test_exchanged_shards_of_equal_length_are_refused(tmp_path: Path) -> None:
         match=r"size/shard-00000\.parquet belongs to another shard: row 0 is document 4294967296, "
         "expected 0",
     ):
-        build_index(store, draft, LARGE, lambda _: None)
+        build_index(store, spec, LARGE, lambda _: None)
     one.write_bytes(first)
     two.write_bytes(second)
     store.documents(0).write_bytes(store.documents(1).read_bytes())
     with pytest.raises(DataError, match="does not list the 30 documents of its shard"):
-        build_index(store, draft, LARGE, lambda _: None)
+        build_index(store, spec, LARGE, lambda _: None)
 
 
 def test_an_edited_memory_is_refused_with_both_fingerprints(tmp_path: Path) -> None:
-    store, draft = write_parts(tmp_path, [documents(30, seed=7)])
+    store, spec = write_parts(tmp_path, [documents(30, seed=7)])
     for path, column in ((store.memory_shard("size", 0), 1), (store.documents(0), 1)):
         whole = path.read_bytes()
         table = pq.ParquetFile(path).read()  # with all metadata
@@ -232,9 +232,9 @@ def test_an_edited_memory_is_refused_with_both_fingerprints(tmp_path: Path) -> N
             match=rf"{path.name} is not the file that `mads annotate` wrote: its fingerprint is "
             "[0-9a-f]{16}, expected [0-9a-f]{16}. Delete it",
         ):
-            build_index(store, draft, LARGE, lambda _: None)
+            build_index(store, spec, LARGE, lambda _: None)
         path.write_bytes(whole)
-    build_index(store, draft, LARGE, lambda _: None)
+    build_index(store, spec, LARGE, lambda _: None)
 
 
 @pytest.mark.parametrize("num_codes", [12, module.MAX_DENSE + 1])
@@ -253,21 +253,21 @@ def test_a_tally_equals_a_dictionary(num_codes: int) -> None:
 
 
 def test_a_readable_document_without_a_category_is_refused(tmp_path: Path) -> None:
-    store, draft = write_parts(tmp_path, [[(0, 0, 5, "ok"), (1, NO_CATEGORY, 5, "ok")]])
+    store, spec = write_parts(tmp_path, [[(0, 0, 5, "ok"), (1, NO_CATEGORY, 5, "ok")]])
     with pytest.raises(
         DataError, match=r"size/shard-00000\.parquet has no category for row 1, whose status is ok"
     ):
-        build_index(store, draft, LARGE, lambda _: None)
+        build_index(store, spec, LARGE, lambda _: None)
 
 
 def test_too_many_cells_are_refused(tmp_path: Path) -> None:
     many = AgentInfo(tuple(map(str, range(60_000))), "x")
-    store, draft = write_parts(tmp_path, [documents(5, seed=9)])
-    large = Draft(
-        draft.files,
-        draft.shards,
-        draft.corpus,
-        draft.tokenizer,
+    store, spec = write_parts(tmp_path, [documents(5, seed=9)])
+    large = StoreSpec(
+        spec.files,
+        spec.shards,
+        spec.corpus,
+        spec.tokenizer,
         {f"a{i}": many for i in range(5)},
         0,
     )

@@ -172,7 +172,7 @@ def test_a_memory_that_is_not_the_manifests_is_refused(copy: StoreDir, how: str)
         == pq.read_table(copy.memory_shard("quality", 1))["category"].to_pylist()
     )
     path = copy.memory_shard("quality", 1)
-    header = Store(copy.root).draft.memory_header("quality")
+    header = Store(copy.root).spec.memory_header("quality")
     if how == "edited":  # by someone who seals it again
         labels = Labels(labels.category_N[::-1], labels.score_N)
         write_memory(path, header, doc_numbers(1, 100), labels)

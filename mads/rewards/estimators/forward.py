@@ -7,6 +7,7 @@ import torch
 
 from mads.rewards.direction import Vector, norm
 from mads.rewards.estimators.probe import Floats, Measured, Probe, document_losses, parameters_kept
+from mads.rewards.sections import ForwardConfig
 
 
 def forward(probe: Probe) -> Measured:
@@ -16,6 +17,7 @@ def forward(probe: Probe) -> Measured:
     no gradient of a document, and puts the parameters back bit for bit.
     """
     config = probe.config
+    assert isinstance(config, ForwardConfig)
     reward_DN = np.empty((len(probe.directions), len(probe.documents)))
     loss_DN = np.empty_like(reward_DN)
 

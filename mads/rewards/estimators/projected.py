@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mads.rewards.direction import Vector, reference_gradient
 from mads.rewards.estimators.probe import Floats, Measured, Probe, document_gradients
+from mads.rewards.sections import ProjectedConfig
 from mads.seeds import derive
 
 
@@ -54,6 +55,7 @@ def influence(gradient_NK: Floats, reference_DK: Floats, damping: float) -> Floa
 def projected(probe: Probe) -> Measured:
     """Equation 3 with H = ΦᵀΦ/N + λI over the probed documents, in a random projection."""
     lm, config = probe.lm, probe.config
+    assert isinstance(config, ProjectedConfig)
     sketch = CountSketch(dict(lm.parameters), config.projection_dims, probe.seed)
     reference_DK = np.zeros((len(probe.directions), config.projection_dims))
     for d, direction in enumerate(probe.directions):

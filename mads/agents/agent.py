@@ -1,0 +1,97 @@
+"""What all back-ends share: the registry's entry, and bins around an agent that only scores."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mads.config import AgentConfig
+from mads.types import NO_CATEGORY, Agent, DocumentBatch, Labels, Scorer, Scores
+
+MAX_CATEGORIES = NO_CATEGORY - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """One kind of agent: its section of the recipe, and what opens it."""
+
+    section: type[AgentConfig]
+    open: Callable[[str, Any], Agent | QuantileBins]
+
+
+def fingerprint(*facts: object) -> str:
+    """Return a sha256 over everything that can change a label."""
+    text = json.dumps(facts)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def bin_numbers(number_N: NDArray[Any], edges: Sequence[float]) -> NDArray[np.uint16]:
+    """Return the bin of each of N numbers; an edge belongs to the bin above it.
+
+    Below the first edge lies the first bin and above the last edge the last one, without end.
+    """
+    return np.searchsorted(np.asarray(edges, np.float64), number_N, side="right").astype(np.uint16)
+
+
+def bin_names(categories: Sequence[str], quantiles: int) -> tuple[str, ...]:
+    """Return the names of quantile bins, lowest scores first: the given ones, or q1, q2, …"""
+    return tuple(categories) or tuple(f"q{i + 1}" for i in range(quantiles))
+
+
+class FixedBins:
+    """An agent whose categories are bins of a score between given edges.
+
+    A document without a score gets the category ``other``.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        scorer: Scorer,
+        categories: Sequence[str],
+        edges: Sequence[float],
+        other: int,
+    ) -> None:
+        self.name = name
+        self.categories = tuple(categories)
+        self.fields = scorer.fields
+        self.fingerprint = fingerprint(scorer.fingerprint, self.categories, list(edges), other)
+        self._scorer, self._edges, self._other = scorer, edges, other
+
+    def label(self, batch: DocumentBatch) -> Labels:
+        """Label N documents; the score is the scorer's."""
+        scores = self._scorer.score(batch)
+        category_N = bin_numbers(scores.score_N, self._edges)
+        category_N[~scores.known_N] = self._other
+        return Labels(category_N, scores.score_N)
+
+
+class QuantileBins:
+    """Bins of as many documents each, whose edges follow from the scores of the whole corpus.
+
+    It only scores; ``mads/annotate/binned.py`` finds the edges and labels. A document without a
+    score gets the category ``other``, or counts with the score 0 where that is None.
+    """
+
+    def __init__(
+        self, name: str, scorer: Scorer, categories: Sequence[str], other: int | None = None
+    ) -> None:
+        self.name = name
+        self.categories = tuple(categories)
+        self.fields = scorer.fields
+        self.fingerprint = fingerprint(scorer.fingerprint, "quantiles", self.categories, other)
+        self.other = other
+        self._scorer = scorer
+
+    def score(self, batch: DocumentBatch) -> Scores:
+        """Score N documents."""
+        scores = self._scorer.score(batch)
+        if self.other is not None:
+            return scores
+        return Scores(scores.score_N, np.ones(len(scores.score_N), bool))
