@@ -81,7 +81,7 @@ def annotate(
             check_files(store, before.manifest, seen, on_progress)
         found = scan_files(files, before.spec, seen, recipe, workers, on_progress)
         spec = next_spec(store, before, found, recipe, agents)
-        if before.manifest is None or spec != before.manifest.spec:
+        if spec != before.begun:
             write_spec(store, spec)
         _make_tokenizer(store, spec, recipe, on_progress)
         new_shards = _label(store, spec, recipe, workers, on_progress)
@@ -171,7 +171,7 @@ def _finish(
     fingerprint = spec.fingerprint(tokenizer.fingerprint)
     generations = dict(before.generations) if before is not None else {}
     same = [int(n) for n, found in generations.items() if found.fingerprint == fingerprint]
-    number = same[0] if same else max(map(int, generations), default=0) + 1
+    number = same[0] if same else _next_number(store, generations)
     todo = {n: before.at(int(n)) for n in generations if before and _lacks_index(store, before, n)}
     if not same:
         todo[str(number)] = spec
@@ -190,8 +190,20 @@ def _finish(
     )
     if manifest != before:
         manifest.write(store)
-    store.spec.unlink(missing_ok=True)
     return manifest, bool(todo)
+
+
+def _next_number(store: StoreDir, generations: Mapping[str, Generation]) -> int:
+    """Return the number of a new generation.
+
+    After the loss of a manifest the folders of older ones are still there, and a run may name
+    them; the first is made again in its place.
+    """
+    known = [*map(int, generations)]
+    if not known:
+        folders = store.index(1).root.parent.glob("[0-9]*")
+        known = [number for number in (int(path.name) for path in folders) if number > 1]
+    return max(known, default=0) + 1
 
 
 def _lacks_index(store: StoreDir, manifest: Manifest, generation: str) -> bool:

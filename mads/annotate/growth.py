@@ -51,17 +51,27 @@ class Before:
 
 
 def look(store: StoreDir) -> Before:
-    """Read what a folder holds.
+    """Read what a folder holds; raises DataError where neither manifest nor plan can be read.
 
-    Raises DataError for a damaged manifest, and for a damaged plan where there is no manifest.
+    Each of them stands in for the other: a lost or damaged manifest is written anew.
     """
-    if store.manifest.is_file():
-        manifest = read_manifest(store)
+    manifest = begun = None
+    problem: DataError | None = None
+    if store.spec.is_file():
         try:
-            return Before(manifest, read_spec(store) if store.spec.is_file() else None)
-        except DataError:  # the manifest says all that counts
-            return Before(manifest)
-    return Before(begun=read_spec(store) if store.spec.is_file() else None)
+            begun = read_spec(store)
+        except DataError as error:
+            problem = error
+    if store.manifest.is_file():
+        try:
+            manifest = read_manifest(store)
+        except DataError as error:
+            if begun is None:
+                raise
+            problem = error
+    if problem is not None and manifest is None and begun is None:
+        raise problem
+    return Before(manifest, begun)
 
 
 def scan_files(
@@ -108,7 +118,7 @@ def next_spec(
         num_old = len(old.files)
     root = common_root([Path(file.path) for file in ordered])
     named = tuple(replace(file, path=os.path.relpath(file.path, root)) for file in ordered)
-    shards = make_shards(named, num_old, corpus.shard_docs, corpus.text_field, corpus.max_doc_bytes)
+    shards = make_shards(named, num_old, corpus)
     return StoreSpec(
         root=str(root),
         files=named,

@@ -164,14 +164,13 @@ def damaged(path: Path, error: Exception) -> DataError:
 
 def _scan_lines(path: Path, shard_docs: int) -> tuple[int, int, tuple[int, ...]]:
     """Return the number of lines and bytes, and where every ``shard_docs``-th line begins."""
+    _refuse_other_json(path)
     num_lines = num_bytes = 0
     firsts = [0]
     last = b"\n"
     try:
         with open_lines(path) as stream:
             while chunk := stream.read(CHUNK_BYTES):
-                if not num_bytes:
-                    _refuse_other_json(path, chunk)
                 found = chunk.count(b"\n")
                 if num_lines + found >= len(firsts) * shard_docs:
                     ends = np.flatnonzero(np.frombuffer(chunk, np.uint8) == ord("\n"))
@@ -187,9 +186,14 @@ def _scan_lines(path: Path, shard_docs: int) -> tuple[int, int, tuple[int, ...]]
     return num_lines, num_bytes, tuple(firsts[: -(-num_lines // shard_docs) or 1])
 
 
-def _refuse_other_json(path: Path, head: bytes) -> None:
+def _refuse_other_json(path: Path) -> None:
     """Raise DataError for JSON that is not one record per line."""
-    first = head.removeprefix(BOM).lstrip()[:HEAD_BYTES].split(b"\n")[0].strip()
+    try:
+        with open_lines(path) as stream:
+            head: bytes = stream.read(HEAD_BYTES)
+    except OSError as error:
+        raise damaged(path, error) from error
+    first = head.removeprefix(BOM).lstrip().split(b"\n")[0].strip()
     if first.startswith(b"["):
         what = "one JSON array"
     elif first == b"{":

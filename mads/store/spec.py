@@ -13,12 +13,9 @@ from dataclasses import dataclass, replace
 from typing import Annotated
 
 from mads.codec import Within
-from mads.config import TokenizerConfig
+from mads.config import CorpusConfig, TokenizerConfig
 from mads.corpus.files import CorpusFile
 from mads.store.memory import MemoryHeader
-
-JOIN_BYTES = 8 * 1024 * 1024
-"""Files are joined into one shard while they have no more text than this together."""
 
 Count = Annotated[int, Within(0, 2**62)]
 
@@ -102,30 +99,29 @@ class StoreSpec:
         return hashlib.sha256(json.dumps(facts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def make_shards(
-    files: Sequence[CorpusFile], first: int, shard_docs: int, text_field: str, max_doc_bytes: int
-) -> list[Shard]:
+def make_shards(files: Sequence[CorpusFile], first: int, config: CorpusConfig) -> list[Shard]:
     """Cut files[first:] into shards.
 
-    A file with more rows than ``shard_docs``, or more text than JOIN_BYTES, has shards of its
-    own; consecutive smaller ones are joined while together they have neither.
+    A file with more rows than ``shard_docs``, or more text than ``shard_bytes``, has shards of
+    its own; consecutive smaller ones are joined while together they have neither.
 
     >>> small = [CorpusFile(f"{i}", 9, 10, 100, f"{i}") for i in range(5)]
-    >>> [len(shard.segments) for shard in make_shards(small, 0, 20, "text", 1)]
+    >>> [len(shard.segments) for shard in make_shards(small, 0, CorpusConfig(shard_docs=20))]
     [2, 2, 1]
     """
+    shard_docs, shard_bytes = config.shard_docs, config.shard_bytes
     groups: list[list[Segment]] = []
-    rows, text_bytes = shard_docs, JOIN_BYTES  # as if a group before were full
+    rows, text_bytes = shard_docs, shard_bytes  # as if a group before were full
     for number, file in enumerate(files[first:], start=first):
         if not file.num_rows:
             continue
         rows, text_bytes = rows + file.num_rows, text_bytes + file.text_bytes
-        if rows <= shard_docs and text_bytes <= JOIN_BYTES:
+        if rows <= shard_docs and text_bytes <= shard_bytes:
             groups[-1].append(Segment(number, 0, file.num_rows))
             continue
         groups += [[segment] for segment in _segments(number, file, shard_docs)]
         rows, text_bytes = file.num_rows, file.text_bytes
-    return [_shard(group, files, text_field, max_doc_bytes) for group in groups]
+    return [_shard(group, files, config) for group in groups]
 
 
 def _segments(number: int, file: CorpusFile, shard_docs: int) -> Iterator[Segment]:
@@ -134,9 +130,7 @@ def _segments(number: int, file: CorpusFile, shard_docs: int) -> Iterator[Segmen
         yield Segment(number, first_row, min(shard_docs, file.num_rows - first_row), first_byte)
 
 
-def _shard(
-    segments: Sequence[Segment], files: Sequence[CorpusFile], text_field: str, max_doc_bytes: int
-) -> Shard:
+def _shard(segments: Sequence[Segment], files: Sequence[CorpusFile], config: CorpusConfig) -> Shard:
     rows = [[files[s.file].sha256, s.first_row, s.num_rows] for s in segments]
-    facts = json.dumps([text_field, max_doc_bytes, rows])
+    facts = json.dumps([config.text_field, config.max_doc_bytes, rows])
     return Shard(tuple(segments), hashlib.sha256(facts.encode()).hexdigest())
