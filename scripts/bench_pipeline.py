@@ -190,7 +190,7 @@ def main() -> None:
             reference = root / "data" / "reference.jsonl"
             recipe = load_recipe(Path(name), [f"rewards.tasks.docs.path={reference}"])
         else:
-            corpus, name = SHARED / "corpus", "small"
+            corpus, name = SHARED / "corpus", str(Path(__file__).with_name("redpajama.toml"))
             task = SHARED / "reference" / "lambada_validation.parquet"
             recipe = load_recipe(Path(name), [f"rewards.tasks.lambada.path={task}"])
         figures |= bench_annotate(corpus, root / "store", name)

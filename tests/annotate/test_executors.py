@@ -75,11 +75,12 @@ def test_a_job_reads_a_compressed_file_once(
     import gzip
 
     from mads.corpus import rows as module
+    from mads.corpus.files import open_lines
 
     data = "".join(json.dumps(d) + "\n" for d in toy_documents).encode()
     (tmp_path / "c.jsonl.gz").write_bytes(gzip.compress(data))
     recipe = toy_recipe(corpus={"workers": 1, "executor": "inline", **SHARDS})
-    read, opened = 0, module.open_lines
+    read, opened = 0, open_lines
 
     class Counted:
         def __init__(self, path: Path) -> None:

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mads.corpus import rows as module
-from mads.corpus.files import scan_file
+from mads.corpus.files import open_lines, scan_file
 from mads.corpus.rows import RowFormat, RowReader, lookup, raw_lines
 from mads.errors import DataError
 from mads.types import DocumentBatch, Status
@@ -85,7 +85,7 @@ def test_a_pass_through_a_file_reads_each_byte_once(
     path, size = tmp_path / "a.jsonl.gz", 0
     data = b'{"text": "x"}\n' * 3000
     path.write_bytes(gzip.compress(data))
-    read_from = module.open_lines
+    read_from = open_lines
 
     class Counted:
         def __init__(self, path: Path) -> None:
@@ -270,7 +270,7 @@ BOMB = """
 import sys
 from pathlib import Path
 import pyarrow as pa
-from mads.corpus.files import scan_file
+from mads.corpus.files import open_lines, scan_file
 from mads.corpus.rows import RowFormat, RowReader
 
 path = Path(sys.argv[1])
