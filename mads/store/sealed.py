@@ -22,11 +22,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mads.errors import DataError
-from mads.files import atomic_path
+from mads.files import atomic_path, is_machine_fault, reason_of
 
 METADATA_KEY = b"mads"
 FINGERPRINT_KEY = b"mads.sha256"
-REMEDY = "Delete it, if it is there, and run the same `mads annotate` again; it makes it anew."
 _CHUNK = 1024 * 1024
 _TAIL = struct.Struct("<I4s")  # length of the footer, magic
 
@@ -37,6 +36,21 @@ class Seal:
 
     size: int
     sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """Which command writes a file, and what to do when the file is damaged."""
+
+    command: str
+    remedy: str
+
+
+ANNOTATE = Maker(
+    "mads annotate",
+    "Delete it, if it is there, and run the same `mads annotate` again; it makes it anew.",
+)
+REMEDY = ANNOTATE.remedy
 
 
 class _Hashed:
@@ -103,7 +117,10 @@ def check_seal(path: Path, expected: Seal) -> None:
 
 
 def read_sealed(
-    path: Path, columns: list[str] | None = None, expected: Seal | None = None
+    path: Path,
+    columns: list[str] | None = None,
+    expected: Seal | None = None,
+    maker: Maker = ANNOTATE,
 ) -> pa.Table:
     """Read a file whose bytes agree with its own fingerprint, and with the manifest's if given.
 
@@ -117,10 +134,10 @@ def read_sealed(
             found = _fingerprint(io.BytesIO(data))
             if found != wanted:
                 shown = wanted[:16] if wanted else "one in its footer"
-                raise _differs(path, "fingerprint", found[:16], shown)
+                raise _differs(path, "fingerprint", found[:16], shown, maker)
             return file.read(columns=columns)
     except (OSError, pa.ArrowException, KeyError) as error:
-        raise _unreadable(path, error) from error
+        raise _unreadable(path, error, maker) from error
 
 
 def check_sealed(path: Path, expected: Seal) -> None:
@@ -158,13 +175,17 @@ def _claimed(footer: pq.FileMetaData) -> str | None:
     return value.decode("ascii", "replace") if value else None
 
 
-def _differs(path: Path, what: str, found: str, expected: str) -> DataError:
+def _differs(
+    path: Path, what: str, found: str, expected: str, maker: Maker = ANNOTATE
+) -> DataError:
     return DataError(
-        f"{path} is not the file that `mads annotate` wrote: its {what} is {found}, expected "
-        f"{expected}. {REMEDY}"
+        f"{path} is not the file that `{maker.command}` wrote: its {what} is {found}, expected "
+        f"{expected}. {maker.remedy}"
     )
 
 
-def _unreadable(path: Path, error: Exception) -> DataError:
+def _unreadable(path: Path, error: Exception, maker: Maker = ANNOTATE) -> DataError:
+    if isinstance(error, OSError) and is_machine_fault(error):
+        return DataError(f"{path} cannot be read: {reason_of(error)}.")
     reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
-    return DataError(f"{path} cannot be read: {reason}. {REMEDY}")
+    return DataError(f"{path} cannot be read: {reason}. {maker.remedy}")

@@ -20,11 +20,13 @@ from mads.layout import StoreDir
 from mads.store.memory import read_memory
 from mads.store.sealed import REMEDY, Seal, check_seal, read_sealed
 from mads.store.spec import StoreSpec
-from mads.types import ROW_BITS, Cells, Labels
+from mads.types import ROW_BITS, Cells, Labels, doc_id
 
 
 class Store:
     """A complete store, read only."""
+
+    generation = 1
 
     def __init__(self, root: Path) -> None:
         self.dir = StoreDir(root)
@@ -128,6 +130,21 @@ class Store:
     def order_docs(self, row_N: NDArray[np.int64]) -> NDArray[np.uint64]:
         """Return the documents at rows of the order."""
         return self.order_rows(row_N, ["doc"])["doc"]
+
+    def locate(self, doc_N: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return where documents stand in the corpus: their files' numbers and rows in them."""
+        shard_N = (doc_N >> np.uint64(ROW_BITS)).astype(np.int64)
+        row_N = (doc_N & np.uint64((1 << ROW_BITS) - 1)).astype(np.int64)
+        first = np.array([shard.first_row for shard in self.spec.shards], np.int64)
+        file_of = np.array([shard.file for shard in self.spec.shards], np.int64)
+        return file_of[shard_N], row_N + first[shard_N]
+
+    def document_at(self, file: int, row: int) -> int | None:
+        """Return the document at a row of a corpus file, or None (the inverse of ``locate``)."""
+        for number, shard in enumerate(self.spec.shards):
+            if shard.file == file and 0 <= row - shard.first_row < shard.num_rows:
+                return doc_id(number, row - shard.first_row)
+        return None
 
     def tokens(self, doc: int) -> tuple[TokenReader, int]:
         """Return the reader of a document's shard, and the document's row in it."""
