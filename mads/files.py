@@ -39,9 +39,9 @@ def is_machine_fault(error: OSError) -> bool:
 
 def reason_of(error: OSError) -> str:
     """Return why a file could not be read or written, in the system's words."""
-    if error.errno in MACHINE_FAULTS or not str(error):
-        return os.strerror(error.errno or errno.EIO)
-    return str(error).splitlines()[0].rstrip(".")
+    if error.errno is not None and is_machine_fault(error):
+        return os.strerror(error.errno)
+    return (error.strerror or str(error) or "no reason is known").splitlines()[0].rstrip(".")
 
 
 @contextmanager

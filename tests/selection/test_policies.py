@@ -58,7 +58,7 @@ def test_only_a_policy_in_order_takes_levels_whole(policy: Policy) -> None:
     name = next(key for key, value in POLICIES.items() if value is policy)
     cursors = replace(Cursors.start(2), passes_C=np.array([0, 1]))
     plan = make_plan(cells, np.ones(2), cursors, 150, SelectionConfig(policy=name), 0)
-    assert (plan.whole_C.sum() > 0) is policy.in_order
+    assert bool(plan.whole_C.sum() > 0) is policy.in_order
 
 
 def test_a_new_policy_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from mads.selection.query import OrderReader
 from mads.selection.rounds import select_round, stretches
 from mads.store.store import Store
 from mads.types import ConsoleState
+from mads.units import Budget
 
 
 @pytest.fixture(scope="module")
