@@ -1,5 +1,68 @@
-"""``python -m mads``."""
+"""The entry point: an error that a user can cause is one message, and so is Ctrl-C.
 
-from mads.cli import main
+Nothing heavy is imported before Ctrl-C is taken care of. Exit codes: 0 done, 1 data, 2 usage, 75
+stopped by a signal with the work saved, 130 interrupted.
+"""
 
-main()
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+
+INTERRUPTED = 130
+WORDS = "mads: interrupted; run the same command to go on."
+
+
+def main() -> None:
+    """Run the command line as a process of its own."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not under nohup
+        signal.signal(signal.SIGINT, _on_interrupt)
+        sys.unraisablehook = _on_unraisable
+    sys.exit(run())
+
+
+def _on_interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt, but end at once in the middle of an import.
+
+    There it would leave half a module, be swallowed by what tries imports, or be printed by
+    Python's own callbacks.
+    """
+    del number
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            _end()
+        frame = frame.f_back
+    raise KeyboardInterrupt
+
+
+def _on_unraisable(found: sys.UnraisableHookArgs) -> None:
+    """End at once when Ctrl-C came where Python could only have printed it, as in a destructor."""
+    if issubclass(found.exc_type, KeyboardInterrupt):
+        _end()
+    sys.__unraisablehook__(found)
+
+
+def _end() -> None:
+    show_cursor = "\x1b[?25h" if os.isatty(2) else ""  # a progress bar has hidden it
+    os.write(2, f"{show_cursor}{WORDS}\n".encode())
+    os._exit(INTERRUPTED)
+
+
+def run() -> int:
+    """Run the command line in this process; return the exit code."""
+    code = INTERRUPTED
+    try:
+        from mads.cli import run_command
+
+        code = run_command()
+    except KeyboardInterrupt:
+        pass
+    if code == INTERRUPTED:
+        print(WORDS, file=sys.stderr)  # noqa: T201 - the one place
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,16 +1,17 @@
 """The command line: one thin function per command; a stage is imported only when it runs.
 
-With ``--json`` the result is one object on stdout; words and tables go to stderr. Exit codes: 0
-done, 1 data, 2 usage, 75 stopped by a signal with the work saved, 130 interrupted.
+With ``--json`` the result is one object on stdout; words and tables go to stderr. ``__main__``
+has the entry point and the exit codes.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import io
 import json
 import os
 import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,10 +19,25 @@ import typer
 
 from mads import __version__
 from mads.errors import MadsError, UsageError
-from mads.units import parse_count
+from mads.options import (
+    ConsoleOption,
+    CorpusOption,
+    DocsOption,
+    FractionOption,
+    JsonOption,
+    MegatronOption,
+    OutOption,
+    RecipeOption,
+    RunOption,
+    SetOption,
+    StoreOption,
+    TextsOption,
+    TokensOption,
+)
+from mads.units import parse_budget
 
 if TYPE_CHECKING:
-    from mads.config import Recipe
+    from mads.export.command import Exports, Request
     from mads.store.store import Store
 
 app = typer.Typer(
@@ -32,37 +48,42 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-INTERRUPTED = 130
-
-RecipeOption = Annotated[
-    Path | None,
-    typer.Option("--recipe", help="A TOML file, or the name of a shipped recipe.", metavar="FILE"),
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Change one value of the recipe.", metavar="SECTION.KEY=VALUE"),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
-RunOption = Annotated[Path | None, typer.Option("--run", help="Follow the last round of a run.")]
-StoreOption = Annotated[Path, typer.Option("--store", help="What `mads annotate` wrote.")]
+# typer's own errors; it has them from click, or from a copy of click that is not public.
+_Wrong: Any = typer.BadParameter.__mro__[2]
 
 
-def main() -> None:
-    """Run the command line; every error that a user can cause is one message, no traceback."""
+def run_command() -> int:
+    """Run the command that the arguments name; return the exit code.
+
+    Every error that a user can cause is one message on stderr.
+    """
     try:
-        app()
+        return app(standalone_mode=False) or 0
     except MadsError as error:
-        sys.stdout.flush()
-        print(f"mads: {error}", file=sys.stderr)  # noqa: T201 - the one place
-        sys.exit(error.exit_code)
+        return _fail(f"mads: {error}", error.exit_code)
+    except _Wrong as error:
+        text = io.StringIO()
+        error.show(file=text)
+        return _fail(text.getvalue().rstrip(), error.exit_code)
+    except typer.Abort:
+        return 130  # as __main__ knows it
     except OSError as error:  # no permission, no space: the machine's problem, and it says where
-        print(f"mads: {error}", file=sys.stderr)  # noqa: T201 - the one place
-        sys.exit(1)
-    except (KeyboardInterrupt, SystemExit) as error:  # typer makes the one the other
-        if isinstance(error, SystemExit) and error.code != INTERRUPTED:
-            raise
-        print("mads: interrupted; run the same command to go on.", file=sys.stderr)  # noqa: T201
-        sys.exit(INTERRUPTED)
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return _fail(f"mads: {where}{error.strerror or error}.", 1)
+    except MemoryError:
+        return _fail(
+            "mads: the machine's memory is full. Lower corpus.workers, index_ram or "
+            "selection.ram, or run where there is more.",
+            1,
+        )
+
+
+def _fail(message: str, code: int) -> int:
+    from mads.terminal import visible
+
+    sys.stdout.flush()
+    print(visible(message, keep="\n"), file=sys.stderr)  # noqa: T201 - the one place
+    return code
 
 
 def _version(wanted: bool) -> None:
@@ -95,29 +116,22 @@ def annotate(
     as_json: JsonOption = False,
 ) -> None:
     """Label the whole corpus once: agents' memories, tokens and the cell index."""
-    from mads.annotate.annotate import annotate as run
+    from mads.annotate import annotate as stage
+    from mads.codec import to_json
     from mads.recipe import load_recipe
     from mads.store.store import Store
-    from mads.terminal import progress, say, show_cells
+    from mads.tables import show_annotated
+    from mads.terminal import progress
 
     begun = time.perf_counter()
     overrides = [*(changes or ()), *([f"index_ram={json.dumps(ram)}"] if ram else ())]
     with progress() as report:
-        result = run(corpus, out, load_recipe(recipe, overrides), report)
+        result = stage.annotate(corpus, out, load_recipe(recipe, overrides), report)
     seconds = time.perf_counter() - begun
-    value = {**dataclasses.asdict(result), "store": str(out), "seconds": seconds}
     if as_json:
-        _print_json(value)
+        _print_json({**to_json(result), "store": str(out), "seconds": seconds})
         return
-    show_cells(Store(out).cells)
-    for name, edges in result.edges.items():
-        say(f"{name}: bins by quantiles begin at {', '.join(f'{edge:.6g}' for edge in edges)}.")
-    statuses = ", ".join(f"{count:,} {name}" for name, count in result.statuses.items() if count)
-    what = "was complete already" if not result.new_index else f"took {seconds:.1f} s"
-    say(
-        f"{out}: {result.rows:,} documents ({statuses}), {result.text_bytes / 1e6:,.1f} MB of "
-        f"text, {result.tokens:,} tokens, {result.cells} cells; {what}."
-    )
+    show_annotated(out, result, Store(out).cells, seconds)
 
 
 @app.command()
@@ -131,16 +145,17 @@ def train(
     """Pretrain a model; its feedback decides what it reads next. The same call resumes."""
     from mads.recipe import load_recipe
     from mads.store.store import Store
-    from mads.terminal import RunView, say, show_weights
+    from mads.tables import show_weights
+    from mads.terminal import RunView, say
 
     settings = load_recipe(recipe, changes or ())
     opened = Store(store)
     say("loading torch …")
-    from mads.run.loop import train as run
+    from mads.run import loop
 
     begun = time.perf_counter()
     with RunView(settings.training.steps) as view:
-        result = run(opened, out, settings, view)
+        result = loop.train(opened, out, settings, view)
     seconds = time.perf_counter() - begun
     if as_json:
         _print_json({"run": str(out), **result.to_json(), "seconds": seconds})
@@ -155,86 +170,93 @@ def train(
 @app.command()
 def select(
     store: StoreOption,
-    out: Annotated[Path | None, typer.Option("--out", help="The folder to write.")] = None,
-    tokens: Annotated[
-        str, typer.Option("--tokens", help="The budget in tokens, e.g. 5M or 1.5B.")
-    ] = "",
-    docs: Annotated[str, typer.Option("--docs", help="The budget in documents, e.g. 10K.")] = "",
-    fraction: Annotated[
-        float, typer.Option("--fraction", help="The budget as a share of the corpus's tokens.")
-    ] = 0.0,
+    out: OutOption,
+    tokens: TokensOption = "",
+    docs: DocsOption = "",
+    fraction: FractionOption = "",
     run: RunOption = None,
-    console: Annotated[
-        Path | None, typer.Option("--console", help="Follow a console state (JSON).")
-    ] = None,
-    plan: Annotated[
-        Path | None, typer.Option("--plan", help="Write a part of this selection (plan.json).")
-    ] = None,
-    shard: Annotated[
-        str, typer.Option("--shard", metavar="I/N", help="Which part, i from 0; with --plan.")
-    ] = "",
-    texts: Annotated[
-        bool, typer.Option("--texts", help="Write the documents, in the corpus's own layout.")
-    ] = False,
-    megatron: Annotated[
-        bool, typer.Option("--megatron", help="Write their tokens as a Megatron data set.")
-    ] = False,
-    what_if: Annotated[
-        str,
-        typer.Option(
-            "--what-if",
-            metavar="AGENT=FACTOR,…",
-            help="Multiply θ of agents; show what would be selected, write nothing.",
-        ),
-    ] = "",
+    console: ConsoleOption = None,
+    texts: TextsOption = False,
+    corpus: CorpusOption = None,
+    megatron: MegatronOption = False,
     recipe: RecipeOption = None,
     changes: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Select documents by the console's score until the budget is reached."""
-    from mads.export.command import Exports, Request, select_and_write, write_shard
-    from mads.report.what_if import try_what_if
-    from mads.store.store import Store
-    from mads.terminal import progress, show_selection, show_shares
+    from mads.codec import to_json
+    from mads.export.command import select_and_write
+    from mads.tables import show_selected
+    from mads.terminal import progress
 
-    if sum(source is not None for source in (run, console, plan)) != 1:
-        raise UsageError("give one of --run RUN, --console console.json and --plan plan.json.")
-    if (plan is None) != (not shard):
-        raise UsageError("--plan plan.json and --shard i/n go together.")
-    if plan is not None:
-        foreign = {"--tokens": tokens, "--docs": docs, "--fraction": fraction}
-        foreign |= {"--what-if": what_if, "--recipe": recipe, "--set": changes}
-        _refuse_with_plan(foreign)
-    elif sum(map(bool, (tokens, docs, fraction))) != 1:
-        raise UsageError("give one of --tokens 5M, --docs 10K and --fraction 0.1.")
-    if (out is None) != bool(what_if) or (what_if and (texts or megatron)):
-        raise UsageError("give either --out DIR, or --what-if, which writes nothing.")
-    opened = Store(store)
     begun = time.perf_counter()
+    request = _request(store, (tokens, docs, fraction), run, console, recipe, changes)
     with progress() as report:
-        exports = Exports(texts, megatron, lambda i, n: report("write texts", i, n))
-        if plan is not None:
-            assert out is not None
-            result = write_shard(opened, plan, shard, out, exports)
-        else:
-            settings = _select_recipe(run, recipe, changes)
-            if docs:
-                budget = parse_count(docs, "--docs")
-            else:
-                budget = parse_count(tokens) if tokens else _part_of(opened, fraction)
-            request = Request(opened, run, console, budget, "docs" if docs else "tokens", settings)
-            if what_if:
-                result = try_what_if(request, what_if)
-            else:
-                assert out is not None
-                result = select_and_write(request, out, exports)
-    result["seconds"] = time.perf_counter() - begun
+        exports = _exports(request.store, texts, corpus, megatron, report)
+        result = select_and_write(request, out, exports)
+    seconds = time.perf_counter() - begun
     if as_json:
-        _print_json(result)
-    elif what_if:
-        show_shares(result["composition"], ("as it is", what_if))
-    else:
-        show_selection(result)
+        _print_json({**to_json(result), "seconds": seconds})
+        return
+    show_selected(result, seconds)
+
+
+@app.command("what-if")
+def what_if(
+    store: StoreOption,
+    theta: Annotated[
+        str, typer.Option("--theta", metavar="AGENT=FACTOR,…", help="Multiply θ of agents.")
+    ],
+    tokens: TokensOption = "",
+    docs: DocsOption = "",
+    fraction: FractionOption = "",
+    run: RunOption = None,
+    console: ConsoleOption = None,
+    recipe: RecipeOption = None,
+    changes: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what `mads select` would select under other θ; write nothing."""
+    from mads.codec import to_json
+    from mads.report.what_if import try_what_if
+    from mads.tables import show_shares
+
+    request = _request(store, (tokens, docs, fraction), run, console, recipe, changes)
+    found = try_what_if(request, theta)
+    if as_json:
+        _print_json(to_json(found))
+        return
+    show_shares(found.composition, ("as it is", theta))
+
+
+@app.command()
+def part(
+    store: StoreOption,
+    plan: Annotated[Path, typer.Option("--plan", help="The selection's plan.json.")],
+    shard: Annotated[str, typer.Option("--shard", metavar="I/N", help="Which part, i from 0.")],
+    out: OutOption,
+    texts: TextsOption = False,
+    corpus: CorpusOption = None,
+    megatron: MegatronOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write one of N disjoint parts of a selection, from its plan alone."""
+    from mads.codec import to_json
+    from mads.export.command import write_part
+    from mads.store.store import Store
+    from mads.tables import show_part
+    from mads.terminal import progress
+
+    begun = time.perf_counter()
+    opened = Store(store)
+    with progress() as report:
+        exports = _exports(opened, texts, corpus, megatron, report)
+        result = write_part(opened, plan, shard, out, exports)
+    seconds = time.perf_counter() - begun
+    if as_json:
+        _print_json({**to_json(result), "seconds": seconds})
+        return
+    show_part(result, seconds)
 
 
 @app.command()
@@ -245,15 +267,15 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """Tell why a document was selected or not: labels, weights, score and rank by round."""
-    from mads.report.explain import explain as run_explain
-    from mads.report.explain import find_document
+    from mads.codec import to_json
+    from mads.report import explain as report
     from mads.store.store import Store
-    from mads.terminal import show_explanation
+    from mads.tables import show_explanation
 
     opened = Store(store)
-    found = run_explain(opened, run, find_document(opened, document))
+    found = report.explain(opened, run, report.find_document(opened, document))
     if as_json:
-        _print_json(found)
+        _print_json(to_json(found))
         return
     show_explanation(found)
 
@@ -265,43 +287,39 @@ def diff(
     as_json: JsonOption = False,
 ) -> None:
     """Compare two selections (documents, tokens, composition) or two console states (θ, w)."""
+    from mads.codec import to_json
     from mads.report.diff import diff_consoles, diff_selections
-    from mads.terminal import show_console_diff, show_selection_diff
+    from mads.tables import show_console_diff, show_selection_diff
 
     for path in (a, b):
         if not path.exists():
             raise UsageError(f"{path} does not exist.")
     if a.is_dir() != b.is_dir():
         raise UsageError("give two folders of selections, or two console.json files.")
-    found = diff_selections(a, b) if a.is_dir() else diff_consoles(a, b)
-    if as_json:
-        _print_json(found)
-    elif a.is_dir():
-        show_selection_diff(found)
+    if a.is_dir():
+        selections = diff_selections(a, b)
+        _print_json(to_json(selections)) if as_json else show_selection_diff(selections)
     else:
-        show_console_diff(found)
+        consoles = diff_consoles(a, b)
+        _print_json(to_json(consoles)) if as_json else show_console_diff(consoles)
 
 
 @app.command()
 def harvest(
-    out: Annotated[Path, typer.Option("--out", help="The folder to write.")],
+    out: OutOption,
     seed: Annotated[int, typer.Option("--seed", help="Which files are taken and held out.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Make a corpus and a reference task from what is installed with mads (for the demo)."""
-    from mads.demo.harvest import harvest as run
-    from mads.terminal import say, table
+    from mads.codec import to_json
+    from mads.demo import harvest as demo
+    from mads.tables import show_harvest
 
-    summary = run(out, seed)
+    summary = demo.harvest(out, seed)
     if as_json:
-        _print_json({"out": str(out), **dataclasses.asdict(summary)})
+        _print_json({"out": str(out), **to_json(summary)})
         return
-    rows = [
-        [name, f"{docs:,}", f"{summary.num_bytes[name] / 1e6:.2f}"]
-        for name, docs in summary.num_docs.items()
-    ]
-    table("Corpus", ["domain", "documents", "MB"], rows)
-    say(f"{out}: corpus/ and reference.jsonl with {summary.num_reference} held-out items.")
+    show_harvest(out, summary)
 
 
 fit_app = typer.Typer(no_args_is_help=True, help="Fit an agent's model.")
@@ -318,14 +336,15 @@ def fit_influence(
     as_json: JsonOption = False,
 ) -> None:
     """Learn rewards from texts; with it as an agent, `mads annotate` adds its memory."""
+    from mads.codec import to_json
     from mads.layout import RunDir
-    from mads.rewards.influence import fit_influence as fit
+    from mads.rewards import influence
     from mads.store.store import Store
     from mads.terminal import say
 
-    found = fit(Store(store), RunDir(run), out, rounds, bins)
+    found = influence.fit_influence(Store(store), RunDir(run), out, rounds, bins)
     if as_json:
-        _print_json(dataclasses.asdict(found))
+        _print_json(to_json(found))
         return
     say(
         f"{out}: fitted to {found.documents:,} documents of {len(found.rounds)} round(s); rank "
@@ -335,31 +354,49 @@ def fit_influence(
     )
 
 
-def _select_recipe(run: Path | None, recipe: Path | None, changes: list[str] | None) -> Recipe:
-    """Return the run's own recipe unless another one is given."""
+def _request(
+    store: Path,
+    budget: tuple[str, str, str],
+    run: Path | None,
+    console: Path | None,
+    recipe: Path | None,
+    changes: list[str] | None,
+) -> Request:
+    """Return what to select; the recipe is the run's own unless another one is given."""
+    from mads.export.command import Request
     from mads.layout import RunDir
     from mads.recipe import load_recipe
+    from mads.store.store import Store
 
+    if (run is None) == (console is None):
+        raise UsageError("give one of --run RUN and --console console.json.")
+    opened = Store(store)
     if recipe is None and run is not None and RunDir(run).recipe.is_file():
         recipe = RunDir(run).recipe
-    return load_recipe(recipe, changes or ())
+    amount = parse_budget(*budget, lambda: int(opened.cells.num_tokens_C.sum()))
+    return Request(opened, run, console, amount, load_recipe(recipe, changes or ()))
 
 
-def _refuse_with_plan(options: dict[str, object]) -> None:
-    """Raise UsageError for an option that --plan would have to ignore."""
-    given = [name for name, value in options.items() if value]
-    if given:
-        raise UsageError(
-            f"{', '.join(given)}: does not go with --plan. A part is cut from the plan as it "
-            "stands; run `mads select` anew for another plan."
-        )
+def _exports(
+    store: Store,
+    texts: bool,
+    corpus: Path | None,
+    megatron: bool,
+    report: Callable[[str, int, int], None],
+) -> Exports:
+    """Return what to write beside a selection; --texts and --corpus go together."""
+    from mads.export.command import Exports
+    from mads.export.texts import flag
+
+    if texts and corpus is None:
+        raise UsageError(f"--texts needs the folder that the corpus is in: add {flag(store)}")
+    if corpus is not None and not texts:
+        raise UsageError("--corpus says where texts are read from: add --texts, or leave it out.")
+    return Exports(corpus, megatron, lambda done, total: report("write texts", done, total))
 
 
-def _part_of(store: Store, fraction: float) -> int:
-    if not 0 < fraction <= 1:
-        raise UsageError(f"--fraction {fraction:g}: expected more than 0 and at most 1.")
-    return max(1, round(fraction * int(store.cells.num_tokens_C.sum())))
+def _print_json(value: Mapping[str, Any]) -> None:
+    from mads.terminal import visible_json
 
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, ensure_ascii=False) + os.linesep)
+    text = visible_json(json.dumps(value, ensure_ascii=False))
+    sys.stdout.write(text + os.linesep)

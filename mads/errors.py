@@ -48,6 +48,13 @@ _MACHINE = {
     errno.ENOMEM: "There is not enough RAM; close other programs, or take fewer workers.",
     errno.ENOSPC: "The disk is full; make room and run the same command again.",
     errno.EDQUOT: "The disk quota is used up; make room and run the same command again.",
+    **dict.fromkeys(
+        (
+            *(errno.EROFS, errno.EFBIG, errno.ESTALE, errno.ETIMEDOUT, errno.EBUSY),
+            *(errno.ELOOP, errno.ENAMETOOLONG, errno.ENOLCK),
+        ),
+        "The machine is at fault, not the file.",
+    ),
 }
 
 

@@ -1,4 +1,4 @@
-"""Every file name in a store and in a run, and the one way in which files are written.
+"""The one way in which files and folders are written.
 
 A file exists under its name only when it is whole: it is written beside its place, synced and
 renamed. What a killed process leaves behind ends in ``.partial`` and is written anew.
@@ -6,21 +6,29 @@ renamed. What a killed process leaves behind ends in ``.partial`` and is written
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from mads.errors import DataError, UsageError
+from mads.errors import DataError, UsageError, machine_problem
 
 LOCK = ".lock"
 PARTIAL = ".partial"
 SEAL = "sha256"
+
+
+def reason_of(error: OSError) -> str:
+    """Return why a file could not be read or written, in the system's words."""
+    if error.errno and machine_problem(error):
+        return os.strerror(error.errno)
+    return (error.strerror or str(error) or "no reason is known").splitlines()[0].rstrip(".")
 
 
 @contextmanager
@@ -29,22 +37,39 @@ def atomic_path(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + PARTIAL)
     try:
-        yield partial
+        with naming(path):
+            yield partial
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
     publish(partial, path)
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Make an error of the machine name the file: a failed write alone does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and machine_problem(error):
+            raise OSError(error.errno, reason_of(error), str(path)) from error
+        raise
+
+
 def publish(partial: Path, path: Path) -> None:
     """Sync a finished file (or folder of files) and rename it into its place."""
-    inside = sorted(partial.rglob("*")) if partial.is_dir() else []
-    for entry in (*inside, partial):
-        sync(entry)
+    sync_all(partial)
     if path.is_dir():
         shutil.rmtree(path)
     partial.replace(path)
     sync(path.parent)
+
+
+def sync_all(path: Path) -> None:
+    """Sync a file, or a folder with all that is in it."""
+    inside = sorted(path.rglob("*")) if path.is_dir() else []
+    for entry in (*inside, path):
+        sync(entry)
 
 
 def sync(path: Path) -> None:
@@ -73,7 +98,9 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist.") from error
-    except (ValueError, OSError, RecursionError) as error:
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {reason_of(error)}.") from error
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read as JSON: {error}") from error
 
 
@@ -131,10 +158,117 @@ def exclusive(root: Path) -> Iterator[None]:
         raise UsageError(f"{root} is a file, not a folder. Give another --out.")
     root.mkdir(parents=True, exist_ok=True)
     with (root / LOCK).open("a") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise DataError(
-                f"{root} is being written by another mads process. Wait for it, or stop it."
-            ) from error
+        _lock(handle.fileno(), root)
         yield
+
+
+def _lock(handle: int, root: Path) -> None:
+    """Lock an open file for this process; raises DataError when another one has it."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise DataError(
+            f"{root} is being written by another mads process. Wait for it, or stop it."
+        ) from error
+
+
+@contextmanager
+def fresh_folder(out: Path) -> Iterator[Path | None]:
+    """Yield a folder that becomes ``out`` as a whole when the block ends without an error.
+
+    Yields None, for the caller to look, when ``out`` is there already and not empty. The work is
+    done in ``OUT.partial`` beside it, under a lock; what a killed attempt left there is deleted.
+    Raises UsageError when one of the two is no folder of mads, DataError when another process
+    writes it.
+    """
+    if out.name in ("", ".."):
+        out = out.resolve()
+    if not out.name:
+        raise UsageError(f"{out} is no folder that can be made. Give another --out.")
+    if _is_full(out):
+        yield None
+        return
+    out = out.resolve() if out.is_symlink() else out
+    partial = out.with_name(out.name + PARTIAL)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with _held(partial, out):
+        if _is_full(out):  # another process was faster
+            _clear(partial)
+            yield None
+            return
+        try:
+            yield partial
+            sync_all(partial)
+            _rename(partial, out)
+        except BaseException:
+            _clear(partial)
+            raise
+        # Last: as long as the lock's file is in its place, nobody else can have begun.
+        (out / LOCK).unlink()
+        sync(out.parent)
+
+
+def _rename(partial: Path, out: Path) -> None:
+    """Give a folder its name; raises UsageError when another folder has come to be there."""
+    try:  # not through `publish`, which replaces what is there
+        partial.rename(out)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise UsageError(f"{out} is not empty. Give another --out.") from error
+        raise
+
+
+def _is_full(out: Path) -> bool:
+    """Tell whether a folder has anything in it; raises UsageError for a file."""
+    if out.is_dir():
+        return any(entry.name != LOCK for entry in out.iterdir())
+    if os.path.lexists(out):
+        raise UsageError(f"{out} is a file, not a folder. Give another --out.")
+    return False
+
+
+@contextmanager
+def _held(partial: Path, out: Path) -> Iterator[None]:
+    """Make and lock a folder to work in, empty but for its lock."""
+    while True:
+        if partial.is_symlink() or (partial.exists() and not partial.is_dir()):
+            raise UsageError(f"{partial} is in the way: it is not mads's own. Move it.")
+        try:
+            partial.mkdir(exist_ok=True)
+            names = {entry.name for entry in partial.iterdir()}
+            if names and LOCK not in names:
+                raise UsageError(f"{partial} is in the way: it is not mads's own. Move it.")
+            handle = os.open(partial / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        except FileNotFoundError:  # the folder got its final name just now
+            continue
+        try:
+            _lock(handle, out)
+            if not _is_same(handle, partial / LOCK):
+                continue  # it was renamed or deleted between opening and locking
+            _clear(partial, keep_lock=True)
+            yield
+            return
+        finally:
+            os.close(handle)
+
+
+def _is_same(handle: int, path: Path) -> bool:
+    """Tell whether an open file still has its name."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.lstat())
+    except OSError:
+        return False
+
+
+def _clear(folder: Path, *, keep_lock: bool = False) -> None:
+    """Delete what is in a folder that this process holds, its lock last, and then the folder."""
+    for entry in list(folder.iterdir()):
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        elif entry.name != LOCK:
+            entry.unlink()
+    if keep_lock:
+        return
+    (folder / LOCK).unlink(missing_ok=True)
+    with suppress(OSError):  # another process may be at its beginning
+        folder.rmdir()

@@ -6,24 +6,48 @@ On a terminal things move; in a pipe or a log there is one line per 30 seconds.
 from __future__ import annotations
 
 import time
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from mads.types import Cells
-
 LINE_SECONDS = 30.0
 TOP_CATEGORIES = 3
-TOP_STEPS = 2
 
 console = Console(stderr=True)
+
+_BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_HIDDEN = frozenset({"Cc", "Cs", "Zl", "Zp"})
+
+
+def visible(text: str, keep: str = "") -> str:
+    """Return a text in which characters that steer a terminal are escaped, as in ``\\x1b``.
+
+    Names come from the user's corpus: without this, one could move the cursor, set the window's
+    title or turn the line around. ``keep`` are control characters that are meant.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c in keep or not _steers(c) else _escaped(c) for c in text)
+
+
+def visible_json(text: str) -> str:
+    """Return JSON in which such characters are escaped as JSON does it; its value is the same."""
+    return "".join(f"\\u{ord(c):04x}" if _steers(c) and c != "\n" else c for c in text)
+
+
+def _steers(character: str) -> bool:
+    return character in _BIDI or unicodedata.category(character) in _HIDDEN
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()
 
 
 @contextmanager
@@ -43,7 +67,7 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
 
         def report(what: str, done: int, total: int) -> None:
             if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
+                tasks[what] = bars.add_task(visible(what), total=total)
             bars.update(tasks[what], completed=done, total=total)
 
         yield report
@@ -67,140 +91,23 @@ def _lines() -> Callable[[str, int, int], None]:
 
 def say(text: str) -> None:
     """Print a line for people."""
+    text = visible(text, keep="\n")
     console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def shown(text: str) -> Text:
+    """Return a text for a table: nothing in it is markup or steers the terminal."""
+    return Text(visible(text))
 
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """Print a table for people; the first column is text, the others are numbers."""
-    # Names come from the user's corpus, so nothing here is markup.
-    view = Table(title=Text(title), title_justify="left", title_style="bold", header_style="dim")
+    view = Table(title=shown(title), title_justify="left", title_style="bold", header_style="dim")
     for i, name in enumerate(columns):
-        view.add_column(Text(name), justify="left" if i == 0 else "right")
+        view.add_column(shown(name), justify="left" if i == 0 else "right")
     for row in rows:
-        view.add_row(*(Text(cell) for cell in row))
+        view.add_row(*(shown(cell) for cell in row))
     console.print(view)
-
-
-def show_cells(cells: Cells) -> None:
-    """Show how each agent's categories share the corpus."""
-    for column, agent in enumerate(cells.agents):
-        names = cells.categories[agent]
-        docs, tokens = (
-            np.bincount(cells.category_CA[:, column], counts, len(names))
-            for counts in (cells.num_docs_C, cells.num_tokens_C)
-        )
-        rows = [
-            [name, f"{d:,.0f}", f"{d / docs.sum():.1%}", f"{t / tokens.sum():.1%}"]
-            for name, d, t in zip(names, docs, tokens, strict=True)
-        ]
-        table(agent, ["category", "documents", "of documents", "of tokens"], rows)
-
-
-def show_shares(shares: Mapping[str, Mapping[str, list[float]]], titles: tuple[str, str]) -> None:
-    """Show two distributions of tokens over each agent's categories."""
-    for agent, categories in shares.items():
-        rows = [
-            [name, f"{before:.1%}", f"{after:.1%}", f"{after / before:.2f}" if before else "–"]
-            for name, (before, after) in categories.items()
-        ]
-        table(f"{agent}: share of tokens", ["category", *titles, "ratio"], rows)
-
-
-def show_selection(result: Mapping[str, Any]) -> None:
-    """Show what ``mads select`` wrote."""
-    if "composition" in result:
-        show_shares(result["composition"], ("corpus", "selection"))
-    for unit, name in (("tokens", "tokens"), ("docs", "documents")):
-        if short := result.get(f"shortfall_{unit}"):
-            say(f"note: there is less than the budget asks for; {short:,} {name} are missing.")
-    part = f" (part {result['shard']})" if "shard" in result else ""
-    say(
-        f"{result['out']}{part}: {result['num_docs']:,} documents, "
-        f"{result['num_tokens']:,} tokens; {result['seconds']:.2f} s."
-    )
-
-
-def show_weights(theta: Mapping[str, float], weights: Mapping[str, Mapping[str, float]]) -> None:
-    """Show θ and w, the largest weights first."""
-    for agent, categories in weights.items():
-        ranked = sorted(categories.items(), key=lambda item: -item[1])
-        rows = [[name, f"{value:.3f}"] for name, value in ranked]
-        table(f"{agent}: θ = {theta[agent]:.3f}", ["category", "w"], rows)
-
-
-def show_explanation(found: Mapping[str, Any]) -> None:
-    """Show what ``mads explain`` found."""
-    say(f"document {found['doc']}: row {found['row']} of {found['file']}")
-    say(f"status {found['status']}, {found['num_tokens']:,} tokens, {found['num_bytes']:,} bytes")
-    if not found["labels"]:
-        say("It has no labels and is never selected.")
-        return
-    rows = [
-        [a, found["labels"][a]["category"], f"{found['labels'][a]['score']:.3f}"]
-        for a in found["labels"]
-    ]
-    table("Labels", ["agent", "category", "score"], rows)
-    agents = list(found["labels"])
-    columns = ["round", *(f"θ·w {agent}" for agent in agents), "score", "rank", "steps"]
-    table(
-        "Rounds (rank: of its cell; steps: from which on it was read)",
-        columns,
-        [
-            [
-                str(r["round"]),
-                *(f"{r['theta'][a]:.2f}·{r['weights'][a]:.2f}" for a in agents),
-                f"{r['score']:.3f}",
-                f"{r['rank']} of {r['cells']}",
-                _when(r["steps"]),
-            ]
-            for r in found["rounds"]
-        ],
-    )
-    before, pace = found["docs_before_it"], found["cell_docs_last_round"]
-    turn = "As things stand, its turn does not come."
-    if pace:
-        rounds = before // pace + 1
-        turn = "At this pace its turn comes in the next round."
-        if rounds > 1:
-            turn = f"At this pace its turn comes {rounds:,} rounds from now."
-    say(
-        f"Its cell ({found['cell']}) has {found['cell_docs']:,} documents. From now on {before:,} "
-        f"of them come before it; the last round took {pace:,}. {turn}"
-    )
-
-
-def _when(steps: list[int]) -> str:
-    """Return from which steps on a round reads a document, the first ones by number."""
-    if not steps:
-        return "–"
-    shown = ", ".join(map(str, steps[:TOP_STEPS]))
-    return shown if len(steps) <= TOP_STEPS else f"{shown}, +{len(steps) - TOP_STEPS}"
-
-
-def show_selection_diff(found: Mapping[str, Any]) -> None:
-    """Show what ``mads diff`` found of two selections."""
-    docs, tokens = found["docs"], found["tokens"]
-    show_shares(found["composition"], ("A", "B"))
-    say(
-        f"{docs['both']:,} documents are in both, {docs['only_a']:,} only in A, "
-        f"{docs['only_b']:,} only in B; {tokens[0]:,} and {tokens[1]:,} tokens."
-    )
-
-
-def show_console_diff(found: Mapping[str, Any]) -> None:
-    """Show what ``mads diff`` found of two console states."""
-
-    def cells(pair: list[float | None]) -> list[str]:
-        known = [value for value in pair if value is not None]
-        change = f"{known[1] - known[0]:+.3f}" if len(known) == 2 else "–"
-        return [*("–" if value is None else f"{value:.3f}" for value in pair), change]
-
-    columns = [f"round {number}" for number in found["rounds"]]
-    rows = [[agent, *cells(pair)] for agent, pair in found["theta"].items()]
-    table("θ", ["agent", *columns, "change"], rows)
-    for agent, weights in found["weights"].items():
-        rows = [[name, *cells(pair)] for name, pair in weights.items()]
-        table(f"w {agent}", ["category", *columns, "change"], rows)
 
 
 def weights_line(theta: Mapping[str, float]) -> str:
@@ -284,5 +191,5 @@ class RunView:
             rows += [(f"w {agent}", top_categories(weights, agent)) for agent in weights]
         view = Table.grid(padding=(0, 2))
         for row in rows:
-            view.add_row(*(Text(cell) for cell in row))
+            view.add_row(*(shown(cell) for cell in row))
         return Group(view)

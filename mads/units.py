@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 from mads.errors import UsageError
 
@@ -23,8 +26,48 @@ def parse_bytes(text: str) -> int:
     except (ValueError, KeyError):
         size = math.nan
     if not 1 <= size < 2**63:
-        raise UsageError(f"{text!r} is not a size; write 4GB, say.")
+        raise UsageError(f"{shorten(text)} is not a size; write 4GB, say.")
     return int(size)
+
+
+Unit = Literal["tokens", "docs"]
+LARGEST_COUNT = 10**18
+_SHOWN = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How much to select, in tokens or in documents."""
+
+    amount: int
+    unit: Unit = "tokens"
+
+    def __str__(self) -> str:
+        return f"{self.amount} {self.unit}"
+
+
+def parse_budget(tokens: str, docs: str, fraction: str, all_tokens: Callable[[], int]) -> Budget:
+    """Return the budget of the one option that is given, the others being empty.
+
+    ``all_tokens`` answers what a fraction is one of. Raises UsageError.
+    """
+    if sum(map(bool, (tokens, docs, fraction))) != 1:
+        raise UsageError("give one of --tokens 5M, --docs 10K and --fraction 0.1.")
+    if tokens:
+        return Budget(parse_count(tokens), "tokens")
+    if docs:
+        return Budget(parse_count(docs, "--docs"), "docs")
+    return Budget(max(1, round(_parse_fraction(fraction) * all_tokens())), "tokens")
+
+
+def _parse_fraction(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not 0 < share <= 1:
+        raise UsageError(f"--fraction {shorten(text)}: expected more than 0 and at most 1.")
+    return share
 
 
 def parse_count(text: str, option: str = "--tokens") -> int:
@@ -38,9 +81,11 @@ def parse_count(text: str, option: str = "--tokens") -> int:
     try:
         value = float(text[: len(text) - len(unit)]) * units[unit]
     except (ValueError, KeyError) as error:
-        raise UsageError(f"{option} {text!r} is not a number; write 5M or 1.5B, say.") from error
-    if not 1 <= value < 2**62:
-        raise UsageError(f"{option} {text!r}: expected at least 1.")
+        raise UsageError(
+            f"{option} {shorten(text)} is not a number; write 5M or 1.5B, say."
+        ) from error
+    if not 1 <= value <= LARGEST_COUNT:
+        raise UsageError(f"{option} {shorten(text)}: expected at least 1 and at most 1e18.")
     return round(value)
 
 
@@ -51,6 +96,23 @@ def parse_part(text: str) -> tuple[int, int]:
     (2, 8)
     """
     index, slash, count = text.partition("/")
-    if not (slash and index.isdigit() and count.isdigit() and int(index) < int(count)):
-        raise UsageError(f"--shard {text!r}: expected i/n with i from 0 to n - 1, such as 0/8.")
-    return int(index), int(count)
+    numbers = parse_digits(index), parse_digits(count)
+    if not slash or numbers[0] is None or numbers[1] is None or not numbers[0] < numbers[1]:
+        raise UsageError(
+            f"--shard {shorten(text)}: expected i/n with i from 0 to n - 1, such as 0/8."
+        )
+    return numbers[0], numbers[1]
+
+
+def parse_digits(text: str) -> int | None:
+    """Return the number that a text of plain digits is, or None; 20 digits at most.
+
+    Not ``str.isdigit``, to which ² is a digit, and not ``int`` alone, which refuses thousands of
+    digits with an error of its own.
+    """
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 20 else None
+
+
+def shorten(text: str) -> str:
+    """Return a text in quotes as a message shows it; a long one is cut."""
+    return repr(text) if len(text) <= _SHOWN else f"{text[:_SHOWN]!r}… ({len(text)} characters)"

@@ -1,31 +1,47 @@
-"""One selection by hand: ``mads select``."""
+"""One selection by hand: ``mads select``, and ``mads part`` of it for one of several machines.
+
+Both write a folder that appears as a whole. The plan in it keeps what was asked for, so the same
+call again finds it complete, and another one is refused.
+"""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mads.config import Recipe
-from mads.console.state import read_console
-from mads.errors import UsageError
+from mads.codec import to_json
+from mads.config import Recipe, SelectionConfig
+from mads.console.state import console_to_json, read_console
+from mads.errors import DataError, UsageError
 from mads.export.megatron import TOKENS, write_tokens
-from mads.export.parts import find_part, write_part
-from mads.export.texts import only_texts, write_texts
-from mads.files import PARTIAL
+from mads.export.parts import find_part
+from mads.export.texts import write_texts
+from mads.files import fresh_folder, json_sha256
 from mads.layout import RoundDir, RunDir
 from mads.seeds import derive
-from mads.selection.composition import composition
-from mads.selection.plan import Cursors, Plan, Unit, cell_scores, make_plan
-from mads.selection.plan_file import Chosen, plan_cursors, read_plan, write_selection
+from mads.selection.composition import Shares, composition
+from mads.selection.plan import Cursors, Plan, cell_scores, make_plan
+from mads.selection.plan_file import (
+    Chosen,
+    Head,
+    SavedPlan,
+    SavedRequest,
+    load_plan,
+    read_plan,
+    read_selection,
+    seals_of,
+    write_plan,
+    write_selection,
+)
 from mads.selection.query import OrderReader, unchanged
+from mads.store.sealed import write_sealed
 from mads.store.store import Store
 from mads.types import ConsoleState
+from mads.units import Budget, parse_part
 
 TEXTS = "texts"
 
@@ -37,8 +53,7 @@ class Request:
     store: Store
     run: Path | None
     console: Path | None
-    budget: int
-    unit: Unit
+    budget: Budget
     recipe: Recipe
 
     def state(self) -> tuple[ConsoleState, Cursors]:
@@ -51,8 +66,7 @@ class Request:
             if not self.run.is_dir():
                 raise UsageError(f"run {self.run} does not exist. `mads train` makes one.")
             folder = RunDir(self.run).round(RunDir(self.run).last_round())
-            cursors = plan_cursors(read_plan(folder.plan, self.store.fingerprint))
-            return read_console(folder.console), cursors
+            return read_console(folder.console), read_plan(folder.plan, self.store).cursors_after
         assert self.console is not None
         if not self.console.is_file():
             raise UsageError(f"console state {self.console} does not exist.")
@@ -60,9 +74,9 @@ class Request:
 
     def plan(self, state: ConsoleState, cursors: Cursors) -> Plan:
         """Return the plan under a state."""
-        cells, config = self.store.cells, self.recipe.selection
-        score_C = cell_scores(cells, state)
-        return make_plan(cells, score_C, cursors, self.budget, config, self.seed(state), self.unit)
+        cells, config, budget = self.store.cells, self.recipe.selection, self.budget
+        score_C, seed = cell_scores(cells, state), self.seed(state)
+        return make_plan(cells, score_C, cursors, budget.amount, config, seed, budget.unit)
 
     def seed(self, state: ConsoleState) -> int:
         """Return the seed of this selection."""
@@ -73,97 +87,178 @@ class Request:
 class Exports:
     """What to write beside plan.json and selection.parquet."""
 
-    texts: bool
+    texts: Path | None  # the corpus's folder, below which its files are read
     megatron: bool
     on_progress: Callable[[int, int], None]
 
     def write(self, store: Store, doc_N: NDArray[np.uint64], out: Path, seed: int) -> None:
         """Write the texts and the tokens of documents, where asked for."""
-        if self.texts:
-            write_texts(store, doc_N, out / TEXTS, self.on_progress)
+        if self.texts is not None:
+            write_texts(store, doc_N, self.texts, out / TEXTS, self.on_progress)
         if self.megatron:
             write_tokens(store, doc_N, out, seed)
 
+    def missing(self, out: Path) -> list[str]:
+        """Return what a complete folder lacks."""
+        wanted = [TEXTS] if self.texts is not None else []
+        wanted += TOKENS if self.megatron else ()
+        return [name for name in wanted if not (out / name).exists()]
 
-def select_and_write(request: Request, out: Path, exports: Exports) -> dict[str, Any]:
-    """Select, write the exports, selection.parquet and, last, plan.json; return what was selected.
 
-    Raises UsageError when ``out`` holds anything but a killed earlier attempt, and what
-    ``Request.state`` raises.
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """What ``mads select`` wrote, or found: the budget and what is missing, in its unit."""
+
+    out: str
+    complete: bool  # it was there already
+    num_docs: int
+    num_tokens: int
+    budget_tokens: int | None
+    budget_docs: int | None
+    shortfall_tokens: int | None
+    shortfall_docs: int | None
+    composition: Shares
+
+
+@dataclass(frozen=True, slots=True)
+class PartWritten:
+    """What ``mads part`` wrote, or found."""
+
+    out: str
+    complete: bool  # it was there already
+    shard: str
+    num_docs: int
+    num_tokens: int
+
+
+def select_and_write(request: Request, out: Path, exports: Exports) -> Selected:
+    """Select into a folder that appears as a whole; return what is in it.
+
+    Raises UsageError when ``out`` holds anything but the same selection, DataError when another
+    process writes it, and what ``Request.state`` raises.
     """
     store, config = request.store, request.recipe.selection
-    _refuse_full(out, store)
     state, cursors = request.state()
-    _refuse_other_console(out, state)
-    with unchanged(store):
-        plan = request.plan(state, cursors)
-        with OrderReader(store.order, store.cells, config) as order:
-            selection = order.select(plan)
-    _delete_exports(out)
-    exports.write(store, selection.doc_N, out, request.seed(state))
-    budget = {f"budget_{plan.unit}": plan.budget}
-    head = {"seed": request.seed(state), "policy": config.policy, **budget}
-    write_selection(RoundDir(out), store, state, [Chosen(selection)], head)
-    picked_C = np.bincount(selection.cell_N, selection.num_tokens_N, len(store.cells))
-    return {
-        "out": str(out),
-        "num_docs": len(selection.doc_N),
-        "num_tokens": selection.num_tokens,
-        **budget,
-        f"shortfall_{plan.unit}": plan.shortfall,
-        "composition": composition(store.cells, store.cells.num_tokens_C, picked_C),
-    }
+    asked = _asked(request, exports, state, cursors)
+    with fresh_folder(out) as folder:
+        if folder is None:
+            return _selected(_complete(store, out, asked, exports), store, out, complete=True)
+        with unchanged(store):
+            plan = request.plan(state, cursors)
+            with OrderReader(store.order, store.cells, config) as order:
+                selection = order.select(plan)
+            exports.write(store, selection.doc_N, folder, asked.seed)
+        head = Head(asked.seed, config.policy, request.budget, asked)
+        saved = write_selection(RoundDir(folder), store, state, [Chosen(selection)], head)
+    return _selected(saved, store, out, complete=False)
 
 
-def write_shard(
-    store: Store, plan_file: Path, part: str, out: Path, exports: Exports
-) -> dict[str, Any]:
-    """Write part i of n of a selection, from its plan; return what the part holds.
+def write_part(
+    store: Store, plan_file: Path, text: str, out: Path, exports: Exports
+) -> PartWritten:
+    """Write part ``i/n`` of a selection, from its plan, into a folder that appears as a whole.
 
-    Raises UsageError when ``out`` holds anything but a killed earlier attempt or the plan does
-    not exist, DataError when the plan is none or of another store.
+    Raises UsageError when ``out`` holds anything but the same part or the plan does not exist,
+    DataError when the plan is none or of another store, or another process writes ``out``.
     """
-    _refuse_full(out, store)
+    index, count = parse_part(text)
     if not plan_file.is_file():
         raise UsageError(f"plan {plan_file} does not exist. `mads select --out` writes plan.json.")
-    plan = read_plan(plan_file, store.fingerprint)
-    with unchanged(store):
-        found = find_part(store, plan, part)
-    doc_N = found.documents["doc"].to_numpy()
-    _delete_exports(out)
-    exports.write(store, doc_N, out, derive(plan["seed"], part))
-    write_part(plan, found, out)
-    return {"out": str(out), "shard": part, "num_docs": len(doc_N), "num_tokens": found.num_tokens}
+    plan = read_plan(plan_file, store)
+    asked = SavedRequest(
+        store=store.fingerprint,
+        generation=store.generation,
+        follows=json_sha256(to_json(plan)),
+        budget=str(plan.budget),
+        policy=plan.policy,
+        settings="",
+        seed=derive(plan.seed, text),
+        shard=text,
+        texts=exports.texts is not None,
+        megatron=exports.megatron,
+    )
+    with fresh_folder(out) as folder:
+        if folder is None:
+            found = _complete(store, out, asked, exports)
+            return PartWritten(str(out), True, text, found.num_docs, found.num_tokens)
+        with unchanged(store):
+            part = find_part(store, plan.ranges, index, count)
+            docs = part.documents["doc"].to_numpy()
+            exports.write(store, docs, folder, asked.seed)
+        files = RoundDir(folder)
+        write_sealed(files.selection, part.documents, compression="zstd")
+        own = replace(
+            plan,
+            num_docs=len(docs),
+            num_tokens=part.num_tokens,
+            ranges=tuple(part.ranges),
+            files=seals_of(files),
+            request=asked,
+            shard=text,
+        )
+        write_plan(files.plan, own)
+    return PartWritten(str(out), False, text, len(docs), part.num_tokens)
 
 
-def _refuse_full(out: Path, store: Store) -> None:
-    """Raise UsageError for a folder with anything in it but what a killed attempt leaves behind.
+def _asked(
+    request: Request, exports: Exports, state: ConsoleState, cursors: Cursors
+) -> SavedRequest:
+    """Return what is asked for, as the plan keeps it: all that the result depends on."""
+    store, config = request.store, request.recipe.selection
+    plain = SelectionConfig()
+    settings = replace(
+        config, ram=plain.ram, threads=plain.threads, select_every=plain.select_every
+    )
+    return SavedRequest(
+        store=store.fingerprint,
+        generation=store.generation,
+        follows=json_sha256([console_to_json(state), to_json(cursors)]),
+        budget=str(request.budget),
+        policy=config.policy,
+        settings=json_sha256(to_json(settings)),
+        seed=request.seed(state),
+        shard="",
+        texts=exports.texts is not None,
+        megatron=exports.megatron,
+    )
 
-    plan.json is written last, so a folder that has one holds a complete selection.
+
+def _complete(store: Store, out: Path, asked: SavedRequest, exports: Exports) -> SavedPlan:
+    """Return the plan of a folder that holds just what is asked for.
+
+    Raises UsageError when it holds something else, DataError when a part of it is gone.
     """
-    if not out.exists():
-        return
     folder = RoundDir(out)
-    last = folder.plan.name + PARTIAL
-    own = {folder.console.name, folder.selection.name, TEXTS, *TOKENS}
-    own |= {name + PARTIAL for name in own} | {last}
-    foreign = not out.is_dir() or {p.name for p in out.iterdir()} - own
-    if foreign or not only_texts(out / TEXTS, store):
-        raise UsageError(f"{out} is not empty. Give another --out.")
+    try:
+        plan = load_plan(folder.plan)
+    except DataError as error:
+        raise UsageError(f"{out} is not empty. Give another --out.") from error
+    if plan.request is None:
+        raise UsageError(f"{out} is a round of a run. Give another --out.")
+    if changed := plan.request.differences(asked):
+        raise UsageError(
+            f"{out} holds another selection ({'; '.join(changed)}). Give another --out."
+        )
+    plan = read_plan(folder.plan, store)
+    read_selection(folder, plan, [])
+    if lost := exports.missing(out):
+        raise DataError(f"{out} is complete but lacks {', '.join(lost)}. Give another --out.")
+    return plan
 
 
-def _refuse_other_console(out: Path, state: ConsoleState) -> None:
-    """Raise UsageError for a console state that no attempt at this selection can have left."""
-    path = RoundDir(out).console
-    if path.exists() and read_console(path) != state:
-        raise UsageError(f"{out} is not empty: it has another console.json. Give another --out.")
-
-
-def _delete_exports(out: Path) -> None:
-    """Delete the texts and tokens of a killed attempt, which may have selected otherwise."""
-    if (out / TEXTS).is_dir():
-        shutil.rmtree(out / TEXTS)
-    for name in TOKENS:
-        (out / name).unlink(missing_ok=True)
-    for path in out.glob(f"*{PARTIAL}"):
-        path.unlink()
+def _selected(plan: SavedPlan, store: Store, out: Path, *, complete: bool) -> Selected:
+    cells, budget = store.cells, plan.budget
+    picked_C = plan.tokens_by_cell(len(cells))
+    in_docs = budget.unit == "docs"
+    short = max(0, budget.amount - (plan.num_docs if in_docs else plan.num_tokens))
+    return Selected(
+        out=str(out),
+        complete=complete,
+        num_docs=plan.num_docs,
+        num_tokens=plan.num_tokens,
+        budget_tokens=None if in_docs else budget.amount,
+        budget_docs=budget.amount if in_docs else None,
+        shortfall_tokens=None if in_docs else short,
+        shortfall_docs=short if in_docs else None,
+        composition=composition(cells, cells.num_tokens_C, picked_C),
+    )

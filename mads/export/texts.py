@@ -6,7 +6,9 @@ bytes. Names and folders are those of the corpus below what all its files share.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,56 +20,98 @@ from numpy.typing import NDArray
 from mads.corpus.files import CorpusFile, suffix_of
 from mads.corpus.rows import RowFormat, raw_lines
 from mads.errors import DataError
-from mads.files import PARTIAL, atomic_path
+from mads.files import atomic_path, reason_of
 from mads.store.store import Store
 
 READ_ROWS = 64  # of Parquet at a time, as documents may be megabytes long
 GROUP_ROWS, GROUP_BYTES = 65_536, 64 * 1024 * 1024  # of a row group that is written
 
 
+def named_root(store: Store) -> Path:
+    """Return the corpus's folder as the manifest names it: where its files were annotated."""
+    # Names only: a link, or `..` behind one, may lead elsewhere than its text says.
+    return Path(
+        os.path.commonpath([Path(os.path.normpath(f.path)).parent for f in store.spec.files])
+    )
+
+
+def relative_path(store: Store, number: int) -> Path:
+    """Return a corpus file's path below the corpus's folder; raises DataError for no such path."""
+    path = Path(os.path.normpath(store.spec.files[number].path))
+    if path.is_absolute():
+        path = path.relative_to(named_root(store))
+    if not path.name or ".." in path.parts:
+        raise DataError(
+            f"{store.dir.manifest} names the corpus file {store.spec.files[number].path}, which "
+            "leads out of the corpus. Run `mads annotate` with another --out."
+        )
+    return path
+
+
+def corpus_path(store: Store, number: int, root: Path) -> Path:
+    """Return a corpus file below the folder that the user gives.
+
+    Raises DataError when it is not there, or is a link that leads out of the folder.
+    """
+    path = root / relative_path(store, number)
+    try:
+        found, top = path.resolve(strict=True), root.resolve(strict=True)
+    except (OSError, RuntimeError) as error:  # not there, or a circle of links
+        raise DataError(
+            f"{path} cannot be opened, so its texts cannot be written: "
+            f"{reason_of(error) if isinstance(error, OSError) else error}. Give the folder in "
+            f"which the corpus is now: {flag(store)}, say."
+        ) from error
+    if not found.is_relative_to(top):
+        raise DataError(
+            f"{path} leads out of {root}, to {found}. Give a --corpus that holds both, or put a "
+            "copy in the link's place."
+        )
+    return path
+
+
+def flag(store: Store) -> str:
+    """Return the option that names the corpus's folder as the manifest does."""
+    return f"--corpus {shlex.quote(str(named_root(store)))}"
+
+
 def text_paths(store: Store) -> list[Path]:
     """Return for each corpus file where its selected rows go, relative to the export's folder."""
-    # Names only: a link, or `..` behind one, may lead elsewhere than its text says.
-    sources = [Path(os.path.normpath(file.path)) for file in store.spec.files]
-    root = os.path.commonpath([path.parent for path in sources])
     found: dict[Path, None] = {}
-    for source in sources:
-        path = source.relative_to(root)
+    for number in range(len(store.spec.files)):
+        path = relative_path(store, number)
         suffix = suffix_of(path) or ""
         ending = suffix if suffix == ".parquet" else ".jsonl.zst"
         stem = path.name.removesuffix(suffix)
-        target, number = path.with_name(stem + ending), 1
+        target, count = path.with_name(stem + ending), 1
         while target in found:  # x.jsonl and x.jsonl.gz
-            number += 1
-            target = path.with_name(f"{stem}-{number}{ending}")
+            count += 1
+            target = path.with_name(f"{stem}-{count}{ending}")
         found[target] = None
     return list(found)
 
 
-def only_texts(folder: Path, store: Store) -> bool:
-    """Return whether a folder, if there is one, holds nothing but this store's exported texts."""
-    if folder.is_symlink() or not folder.is_dir():
-        return not os.path.lexists(folder)
-    known = {folder / path for path in text_paths(store)}
-    known |= {path.with_name(path.name + PARTIAL) for path in known}
-    return all(path in known for path in folder.rglob("*") if path.is_symlink() or path.is_file())
-
-
 def write_texts(
-    store: Store, doc_N: NDArray[np.uint64], out: Path, on_progress: Callable[[int, int], None]
+    store: Store,
+    doc_N: NDArray[np.uint64],
+    root: Path,
+    out: Path,
+    on_progress: Callable[[int, int], None],
 ) -> list[Path]:
     """Write the selected rows as they stand in the corpus, one file per corpus file that has any.
 
-    A document keeps its place among its file's rows. Raises DataError when a corpus file is gone
-    or has changed since ``mads annotate``.
+    A document keeps its place among its file's rows. The corpus lies below ``root``. Raises
+    DataError when a corpus file is gone or has changed since ``mads annotate``.
     """
     file_N, row_N = store.locate(doc_N)
     max_doc_bytes = store.spec.max_doc_bytes
     targets = text_paths(store)
+    out.mkdir(parents=True, exist_ok=True)
     written = []
     files = np.unique(file_N).tolist()
     for done, number in enumerate(files):
-        source = _unchanged(store.spec.files[number])
+        source = corpus_path(store, number, root)
+        _check_content(source, store.spec.files[number])
         rows = np.sort(row_N[file_N == number])
         written.append(out / targets[number])
         with atomic_path(written[-1]) as partial:
@@ -79,15 +123,24 @@ def write_texts(
     return written
 
 
-def _unchanged(file: CorpusFile) -> Path:
-    path = Path(file.path)
-    if not path.is_file() or path.stat().st_size != file.size:
-        raise DataError(
-            f"{path} is gone or has changed since the store was made (expected "
-            f"{file.size} bytes), so its texts cannot be written. If it was moved, run the same "
-            "`mads annotate` on its new place."
-        )
-    return path
+def _check_content(path: Path, file: CorpusFile) -> None:
+    """Raise DataError unless a corpus file has the bytes that were annotated."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as handle:
+            found = hashlib.file_digest(handle, "sha256").hexdigest() if size == file.size else ""
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {reason_of(error)}.") from error
+    if size != file.size:
+        what = f"it has {size} bytes, expected {file.size}"
+    elif found != file.sha256:
+        what = f"its sha256 is {found[:16]}, expected {file.sha256[:16]}"
+    else:
+        return
+    raise DataError(
+        f"{path} has changed since the store was made ({what}), so its texts cannot be written. "
+        "Put the file back, or annotate the corpus as it is now into another store."
+    )
 
 
 def _write_lines(source: Path, rows: NDArray[np.int64], path: Path, max_doc_bytes: int) -> None:

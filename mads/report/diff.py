@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,24 +12,60 @@ import pyarrow.compute as pc
 
 from mads.console.state import read_console
 from mads.layout import RoundDir
-from mads.store.store import read_table
+from mads.selection.composition import Shares
+from mads.selection.plan_file import load_plan, read_selection
+from mads.selection.take import SELECTION_SCHEMA, STEP
+
+Pair = tuple[float | None, float | None]
+"""A weight in the first and in the second state; None where it is absent."""
 
 
-def diff_selections(a: Path, b: Path) -> dict[str, Any]:
-    """Compare two selections (folders with selection.parquet): documents, tokens, composition.
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """How many different documents two selections share."""
+
+    both: int
+    only_a: int
+    only_b: int
+
+
+@dataclass(frozen=True, slots=True)
+class SelectionDiff:
+    """How two selections differ: documents, tokens (a, b), and shares of tokens (a, b)."""
+
+    docs: Overlap
+    tokens: tuple[int, int]
+    composition: Shares
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleDiff:
+    """How two console states differ."""
+
+    rounds: tuple[int, int]
+    theta: Mapping[str, Pair]
+    weights: Mapping[str, Mapping[str, Pair]]
+
+
+def diff_selections(a: Path, b: Path) -> SelectionDiff:
+    """Compare two selections (folders with plan.json and selection.parquet).
 
     Raises DataError when one is missing or damaged.
     """
-    one, two = (read_table(RoundDir(folder).selection) for folder in (a, b))
+    one, two = (read_selection(RoundDir(f), load_plan(RoundDir(f).plan)) for f in (a, b))
     docs_a, docs_b = (np.unique(table["doc"].to_numpy()) for table in (one, two))
     both = len(np.intersect1d(docs_a, docs_b, assume_unique=True))
-    plain = {"doc", "cell", "num_tokens", "times_selected", "score", "step"}
+    plain = {*SELECTION_SCHEMA.names, STEP.name}
     agents = [name for name in one.column_names if name not in plain and name in two.column_names]
-    return {
-        "docs": {"both": both, "only_a": len(docs_a) - both, "only_b": len(docs_b) - both},
-        "tokens": [int(pc.sum(table["num_tokens"]).as_py() or 0) for table in (one, two)],
-        "composition": {agent: _pair(one, two, agent) for agent in agents},
-    }
+    return SelectionDiff(
+        docs=Overlap(both, len(docs_a) - both, len(docs_b) - both),
+        tokens=(_num_tokens(one), _num_tokens(two)),
+        composition={agent: _pair(one, two, agent) for agent in agents},
+    )
+
+
+def _num_tokens(table: pa.Table) -> int:
+    return int(pc.sum(table["num_tokens"]).as_py() or 0)
 
 
 def _pair(one: pa.Table, two: pa.Table, agent: str) -> dict[str, list[float]]:
@@ -44,17 +81,15 @@ def _pair(one: pa.Table, two: pa.Table, agent: str) -> dict[str, list[float]]:
     return {name: [share.get(name, 0.0) for share in shares] for name in names}
 
 
-def diff_consoles(a: Path, b: Path) -> dict[str, Any]:
-    """Compare two console states: θ and w in the first and in the second (None where absent)."""
+def diff_consoles(a: Path, b: Path) -> ConsoleDiff:
+    """Compare two console states; raises DataError when one is missing or damaged."""
     one, two = read_console(a), read_console(b)
-    agents = [*one.theta, *(name for name in two.theta if name not in one.theta)]
-    weights: dict[str, dict[str, list[float | None]]] = {}
-    for agent in agents:
-        tables = [state.weights.get(agent, {}) for state in (one, two)]
-        names = [*tables[0], *(name for name in tables[1] if name not in tables[0])]
-        weights[agent] = {name: [table.get(name) for table in tables] for name in names}
-    return {
-        "rounds": [one.round, two.round],
-        "theta": {agent: [one.theta.get(agent), two.theta.get(agent)] for agent in agents},
-        "weights": weights,
+    weights = {
+        agent: _values(one.weights.get(agent, {}), two.weights.get(agent, {}))
+        for agent in {**one.theta, **two.theta}
     }
+    return ConsoleDiff((one.round, two.round), _values(one.theta, two.theta), weights)
+
+
+def _values(one: Mapping[str, float], two: Mapping[str, float]) -> dict[str, Pair]:
+    return {name: (one.get(name), two.get(name)) for name in {**one, **two}}

@@ -1,20 +1,67 @@
-"""Why a document was selected or not, what other weights would change, how selections differ."""
+"""Why a document was selected or not."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mads.console.state import read_console
 from mads.errors import UsageError, did_you_mean
 from mads.layout import RoundDir, RunDir
 from mads.selection.plan import cell_scores
-from mads.selection.plan_file import plan_cursors, read_plan
-from mads.store.store import Store, read_table
-from mads.types import ROW_BITS, Status, doc_id
+from mads.selection.plan_file import SavedPlan, read_plan, read_selection
+from mads.store.store import Store
+from mads.types import ROW_BITS, ConsoleState, Status
+from mads.units import parse_digits, shorten
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentLabel:
+    """What an agent says of a document."""
+
+    category: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class RoundOfDocument:
+    """How a document stood in one round: its categories' weights, and its cell's score and rank.
+
+    ``score`` is that of a document that was never selected; ``selected`` counts how often the
+    round took it, ``steps`` from which optimizer steps on.
+    """
+
+    round: int
+    theta: Mapping[str, float]
+    weights: Mapping[str, float]
+    score: float
+    rank: int
+    cells: int
+    selected: int
+    steps: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """All that a store and a run know of a document; a document without labels has no cell."""
+
+    doc: int
+    file: str
+    row: int
+    status: str
+    num_tokens: int
+    num_bytes: int
+    labels: Mapping[str, DocumentLabel] = field(default_factory=dict)
+    rounds: tuple[RoundOfDocument, ...] = ()
+    cell: int | None = None
+    cell_docs: int = 0
+    place_in_cell: int = 0
+    docs_before_it: int = 0  # that the next selections from its cell take first
+    cell_docs_last_round: int = 0  # that the last round took of its cell
 
 
 def find_document(store: Store, text: str) -> int:
@@ -23,114 +70,125 @@ def find_document(store: Store, text: str) -> int:
     Raises UsageError when there is no such document, or when the file's name is ambiguous.
     """
     shards = store.spec.shards
-    if text.isdigit():
-        shard, row = int(text) >> ROW_BITS, int(text) & ((1 << ROW_BITS) - 1)
+    doc = parse_digits(text)
+    if doc is not None:
+        shard, row = doc >> ROW_BITS, doc & ((1 << ROW_BITS) - 1)
         if shard >= len(shards) or row >= shards[shard].num_rows:
             raise UsageError(f"the store has no document {text}; give file:row, say.")
-        return int(text)
+        return doc
     name, colon, number = text.rpartition(":")
-    if not colon or not number.isdigit():
-        raise UsageError(f"{text!r} is neither a document's number nor file:row.")
+    row_of_file = parse_digits(number)
+    if not colon or row_of_file is None:
+        raise UsageError(f"{shorten(text)} is neither a document's number nor file:row.")
     files = [i for i, f in enumerate(store.spec.files) if ("/" + f.path).endswith("/" + name)]
     if len(files) != 1:
         known = [Path(f.path).name for f in store.spec.files]
         what = did_you_mean(name, known) if not files else f"{len(files)} files end so"
-        raise UsageError(f"{name!r} does not name one corpus file of this store; {what}")
-    for shard, part in enumerate(shards):
-        row = int(number) - part.first_row
-        if part.file == files[0] and 0 <= row < part.num_rows:
-            return doc_id(shard, row)
-    rows = store.spec.files[files[0]].num_rows
-    raise UsageError(f"{name} has {rows} rows (0 to {rows - 1}); found row {number}.")
+        raise UsageError(f"{shorten(name)} does not name one corpus file of this store; {what}")
+    found = store.document_at(files[0], row_of_file)
+    if found is None:
+        rows = store.spec.files[files[0]].num_rows
+        raise UsageError(f"{name} has {rows} rows (0 to {rows - 1}); found row {row_of_file}.")
+    return found
 
 
-def explain(store: Store, run: Path, doc: int) -> dict[str, Any]:
-    """Return all that the store and the run know of a document, as JSON values.
+def explain(store: Store, run: Path, doc: int) -> Explanation:
+    """Return all that the store and the run know of a document.
 
-    For each round: the weights of its categories, θ, its score before decay, the rank of its cell,
-    how often the round selected it and from which optimizer steps on.
+    Raises DataError when a file of the two is missing or damaged, or the run is of another store.
     """
     shard, row = doc >> ROW_BITS, doc & ((1 << ROW_BITS) - 1)
-    part = store.spec.shards[shard]
     documents = store.documents(shard)
-    facts = {name: documents[name][row].as_py() for name in ("status", "num_tokens", "num_bytes")}
-    result: dict[str, Any] = {
-        "doc": doc,
-        "file": store.spec.files[part.file].path,
-        "row": part.first_row + row,
-        **facts,
-    }
-    if facts["status"] != Status.OK.value:
-        return {**result, "labels": {}, "rounds": []}
+    file_N, row_N = store.locate(np.array([doc], np.uint64))
+    found = Explanation(
+        doc=doc,
+        file=store.spec.files[int(file_N[0])].path,
+        row=int(row_N[0]),
+        status=documents.status(row).value,
+        num_tokens=int(documents.num_tokens_N[row]),
+        num_bytes=int(documents.num_bytes_N[row]),
+    )
+    if found.status != Status.OK.value:
+        return found
+    labels = _labels(store, shard, row)
+    cell, place = _locate(store, labels, doc)
+    rounds = list(_rounds(store, run))
+    last = rounds[-1].plan
+    cell_docs = int(store.cells.num_docs_C[cell])
+    return replace(
+        found,
+        labels=labels,
+        rounds=tuple(_in_round(r, labels, doc, cell, place) for r in rounds),
+        cell=cell,
+        cell_docs=cell_docs,
+        place_in_cell=place,
+        docs_before_it=(place - int(last.cursors_after.row_C[cell])) % cell_docs,
+        cell_docs_last_round=sum(part.num_docs for part in last.ranges if part.cell == cell),
+    )
+
+
+def _labels(store: Store, shard: int, row: int) -> dict[str, DocumentLabel]:
     labels = {}
     for agent, info in store.spec.agents.items():
         memory = store.memory(agent, shard)
         category = info.categories[int(memory.category_N[row])]
-        labels[agent] = {"category": category, "score": float(memory.score_N[row])}
-    cell, place = _locate(store, labels, doc)
-    rounds = _rounds(store, RunDir(run), labels, doc, cell, place)
-    return {
-        **result,
-        "labels": labels,
-        "cell": cell,
-        "cell_docs": int(store.cells.num_docs_C[cell]),
-        "place_in_cell": place,
-        "rounds": rounds,
-        **_turn(store, RunDir(run), cell, place),
-    }
+        labels[agent] = DocumentLabel(category, float(memory.score_N[row]))
+    return labels
 
 
-def _locate(store: Store, labels: Mapping[str, Any], doc: int) -> tuple[int, int]:
+def _locate(store: Store, labels: Mapping[str, DocumentLabel], doc: int) -> tuple[int, int]:
     """Return a document's cell and its place in the cell's order."""
     cells = store.cells
-    wanted = [cells.categories[a].index(labels[a]["category"]) for a in cells.agents]
+    wanted = [cells.categories[agent].index(labels[agent].category) for agent in cells.agents]
     cell = int(np.flatnonzero((cells.category_CA == np.array(wanted)).all(axis=1))[0])
     first = int(cells.first_row_C[cell])
     rows = np.arange(first, first + int(cells.num_docs_C[cell]))
     return cell, int(np.flatnonzero(store.order_docs(rows) == np.uint64(doc))[0])
 
 
-def _rounds(
-    store: Store, run: RunDir, labels: Mapping[str, Any], doc: int, cell: int, place: int
-) -> list[dict[str, Any]]:
-    found = []
-    for number in range(run.last_round() + 1):
-        folder = run.round(number)
-        state = read_console(folder.console)
-        plan = read_plan(folder.plan, store.fingerprint)
-        score_C = cell_scores(store.cells, state)
-        times = sum(
-            part["cell"] == cell and part["start_row"] <= place < part["stop_row"]
-            for part in plan["ranges"]
-        )
-        found.append(
-            {
-                "round": number,
-                "theta": dict(state.theta),
-                "weights": {a: state.weights[a][labels[a]["category"]] for a in labels},
-                "score": float(score_C[cell]),
-                "rank": int((score_C > score_C[cell]).sum()) + 1,
-                "cells": len(score_C),
-                "selected": times,
-                "steps": _steps(folder, doc) if times else [],
-            }
-        )
-    return found
+@dataclass(frozen=True, slots=True)
+class _Round:
+    number: int
+    folder: RoundDir
+    state: ConsoleState
+    plan: SavedPlan
+    score_C: NDArray[np.float64]
 
 
-def _steps(folder: RoundDir, doc: int) -> list[int]:
+def _rounds(store: Store, run: Path) -> Iterator[_Round]:
+    """Yield the rounds of a run: the one place that reads it."""
+    files = RunDir(run)
+    for number in range(files.last_round() + 1):
+        folder = files.round(number)
+        state, plan = read_console(folder.console), read_plan(folder.plan, store)
+        yield _Round(number, folder, state, plan, cell_scores(store.cells, state))
+
+
+def _in_round(
+    found: _Round,
+    labels: Mapping[str, DocumentLabel],
+    doc: int,
+    cell: int,
+    place: int,
+) -> RoundOfDocument:
+    times = sum(
+        part.cell == cell and part.start_row <= place < part.stop_row for part in found.plan.ranges
+    )
+    score_C, weights = found.score_C, found.state.weights
+    return RoundOfDocument(
+        round=found.number,
+        theta=dict(found.state.theta),
+        weights={agent: weights[agent][label.category] for agent, label in labels.items()},
+        score=float(score_C[cell]),
+        rank=int((score_C > score_C[cell]).sum()) + 1,
+        cells=len(score_C),
+        selected=times,
+        steps=_steps(found, doc) if times else (),
+    )
+
+
+def _steps(found: _Round, doc: int) -> tuple[int, ...]:
     """Return the steps from which on a round reads a document."""
-    table = read_table(folder.selection, ["doc", "step"])
-    steps: list[int] = table["step"].to_numpy()[table["doc"].to_numpy() == np.uint64(doc)].tolist()
-    return steps
-
-
-def _turn(store: Store, run: RunDir, cell: int, place: int) -> dict[str, int]:
-    """Return when a document's turn comes: how many of its cell come before it, and the pace."""
-    plan = read_plan(run.round(run.last_round()).plan, store.fingerprint)
-    row = int(plan_cursors(plan).row_C[cell])
-    mine = [part for part in plan["ranges"] if part["cell"] == cell]
-    return {
-        "docs_before_it": (place - row) % int(store.cells.num_docs_C[cell]),
-        "cell_docs_last_round": sum(part["stop_row"] - part["start_row"] for part in mine),
-    }
+    table = read_selection(found.folder, found.plan, ["doc", "step"])
+    mine = table["doc"].to_numpy() == np.uint64(doc)
+    return tuple(table["step"].to_numpy()[mine].tolist())

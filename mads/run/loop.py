@@ -20,14 +20,13 @@ from types import FrameType
 from typing import Any, Protocol
 
 import numpy as np
-import pyarrow.parquet as pq
 from torch import OutOfMemoryError
 
 from mads.config import Recipe, TaskConfig
 from mads.console import ConsoleUpdate, initial_state, update
 from mads.console.state import console_to_json, read_console
 from mads.errors import DataError, Interrupted, UsageError
-from mads.files import atomic_path, exclusive, write_json
+from mads.files import exclusive, write_json
 from mads.layout import RunDir
 from mads.rewards.categories import Spread
 from mads.rewards.estimators import SAME_UNIT
@@ -38,8 +37,9 @@ from mads.run.schedule import round_bounds, round_of
 from mads.seeds import derive
 from mads.selection.bounds import find_bounds
 from mads.selection.plan import Cursors
-from mads.selection.plan_file import plan_cursors, read_plan, write_selection
+from mads.selection.plan_file import Head, read_plan, read_selection, write_selection
 from mads.selection.rounds import select_round
+from mads.store.sealed import write_sealed
 from mads.store.store import Store, read_table
 from mads.tasks.contamination import refuse_contamination
 from mads.tasks.task import make_task
@@ -49,6 +49,7 @@ from mads.training.model import build_model
 from mads.training.task_loss import BatchedTask, batched, task_loss
 from mads.training.trainer import Trainer
 from mads.types import ConsoleState
+from mads.units import Budget
 
 ORACLE_LIMIT = 0.05  # relative error of an estimator above which the user is warned
 
@@ -219,7 +220,7 @@ class _Loop:
         number = int(saved["round"])
         folder = self.dir.round(number)
         self.state = read_console(folder.console)
-        self.cursors = plan_cursors(read_plan(folder.plan, self.store.fingerprint))
+        self.cursors = read_plan(folder.plan, self.store).cursors_after
         self.data = self._round_data(number)
         self.watcher.note(f"going on from step {step} (round {number}).")
         return step
@@ -249,11 +250,8 @@ class _Loop:
             )
         folder = self.dir.round(number)
         folder.plan.unlink(missing_ok=True)  # it marks a complete round
-        head = {
-            "seed": derive(self.recipe.seed, "round", number),
-            "policy": self.recipe.selection.policy,
-            "budget_tokens": needed,
-        }
+        seed = derive(self.recipe.seed, "round", number)
+        head = Head(seed, self.recipe.selection.policy, Budget(needed))
         write_selection(folder, self.store, self.state, chosen, head)
         self.data = self._round_data(number)
         record |= {
@@ -280,8 +278,7 @@ class _Loop:
             derive(self.recipe.seed, "rewards", number),
             self._spread(number),
         )
-        with atomic_path(self.dir.round(number).rewards) as partial:
-            pq.write_table(found.table, partial, compression="zstd")
+        write_sealed(self.dir.round(number).rewards, found.table, compression="zstd")
         result = update(self.state, found.feedback, self.recipe.console)
         self.state = result.state
         self._warn(number, found, result)
@@ -329,7 +326,9 @@ class _Loop:
 
     def _round_data(self, number: int) -> RoundData:
         """Return the batches of a round from its selection.parquet."""
-        table = read_table(self.dir.round(number).selection, ["doc", "num_tokens", "step"])
+        folder = self.dir.round(number)
+        plan = read_plan(folder.plan, self.store)
+        table = read_selection(folder, plan, ["doc", "num_tokens", "step"])
         doc_N, num_tokens_N, step_N = (table[name].to_numpy() for name in table.column_names)
         _, stop = round_bounds(number, self.recipe)
         seed = derive(self.recipe.seed, "round", number)

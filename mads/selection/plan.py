@@ -9,24 +9,20 @@ of a level share one score.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mads.config import SelectionConfig
 from mads.errors import DataError
 from mads.seeds import derive, shuffled
 from mads.selection.bounds import bounded_shares, find_bounds
+from mads.selection.policies import POLICIES, Floats, Ints
 from mads.types import Cells, ConsoleState
+from mads.units import Unit
 
 SCORE_DIGITS = 12
 ROUNDING = 1e-6  # of a token or document; what floating point may add to a sum of quotas
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Unit = Literal["tokens", "docs"]
 
 
 def cell_sizes(cells: Cells, unit: Unit) -> Ints:
@@ -50,19 +46,6 @@ class Cursors:
     def places(self, unit: Unit) -> Ints:
         """Return how much of each cell lies before its cursor."""
         return self.row_C if unit == "docs" else self.tokens_C
-
-    def to_json(self) -> dict[str, list[int]]:
-        """Return the cursors as JSON values."""
-        return {
-            "passes": self.passes_C.tolist(),
-            "row": self.row_C.tolist(),
-            "tokens": self.tokens_C.tolist(),
-        }
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> Cursors:
-        """Read what ``to_json`` wrote."""
-        return Cursors(*(np.array(value[k], np.int64) for k in ("passes", "row", "tokens")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +120,8 @@ def make_plan(
     unit: Unit = "tokens",
 ) -> Plan:
     """Return the plan of one selection of ``budget`` tokens or documents by the recipe's policy."""
-    if config.policy == "random":
+    policy = POLICIES[config.policy]
+    if not policy.uses_scores:
         score_C = np.zeros(len(cells))
     earlier_C = cursors.places(unit)
     later_C = cell_sizes(cells, unit) - earlier_C
@@ -151,61 +135,15 @@ def make_plan(
     def fill(open_L: Floats, goal: float) -> Floats:
         if goal >= open_L.sum():
             return np.ones_like(open_L)
-        if config.policy == "sample":
-            return exponential_clocks(score_L, open_L, goal, config.temperature)
-        return top_levels(score_L, uses_L, open_L, goal)
+        return policy.share(score_L, uses_L, open_L, goal, config)
 
     bounds = find_bounds(cells, config, cell_L)
     share_L = bounded_shares(size_L, budget, bounds, fill)
     quota_L = share_L * size_L
-    whole_L = quota_L if config.policy != "sample" else np.zeros_like(quota_L)
+    whole_L = quota_L if policy.in_order else np.zeros_like(quota_L)
     quota_C = np.bincount(cell_L, quota_L, len(cells)).astype(np.float64)
     whole_C = np.bincount(cell_L, np.where(share_L == 1.0, whole_L, 0.0), len(cells))
     partial = (share_L > 0) & (share_L < 1) & (size_L > 0)
     cells_cut = np.unique(cell_L[partial])
     cut = cells_cut[shuffled(cells_cut.astype(np.uint64), derive(seed, "cut"))]
     return Plan(budget, unit, quota_C, whole_C.astype(np.float64), cut, score_C, cursors)
-
-
-def top_levels(score_L: Floats, uses_L: Ints, size_L: Floats, budget: float) -> Floats:
-    """Return the share of each level that the budget reaches, from the top.
-
-    Order: score ↓, then uses ↑. Levels that tie in both share what is left in proportion to
-    their sizes.
-    """
-    share_L = np.zeros(len(score_L))
-    order = np.lexsort((uses_L, -score_L))
-    same = (np.diff(score_L[order]) == 0) & (np.diff(uses_L[order]) == 0)
-    group = np.concatenate(([0], np.cumsum(~same)))
-    sizes = np.bincount(group, size_L[order])
-    before = np.cumsum(sizes) - sizes
-    filled = np.clip(budget - before, 0, sizes)
-    share_G = np.divide(filled, sizes, out=np.zeros_like(sizes), where=sizes > 0)
-    share_L[order] = share_G[group]
-    return share_L
-
-
-def exponential_clocks(
-    score_L: Floats, size_L: Floats, budget: float, temperature: float
-) -> Floats:
-    """Return the share of each level that a Gumbel top-k of the budget takes.
-
-    Adding Gumbel noise to S/τ and keeping the top is letting an exponential clock of rate e^{S/τ}
-    ring for each document and keeping the first (Efraimidis and Spirakis 2006): a document rings
-    before κ with probability 1 − exp(−κ e^{S/τ}). κ is solved for the budget by bisection.
-    """
-    rate_L = score_L / temperature
-    low, high = -float(rate_L.max()) - 60.0, -float(rate_L.min()) + 60.0
-
-    def shares(log_time: float) -> Floats:
-        return -np.expm1(-np.exp(np.minimum(log_time + rate_L, 700.0)))
-
-    while low < (middle := (low + high) / 2) < high:  # until no number lies between them
-        if float(shares(middle) @ size_L) < budget:
-            low = middle
-        else:
-            high = middle
-    share_L = shares(high)
-    # What is left of the bisection's error is spread, so that quotas add up to the budget.
-    scale = budget / float(share_L @ size_L)
-    return np.clip(share_L * scale, 0.0, 1.0)

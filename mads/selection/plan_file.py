@@ -1,23 +1,118 @@
-"""What a selection leaves behind: plan.json, selection.parquet and, if asked for, its tokens."""
+"""What a selection leaves behind: console.json, selection.parquet and plan.json, all typed.
+
+plan.json says which rows of which cells were taken and where the cursors stand afterwards. It is
+written last and seals the Parquet files beside it, so whoever reads one of them can be sure that
+it is the plan's.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from mads.console.state import _flaw_of_object, _is_a, console_to_json
+from mads.codec import Within, from_json, to_json
+from mads.console.state import console_to_json
 from mads.errors import DataError
-from mads.files import atomic_path, read_json, write_json
+from mads.files import read_sealed_json, write_json, write_sealed_json
 from mads.layout import RoundDir
 from mads.selection.plan import Cursors
-from mads.selection.take import Selection, joined_ranges
+from mads.selection.policies import Ints
+from mads.selection.ranges import Count, Range, joined_ranges
+from mads.selection.take import STEP, Selection
+from mads.store.sealed import Seal, read_seal, read_sealed, write_sealed
 from mads.store.store import Store
 from mads.types import Cells, ConsoleState
+from mads.units import LARGEST_COUNT, Budget
+
+REMEDY = "Give one that `mads select` or `mads train` wrote."
+FILE_REMEDY = "Put the file back that belongs to the plan.json."
+LARGEST_USE = 2**62  # of a cell, in tokens, all passes counted
+
+
+@dataclass(frozen=True, slots=True)
+class SavedRequest:
+    """What `mads select` or `mads part` was asked for: the same again gives the same files."""
+
+    store: str  # its fingerprint
+    generation: int
+    follows: str  # sha256 of the scores and cursors, or of the plan that a part is cut from
+    budget: str
+    policy: str
+    settings: str  # sha256 of what else the selection section says
+    seed: int
+    shard: str  # i/n of a part
+    texts: bool
+    megatron: bool
+
+    def differences(self, other: SavedRequest) -> list[str]:
+        """Return ``key: mine -> the other's`` for every key in which two requests differ."""
+        pairs = [
+            (field.name, getattr(self, field.name), getattr(other, field.name))
+            for field in dataclasses.fields(self)
+        ]
+        return [f"{name}: {_cut(mine)} -> {_cut(new)}" for name, mine, new in pairs if mine != new]
+
+
+def _cut(value: object) -> str:
+    return str(value)[:16] or "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What was asked for."""
+
+    seed: int
+    policy: str
+    budget: Budget
+    request: SavedRequest | None = None  # of a selection by hand
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SavedCursors:
+    """The cursors after a plan, one value per cell."""
+
+    passes: NDArray[np.int64]
+    row: NDArray[np.int64]
+    tokens: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SavedPlan:
+    """plan.json."""
+
+    store: str  # its fingerprint
+    generation: int
+    round: Count
+    seed: Annotated[int, Within(0, 2**64)]
+    policy: str
+    budget: Budget
+    num_docs: Count
+    num_tokens: Count
+    ranges: tuple[Range, ...]
+    cursors: SavedCursors
+    files: Mapping[str, Seal]  # of what lies beside it
+    request: SavedRequest | None = None
+    shard: str = ""  # i/n of a part
+
+    @property
+    def cursors_after(self) -> Cursors:
+        """Where the cursors stand after the plan."""
+        return Cursors(self.cursors.passes, self.cursors.row, self.cursors.tokens)
+
+    def tokens_by_cell(self, num_cells: int) -> Ints:
+        """Return how many tokens were taken of each cell."""
+        picked_C = np.zeros(num_cells, np.int64)
+        for part in self.ranges:
+            picked_C[part.cell] += part.num_tokens
+        return picked_C
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,78 +128,164 @@ class Chosen:
         table = self.selection.to_table(cells)
         if self.step is None:
             return table
-        return table.append_column("step", pa.array([self.step] * len(table), pa.uint64()))
+        return table.append_column(STEP, pa.array([self.step] * len(table), STEP.type))
 
 
 def write_selection(
-    folder: RoundDir,
-    store: Store,
-    state: ConsoleState,
-    chosen: Sequence[Chosen],
-    head: Mapping[str, Any],
-) -> None:
-    """Write console.json, selection.parquet and, last, plan.json.
-
-    ``head`` says what was asked for: seed, policy and budget.
-    """
+    folder: RoundDir, store: Store, state: ConsoleState, chosen: Sequence[Chosen], head: Head
+) -> SavedPlan:
+    """Write console.json, selection.parquet and, last, plan.json; return the plan."""
     write_json(folder.console, console_to_json(state))
-    tables = [c.to_table(store.cells) for c in chosen]
-    with atomic_path(folder.selection) as partial:
-        pq.write_table(pa.concat_tables(tables), partial, compression="zstd")
-    plan = {
-        "store": store.fingerprint,
-        "round": state.round,
-        **head,
-        "num_docs": sum(len(c.selection.doc_N) for c in chosen),
-        "num_tokens": sum(c.selection.num_tokens for c in chosen),
-        "ranges": joined_ranges(part for c in chosen for part in c.selection.ranges),
-        "cursors": chosen[-1].selection.cursors.to_json(),
-    }
-    write_json(folder.plan, plan)
-
-
-def read_plan(path: Path, store_fingerprint: str) -> dict[str, Any]:
-    """Read a plan.
-
-    Raises DataError when the file is no plan and, with both fingerprints, when it is of another
-    store.
-    """
-    plan: dict[str, Any] = read_json(path)
-    flaw = _flaw_of_plan(plan)
-    if flaw:
-        raise DataError(
-            f"{path} is no plan.json: {flaw}. Give one that `mads select` or `mads train` wrote."
-        )
-    if plan["store"] != store_fingerprint:
-        raise DataError(
-            f"{path} was made with another store: found {plan['store'][:16]}, expected "
-            f"{store_fingerprint[:16]}. Give the store that the run was trained on."
-        )
+    table = pa.concat_tables([c.to_table(store.cells) for c in chosen])
+    write_sealed(folder.selection, table, compression="zstd")
+    cursors = chosen[-1].selection.cursors
+    plan = SavedPlan(
+        store=store.fingerprint,
+        generation=store.generation,
+        round=state.round,
+        seed=head.seed,
+        policy=head.policy,
+        budget=head.budget,
+        num_docs=sum(len(c.selection.doc_N) for c in chosen),
+        num_tokens=sum(c.selection.num_tokens for c in chosen),
+        ranges=tuple(joined_ranges(part for c in chosen for part in c.selection.ranges)),
+        cursors=SavedCursors(cursors.passes_C, cursors.row_C, cursors.tokens_C),
+        files=seals_of(folder),
+        request=head.request,
+    )
+    write_plan(folder.plan, plan)
     return plan
 
 
-def _flaw_of_plan(plan: object) -> str:
-    """Return what keeps a JSON value from being a plan, or an empty text."""
-    kinds: dict[str, type] = {"store": str, "seed": int, "ranges": list, "cursors": dict}
-    flaw = _flaw_of_object(plan, kinds)
-    if flaw or not isinstance(plan, dict):
-        return flaw
-    whole = ("cell", "uses", "start_row", "stop_row")
-    for i, part in enumerate(plan["ranges"]):
-        flaw = _flaw_of_object(part, {**dict.fromkeys(whole, int), "score": float})
-        if flaw:
-            return f"in ranges[{i}], {flaw}"
-    columns = ("passes", "row", "tokens")
-    flaw = _flaw_of_object(plan["cursors"], dict.fromkeys(columns, list))
+def seals_of(folder: RoundDir) -> dict[str, Seal]:
+    """Return the seals of a folder's Parquet files."""
+    paths = (folder.selection, folder.rewards)
+    return {path.name: read_seal(path) for path in paths if path.is_file()}
+
+
+def write_plan(path: Path, plan: SavedPlan) -> None:
+    """Write plan.json."""
+    write_sealed_json(path, to_json(plan))
+
+
+def read_selection(folder: RoundDir, plan: SavedPlan, columns: list[str] | None = None) -> pa.Table:
+    """Return selection.parquet; raises DataError when it is missing or not the plan's."""
+    return read_sealed(folder.selection, columns, seal_in(plan, folder.selection), FILE_REMEDY)
+
+
+def read_rewards(folder: RoundDir, plan: SavedPlan, columns: list[str] | None = None) -> pa.Table:
+    """Return rewards.parquet; raises DataError when it is missing or not the plan's."""
+    return read_sealed(folder.rewards, columns, seal_in(plan, folder.rewards), FILE_REMEDY)
+
+
+def seal_in(plan: SavedPlan, path: Path) -> Seal:
+    """Return what a plan says of a file beside it; raises DataError when it says nothing."""
+    if path.name in plan.files:
+        return plan.files[path.name]
+    raise DataError(f"{path.with_name('plan.json')} says nothing of {path.name}. {REMEDY}")
+
+
+def load_plan(path: Path) -> SavedPlan:
+    """Read a plan of any store; raises DataError when the file is missing, damaged or no plan."""
+    value = read_sealed_json(path, REMEDY)
+    return from_json(SavedPlan, value, path, "a plan.json", REMEDY)
+
+
+def read_plan(path: Path, store: Store) -> SavedPlan:
+    """Read a plan.
+
+    Raises DataError when the file is missing or no plan and, with both values, when it is of
+    another store or generation, or speaks of what its store does not hold.
+    """
+    plan = load_plan(path)
+    if plan.store != store.fingerprint or plan.generation != store.generation:
+        raise DataError(
+            f"{path} was made with another store: found {plan.store[:16]} (generation "
+            f"{plan.generation}), expected {store.fingerprint[:16]} (generation "
+            f"{store.generation}). Give the store that the run was trained on."
+        )
+    cells = store.cells
+    flaw = _flaw_of_plan(plan) or _flaw_of_cursors(plan, cells)
+    flaws = [flaw] if flaw else [_flaw_of_range(plan, i, cells) for i in range(len(plan.ranges))]
+    flaw = next(filter(None, flaws), "") or _overlap(plan.ranges)
     if flaw:
-        return f"in cursors, {flaw}"
-    for name in columns:
-        if not all(_is_a(value, int) for value in plan["cursors"][name]):
-            return f"cursors.{name} does not hold whole numbers only"
-    sizes = [len(plan["cursors"][name]) for name in columns]
-    return "" if len(set(sizes)) == 1 else f"the cursors' lengths differ: {sizes}"
+        raise DataError(f"{path} does not fit its store: {flaw}. {REMEDY}")
+    return plan
 
 
-def plan_cursors(plan: dict[str, Any]) -> Cursors:
-    """Return the cursors after a plan."""
-    return Cursors.from_json(plan["cursors"])
+def _flaw_of_plan(plan: SavedPlan) -> str:
+    """Return what keeps a plan's numbers from belonging together, or an empty text."""
+    if not 1 <= plan.budget.amount <= LARGEST_COUNT:
+        return f"budget.amount is {plan.budget.amount}, expected 1 to {LARGEST_COUNT}"
+    docs = sum(part.num_docs for part in plan.ranges)
+    if docs != plan.num_docs:
+        return f"num_docs is {plan.num_docs}, but its ranges hold {docs} documents"
+    tokens = sum(part.num_tokens for part in plan.ranges)
+    if tokens != plan.num_tokens:
+        return f"num_tokens is {plan.num_tokens}, but its ranges hold {tokens} tokens"
+    return ""
+
+
+def _flaw_of_cursors(plan: SavedPlan, cells: Cells) -> str:
+    """Return which cursor is outside its cell, or an empty text."""
+    found = plan.cursors
+    sizes = [len(found.passes), len(found.row), len(found.tokens)]
+    if set(sizes) != {len(cells)}:
+        return f"cursors of {sizes} cells (passes, row, tokens), but it has {len(cells)} cells"
+    limits = {
+        "passes": (found.passes, LARGEST_USE // np.maximum(cells.num_tokens_C, 1)),
+        "row": (found.row, cells.num_docs_C - 1),
+        "tokens": (found.tokens, np.maximum(cells.num_tokens_C - 1, 0)),
+    }
+    for name, (value_C, most_C) in limits.items():
+        outside = np.flatnonzero((value_C < 0) | (value_C > most_C))
+        if len(outside):
+            cell = int(outside[0])
+            return f"cursors.{name}[{cell}] is {value_C[cell]}, expected 0 to {most_C[cell]}"
+    return ""
+
+
+def _flaw_of_range(plan: SavedPlan, number: int, cells: Cells) -> str:
+    """Return what a range says that its cell or the cursors contradict, or an empty text."""
+    part, place = plan.ranges[number], f"ranges[{number}]"
+    if part.cell >= len(cells):
+        return f"{place}.cell is {part.cell}, but there are {len(cells)} cells"
+    docs, tokens = int(cells.num_docs_C[part.cell]), int(cells.num_tokens_C[part.cell])
+    if not part.start_row < part.stop_row <= docs:
+        return (
+            f"{place} has the rows {part.start_row} to {part.stop_row}, but cell {part.cell} has "
+            f"{docs} documents"
+        )
+    if not part.start_tokens <= part.stop_tokens <= tokens:
+        return (
+            f"{place} has the tokens {part.start_tokens} to {part.stop_tokens}, but cell "
+            f"{part.cell} has {tokens}"
+        )
+    begins = part.start_row > 0 or part.start_tokens == 0
+    ends = part.stop_row < docs or part.stop_tokens == tokens
+    if not (begins and ends):
+        return (
+            f"{place}: the rows {part.start_row} to {part.stop_row} of {docs} do not go with the "
+            f"tokens {part.start_tokens} to {part.stop_tokens} of {tokens}"
+        )
+    passes, row = int(plan.cursors.passes[part.cell]), int(plan.cursors.row[part.cell])
+    if part.uses > passes or (part.uses == passes and part.stop_row > row):
+        return (
+            f"{place} takes row {part.stop_row - 1} for the {part.uses + 1}th time, but the "
+            f"cursor after it stands at row {row} with {passes} passes"
+        )
+    return ""
+
+
+def _overlap(ranges: Sequence[Range]) -> str:
+    """Return which two ranges take the same rows at the same use, or an empty text."""
+    order = sorted(range(len(ranges)), key=lambda i: _place(ranges[i]))
+    for first, second in pairwise(order):
+        one, two = ranges[first], ranges[second]
+        if _place(one)[:2] == _place(two)[:2] and two.start_row < one.stop_row:
+            return f"ranges[{first}] and ranges[{second}] both hold row {two.start_row}"
+    return ""
+
+
+def _place(part: Range) -> tuple[int, int, int]:
+    return part.cell, part.uses, part.start_row

@@ -19,10 +19,12 @@ import pyarrow as pa
 
 from mads.config import SelectionConfig
 from mads.errors import DataError
-from mads.selection.plan import Cursors, Ints, Plan, Unit, cell_sizes
+from mads.selection.plan import Cursors, Plan, cell_sizes
+from mads.selection.policies import Ints
 from mads.selection.take import Rows, Selection, take
 from mads.store.store import Store
 from mads.types import Cells
+from mads.units import Unit
 
 READ_AHEAD_DEVIATIONS = 8
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,14 +10,26 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mads.selection.plan import ROUNDING, Cursors, Floats, Ints, Plan, decayed
+from mads.selection.plan import ROUNDING, Cursors, Plan, decayed
+from mads.selection.policies import Floats, Ints
+from mads.selection.ranges import Range
 from mads.types import Cells
 
 Rows = dict[str, NDArray[Any]]
 """Columns of the order (doc, cell, num_tokens, tokens_before) and ``uses``."""
-Range = dict[str, Any]
-"""A run of rows of a cell with equal use: cell, uses, score, and start and stop in rows and in
-tokens, counted from the cell's first document."""
+
+SELECTION_SCHEMA = pa.schema(
+    {
+        "doc": pa.uint64(),
+        "cell": pa.uint32(),
+        "num_tokens": pa.uint32(),
+        "times_selected": pa.uint32(),  # before this selection
+        "score": pa.float64(),
+    }
+)
+"""The columns of selection.parquet that every store has; a category column per agent follows."""
+STEP = pa.field("step", pa.uint64())
+"""The last column of a run's: the optimizer step from which on a document is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +50,8 @@ class Selection:
 
     def to_table(self, cells: Cells) -> pa.Table:
         """Return the rows of selection.parquet, with one category column per agent."""
-        sizes = [part["stop_row"] - part["start_row"] for part in self.ranges]
-        score_N = np.repeat(np.array([part["score"] for part in self.ranges]), sizes)
+        sizes = np.array([part.num_docs for part in self.ranges], np.int64)
+        score_N = np.repeat(np.array([part.score for part in self.ranges], np.float64), sizes)
         columns = self.doc_N, self.cell_N, self.num_tokens_N, self.uses_N, score_N
         return selection_table(cells, *columns)
 
@@ -54,12 +65,10 @@ def selection_table(
     score_N: Floats,
 ) -> pa.Table:
     """Return the rows of selection.parquet, with one category column per agent."""
-    columns: dict[str, pa.Array] = {
-        "doc": pa.array(doc_N, pa.uint64()),
-        "cell": pa.array(cell_N, pa.uint32()),
-        "num_tokens": pa.array(num_tokens_N, pa.uint32()),
-        "times_selected": pa.array(uses_N, pa.uint32()),
-        "score": pa.array(score_N, pa.float64()),
+    arrays = doc_N, cell_N, num_tokens_N, uses_N, score_N
+    columns = {
+        field.name: pa.array(array, field.type)
+        for field, array in zip(SELECTION_SCHEMA, arrays, strict=True)
     }
     return pa.table({**columns, **category_columns(cells, cell_N)})
 
@@ -134,17 +143,16 @@ def _row_ranges(plan: Plan, rows: Rows, decay: float) -> list[Range]:
     cell, uses = cell_N[starts], uses_N[starts]
     begin = np.where(uses == plan.cursors.passes_C[cell], plan.cursors.row_C[cell], 0)
     before, num = rows["tokens_before"].astype(np.int64), rows["num_tokens"].astype(np.int64)
-    columns = {
-        "cell": cell,
-        "uses": uses,
-        "score": decayed(plan.score_C[cell], uses, decay),
-        "start_row": begin,
-        "stop_row": begin + last + 1 - starts,
-        "start_tokens": before[starts],
-        "stop_tokens": before[last] + num[last],
-    }
-    values = zip(*(column.tolist() for column in columns.values()), strict=True)
-    return [dict(zip(columns, row, strict=True)) for row in values]
+    columns = (
+        cell,
+        uses,
+        decayed(plan.score_C[cell], uses, decay),
+        begin,
+        begin + last + 1 - starts,
+        before[starts],
+        before[last] + num[last],
+    )
+    return [Range(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
 def _moved(cells: Cells, cursors: Cursors, ranges: list[Range]) -> Cursors:
@@ -152,26 +160,8 @@ def _moved(cells: Cells, cursors: Cursors, ranges: list[Range]) -> Cursors:
         array.copy() for array in (cursors.passes_C, cursors.row_C, cursors.tokens_C)
     )
     for part in ranges:  # a cell's second range, if any, comes after its first
-        cell = part["cell"]
-        whole = part["stop_row"] == int(cells.num_docs_C[cell])
-        passes_C[cell] = part["uses"] + whole
-        row_C[cell] = 0 if whole else part["stop_row"]
-        tokens_C[cell] = 0 if whole else part["stop_tokens"]
+        whole = part.stop_row == int(cells.num_docs_C[part.cell])
+        passes_C[part.cell] = part.uses + whole
+        row_C[part.cell] = 0 if whole else part.stop_row
+        tokens_C[part.cell] = 0 if whole else part.stop_tokens
     return Cursors(passes_C, row_C, tokens_C)
-
-
-def joined_ranges(ranges: Iterable[Range]) -> list[Range]:
-    """Join the ranges of selections that follow each other under one console state.
-
-    A cell is taken in its order, so what they took of it at one use is one range.
-    """
-    found: dict[tuple[int, int], Range] = {}
-    for part in ranges:
-        key = part["cell"], part["uses"]
-        if key not in found:
-            found[key] = dict(part)
-            continue
-        before = found[key]
-        assert part["start_row"] == before["stop_row"], "a cell is taken in its order"
-        before |= {"stop_row": part["stop_row"], "stop_tokens": part["stop_tokens"]}
-    return list(found.values())

@@ -48,6 +48,10 @@ class Documents:
     content_hash_N: NDArray[np.uint64]
     status_N: NDArray[np.int8]  # places in Status
 
+    def status(self, row: int) -> Status:
+        """Return what became of a row."""
+        return list(Status)[int(self.status_N[row])]
+
     def is_ok(self) -> NDArray[np.bool_]:
         """Return which of N rows have the status ok."""
         return np.equal(self.status_N, _CODES[Status.OK])

@@ -7,6 +7,7 @@ import decimal
 import gzip
 import json
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,24 @@ from toys import MakeRecipe
 
 from mads.annotate.annotate import annotate
 from mads.config import Recipe
-from mads.export.texts import GROUP_ROWS, only_texts, text_paths, write_texts
+from mads.errors import DataError
+from mads.export.texts import (
+    GROUP_ROWS,
+    corpus_path,
+    flag,
+    named_root,
+    relative_path,
+    text_paths,
+    write_texts,
+)
 from mads.store.store import Store
-from mads.types import ROW_BITS
+
+AGENT = {"backend": "column", "field": "kind", "categories": ["a", "b"]}
 
 
 @pytest.fixture(scope="module")
 def recipe(toy_recipe: MakeRecipe) -> Recipe:
-    agent = {"backend": "column", "field": "kind", "categories": ["a", "b"]}
-    return toy_recipe(agents={"kind": agent}, corpus={"workers": 1, "shard_docs": 40})
+    return toy_recipe(agents={"kind": AGENT}, corpus={"workers": 1, "shard_docs": 40})
 
 
 def lines(count: int, name: str) -> list[bytes]:
@@ -83,11 +93,10 @@ def mixed(tmp_path_factory: pytest.TempPathFactory, recipe: Recipe) -> Path:
 def docs_of(store: Store, wanted: dict[str, list[int]]) -> np.ndarray:
     """Return documents given as file -> rows, in an order that is not the corpus's."""
     docs = []
-    for number, shard in enumerate(store.spec.shards):
-        name = store.spec.files[shard.file].path
-        rows = next((r for end, r in wanted.items() if name.endswith("corpus/" + end)), [])
-        inside = [r - shard.first_row for r in rows if 0 <= r - shard.first_row < shard.num_rows]
-        docs += [number << ROW_BITS | r for r in inside]
+    names = [file.path for file in store.spec.files]
+    for end, rows in wanted.items():
+        (number,) = (i for i, name in enumerate(names) if name.endswith("corpus/" + end))
+        docs += [store.document_at(number, row) for row in rows]
     return np.array(docs[::-1], np.uint64)
 
 
@@ -107,7 +116,13 @@ def test_a_mixed_corpus_comes_back_in_its_layout(mixed: Path, tmp_path: Path) ->
     }
     store, told = Store(mixed / "store"), []
     out = tmp_path / "texts"
-    write_texts(store, docs_of(store, wanted), out, lambda done, total: told.append((done, total)))
+    write_texts(
+        store,
+        docs_of(store, wanted),
+        mixed / "corpus",
+        out,
+        lambda done, total: told.append((done, total)),
+    )
     files = sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file())
     assert files == ["deep/er/z.parquet", "deep/y.jsonl.zst", "x-2.jsonl.zst", "x.jsonl.zst"]
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
@@ -131,14 +146,15 @@ def test_a_mixed_corpus_comes_back_in_its_layout(mixed: Path, tmp_path: Path) ->
 def test_an_export_is_a_corpus_again(mixed: Path, tmp_path: Path, recipe: Recipe) -> None:
     store = Store(mixed / "store")
     docs = store.order_docs(np.arange(store.manifest["index"]["docs"]))
-    write_texts(store, docs, tmp_path / "texts", lambda *_: None)
+    write_texts(store, docs, mixed / "corpus", tmp_path / "texts", lambda *_: None)
     again = annotate([tmp_path / "texts"], tmp_path / "again", recipe, lambda *_: None)
     assert again.rows == len(docs)
     assert again.tokens > 0
     assert {p.suffix for p in (tmp_path / "texts").rglob("*.*")} == {".zst", ".parquet"}
 
 
-def test_text_that_is_not_utf_8_and_many_row_groups(tmp_path: Path, recipe: Recipe) -> None:
+def test_text_that_is_not_utf_8_and_many_row_groups(tmp_path: Path, toy_recipe: MakeRecipe) -> None:
+    recipe = toy_recipe(agents={"kind": AGENT}, corpus={"workers": 1, "shard_docs": 20_000})
     count = GROUP_ROWS + 100
     kinds = pa.array(["a"] * count)
     texts = pa.array([b"caf\xe9"] + [b"t%d" % i for i in range(1, count)]).view(pa.string())
@@ -147,8 +163,8 @@ def test_text_that_is_not_utf_8_and_many_row_groups(tmp_path: Path, recipe: Reci
     pq.write_table(pa.table({"text": texts, "kind": kinds}), source)
     annotate([source], tmp_path / "store", recipe, lambda *_: None)
     store = Store(tmp_path / "store")
-    docs = docs_of(store, {"one.parquet": list(range(count))})
-    (path,) = write_texts(store, docs, tmp_path / "texts", lambda *_: None)
+    docs = store.order_docs(np.arange(count))
+    (path,) = write_texts(store, docs, source.parent, tmp_path / "texts", lambda *_: None)
     assert path == tmp_path / "texts" / "one.parquet"
     metadata = pq.read_metadata(path)
     assert metadata.num_rows == count
@@ -157,9 +173,29 @@ def test_text_that_is_not_utf_8_and_many_row_groups(tmp_path: Path, recipe: Reci
     assert found == texts.cast(pa.binary()).to_pylist()
 
 
-def test_names_stay_below_the_folder(mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class File:
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+
+def fake_store(*paths: str) -> Any:
+    """A store of which only the names of its files are known."""
+
+    class Fake:
+        class spec:  # noqa: N801
+            files = tuple(map(File, paths))
+
+        class dir:  # noqa: N801
+            manifest = "corpus.json"
+
+    return Fake()
+
+
+def test_names_stay_below_the_folder(mixed: Path) -> None:
     """Whatever `..` a path has: what is written lies below the export's folder."""
     store = Store(mixed / "store")
+    assert named_root(store) == mixed / "corpus"
+    assert flag(store) == f"--corpus {mixed / 'corpus'}"
     assert [str(p) for p in text_paths(store)] == [
         "deep/er/z.parquet",
         "deep/y.jsonl.zst",
@@ -167,37 +203,76 @@ def test_names_stay_below_the_folder(mixed: Path, monkeypatch: pytest.MonkeyPatc
         "x-2.jsonl.zst",
         "x.parquet",
     ]
-
-    class File:
-        def __init__(self, path: str) -> None:
-            self.path = path
-
-    class Fake:
-        class spec:  # noqa: N801
-            files = (File("/a/b/../c/x.jsonl"), File("/a/b/y.parquet"), File("/a/b/y.jsonl"))
-
-    fake: Any = Fake()
+    fake = fake_store("/a/b/../c/x.jsonl", "/a/b/y.parquet", "/a/b/y.jsonl")
     assert [str(p) for p in text_paths(fake)] == ["c/x.jsonl.zst", "b/y.parquet", "b/y.jsonl.zst"]
+    spaced = fake_store("/a/b c/x.jsonl")
+    assert flag(spaced) == "--corpus '/a/b c'"
 
 
-def test_a_folder_of_something_else_is_told(mixed: Path, tmp_path: Path) -> None:
-    store, folder = Store(mixed / "store"), tmp_path / "texts"
-    assert only_texts(folder, store)
-    (folder / "deep" / "er").mkdir(parents=True)
-    (folder / "deep" / "er" / "z.parquet.partial").write_text("")
-    (folder / "x.jsonl.zst").write_text("")
-    assert only_texts(folder, store)
-    (folder / "deep" / "mine.jsonl.zst").write_text("")
-    assert not only_texts(folder, store)
-    link = tmp_path / "link"
-    link.symlink_to(tmp_path / "nowhere")
-    assert not only_texts(link, store)
+@pytest.mark.parametrize("path", ["../secret.jsonl", "a/../../b.jsonl", "..", "."])
+def test_a_manifest_that_leads_out_of_the_corpus_is_refused(path: str, tmp_path: Path) -> None:
+    fake = fake_store("fine.jsonl", path)
+    message = r"corpus\.json names the corpus file .*, which leads out of the corpus\. Run `mads"
+    for call in (
+        lambda: relative_path(fake, 1),
+        lambda: corpus_path(fake, 1, tmp_path),
+        lambda: text_paths(fake),
+    ):
+        with pytest.raises(DataError, match=message):
+            call()
+
+
+def copied(mixed: Path, tmp_path: Path) -> tuple[Store, Path, Path]:
+    """Return the store, a copy of its corpus elsewhere, and one file of the copy."""
+    root = tmp_path / "copy"
+    shutil.copytree(mixed / "corpus", root)
+    return Store(mixed / "store"), root, root / "x.jsonl"
+
+
+def test_texts_are_read_below_the_root_that_is_given(mixed: Path, tmp_path: Path) -> None:
+    """A copy elsewhere will do; a link inside is followed, one that leads out is not."""
+    store, root, path = copied(mixed, tmp_path)
+    docs = docs_of(store, {"x.jsonl": [7]})
+    (found,) = write_texts(store, docs, root, tmp_path / "1", lambda *_: None)
+    assert read_lines(found) == [lines(50, "x")[7]]
+    path.rename(root / "elsewhere")
+    path.symlink_to("elsewhere")
+    write_texts(store, docs, root, tmp_path / "2", lambda *_: None)
+    path.unlink()
+    path.symlink_to(mixed / "corpus" / "x.jsonl")
+    message = r"copy/x\.jsonl leads out of .*copy, to .*corpus/x\.jsonl\. Give a --corpus that"
+    with pytest.raises(DataError, match=message):
+        write_texts(store, docs, root, tmp_path / "3", lambda *_: None)
+    path.unlink()
+    path.symlink_to("x.jsonl")
+    with pytest.raises(DataError, match=r"x\.jsonl cannot be opened, so its texts cannot be"):
+        write_texts(store, docs, root, tmp_path / "4", lambda *_: None)
+    path.unlink()
+    message = r"x\.jsonl cannot be opened.*: No such file or directory\. Give the folder .*--corpus"
+    with pytest.raises(DataError, match=message):
+        write_texts(store, docs, root, tmp_path / "5", lambda *_: None)
+
+
+def test_a_corpus_file_of_another_content_is_refused(mixed: Path, tmp_path: Path) -> None:
+    store, root, path = copied(mixed, tmp_path)
+    docs = docs_of(store, {"x.jsonl": [7]})
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"x \\u00e9 7", b"x \\u00e8 7"))
+    message = (
+        r"x\.jsonl has changed since the store was made \(its sha256 is \w{16}, expected \w{16}\)"
+    )
+    with pytest.raises(DataError, match=message):
+        write_texts(store, docs, root, tmp_path / "1", lambda *_: None)
+    path.write_bytes(data + b"\n")
+    message = rf"\(it has {len(data) + 1} bytes, expected {len(data)}\).*Put the file back"
+    with pytest.raises(DataError, match=message):
+        write_texts(store, docs, root, tmp_path / "2", lambda *_: None)
 
 
 def test_the_lines_are_json_still(mixed: Path, tmp_path: Path) -> None:
     store = Store(mixed / "store")
     docs = docs_of(store, {"x.jsonl": list(range(50))})
-    (path,) = write_texts(store, docs, tmp_path, lambda *_: None)
+    (path,) = write_texts(store, docs, mixed / "corpus", tmp_path, lambda *_: None)
     assert [json.loads(line)["text"] for line in read_lines(path)] == [
         f"x é {i}" for i in range(50)
     ]

@@ -1,0 +1,166 @@
+"""Tables and words for what the commands return."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mads.annotate.annotate import AnnotateResult
+from mads.demo.harvest import HarvestSummary
+from mads.export.command import PartWritten, Selected
+from mads.report.diff import ConsoleDiff, SelectionDiff
+from mads.report.explain import Explanation, RoundOfDocument
+from mads.selection.composition import Shares
+from mads.terminal import say, table
+from mads.types import Cells
+
+TOP_STEPS = 2
+
+
+def show_cells(cells: Cells) -> None:
+    """Show how each agent's categories share the corpus."""
+    for column, agent in enumerate(cells.agents):
+        names = cells.categories[agent]
+        docs, tokens = (
+            np.bincount(cells.category_CA[:, column], counts, len(names))
+            for counts in (cells.num_docs_C, cells.num_tokens_C)
+        )
+        rows = [
+            [name, f"{d:,.0f}", f"{d / docs.sum():.1%}", f"{t / tokens.sum():.1%}"]
+            for name, d, t in zip(names, docs, tokens, strict=True)
+        ]
+        table(agent, ["category", "documents", "of documents", "of tokens"], rows)
+
+
+def show_annotated(out: Path, found: AnnotateResult, cells: Cells, seconds: float) -> None:
+    """Show what ``mads annotate`` wrote."""
+    show_cells(cells)
+    for name, edges in found.edges.items():
+        say(f"{name}: bins by quantiles begin at {', '.join(f'{edge:.6g}' for edge in edges)}.")
+    statuses = ", ".join(f"{count:,} {name}" for name, count in found.statuses.items() if count)
+    what = f"took {seconds:.1f} s" if found.new_index else "was complete already"
+    say(
+        f"{out}: {found.rows:,} documents ({statuses}), {found.text_bytes / 1e6:,.1f} MB of "
+        f"text, {found.tokens:,} tokens, {found.cells} cells; {what}."
+    )
+
+
+def show_harvest(out: Path, found: HarvestSummary) -> None:
+    """Show what ``mads harvest`` wrote."""
+    rows = [
+        [name, f"{docs:,}", f"{found.num_bytes[name] / 1e6:.2f}"]
+        for name, docs in found.num_docs.items()
+    ]
+    table("Corpus", ["domain", "documents", "MB"], rows)
+    say(f"{out}: corpus/ and reference.jsonl with {found.num_reference} held-out items.")
+
+
+def show_shares(shares: Shares, titles: tuple[str, str]) -> None:
+    """Show two distributions of tokens over each agent's categories."""
+    for agent, categories in shares.items():
+        rows = [
+            [name, f"{before:.1%}", f"{after:.1%}", f"{after / before:.2f}" if before else "–"]
+            for name, (before, after) in categories.items()
+        ]
+        table(f"{agent}: share of tokens", ["category", *titles, "ratio"], rows)
+
+
+def show_selected(found: Selected, seconds: float) -> None:
+    """Show what ``mads select`` wrote."""
+    show_shares(found.composition, ("corpus", "selection"))
+    for short, name in ((found.shortfall_tokens, "tokens"), (found.shortfall_docs, "documents")):
+        if short:
+            say(f"note: there is less than the budget asks for; {short:,} {name} are missing.")
+    _show_written(found, found.out, seconds)
+
+
+def show_part(found: PartWritten, seconds: float) -> None:
+    """Show what ``mads part`` wrote."""
+    _show_written(found, f"{found.out} (part {found.shard})", seconds)
+
+
+def _show_written(found: Selected | PartWritten, what: str, seconds: float) -> None:
+    end = "it was complete already" if found.complete else f"{seconds:.2f} s"
+    say(f"{what}: {found.num_docs:,} documents, {found.num_tokens:,} tokens; {end}.")
+
+
+def show_weights(theta: Mapping[str, float], weights: Mapping[str, Mapping[str, float]]) -> None:
+    """Show θ and w, the largest weights first."""
+    for agent, categories in weights.items():
+        ranked = sorted(categories.items(), key=lambda item: -item[1])
+        rows = [[name, f"{value:.3f}"] for name, value in ranked]
+        table(f"{agent}: θ = {theta[agent]:.3f}", ["category", "w"], rows)
+
+
+def show_explanation(found: Explanation) -> None:
+    """Show what ``mads explain`` found."""
+    say(f"document {found.doc}: row {found.row} of {found.file}")
+    say(f"status {found.status}, {found.num_tokens:,} tokens, {found.num_bytes:,} bytes")
+    if not found.labels:
+        say("It has no labels and is never selected.")
+        return
+    labels = [[a, label.category, f"{label.score:.3f}"] for a, label in found.labels.items()]
+    table("Labels", ["agent", "category", "score"], labels)
+    agents = list(found.labels)
+    table(
+        "Rounds (rank: of its cell; steps: from which on it was read)",
+        ["round", *(f"θ·w {agent}" for agent in agents), "score", "rank", "steps"],
+        [_round_row(entry, agents) for entry in found.rounds],
+    )
+    before, pace = found.docs_before_it, found.cell_docs_last_round
+    turn = "As things stand, its turn does not come."
+    if pace:
+        rounds = before // pace + 1
+        turn = "At this pace its turn comes in the next round."
+        if rounds > 1:
+            turn = f"At this pace its turn comes {rounds:,} rounds from now."
+    say(
+        f"Its cell ({found.cell}) has {found.cell_docs:,} documents. From now on {before:,} "
+        f"of them come before it; the last round took {pace:,}. {turn}"
+    )
+
+
+def _round_row(entry: RoundOfDocument, agents: Sequence[str]) -> list[str]:
+    return [
+        str(entry.round),
+        *(f"{entry.theta[a]:.2f}·{entry.weights[a]:.2f}" for a in agents),
+        f"{entry.score:.3f}",
+        f"{entry.rank} of {entry.cells}",
+        _when(entry.steps),
+    ]
+
+
+def _when(steps: Sequence[int]) -> str:
+    """Return from which steps on a round reads a document, the first ones by number."""
+    if not steps:
+        return "–"
+    first = ", ".join(map(str, steps[:TOP_STEPS]))
+    return first if len(steps) <= TOP_STEPS else f"{first}, +{len(steps) - TOP_STEPS}"
+
+
+def show_selection_diff(found: SelectionDiff) -> None:
+    """Show what ``mads diff`` found of two selections."""
+    docs, tokens = found.docs, found.tokens
+    show_shares(found.composition, ("A", "B"))
+    say(
+        f"{docs.both:,} documents are in both, {docs.only_a:,} only in A, "
+        f"{docs.only_b:,} only in B; {tokens[0]:,} and {tokens[1]:,} tokens."
+    )
+
+
+def show_console_diff(found: ConsoleDiff) -> None:
+    """Show what ``mads diff`` found of two console states."""
+
+    def cells(pair: tuple[float | None, float | None]) -> list[str]:
+        known = [value for value in pair if value is not None]
+        change = f"{known[1] - known[0]:+.3f}" if len(known) == 2 else "–"
+        return [*("–" if value is None else f"{value:.3f}" for value in pair), change]
+
+    columns = [f"round {number}" for number in found.rounds]
+    rows = [[agent, *cells(pair)] for agent, pair in found.theta.items()]
+    table("θ", ["agent", *columns, "change"], rows)
+    for agent, weights in found.weights.items():
+        rows = [[name, *cells(pair)] for name, pair in weights.items()]
+        table(f"w {agent}", ["category", *columns, "change"], rows)
