@@ -65,7 +65,7 @@ index_store(Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
 
 SELECT = """
 import sys
-from mads.cli import main
+from mads.__main__ import main
 sys.argv = ["mads", "select", "--store", sys.argv[1], "--console", sys.argv[2], "--tokens",
             sys.argv[3], "--out", sys.argv[4], "--json", "--set", "selection.threads=2"]
 main()
@@ -146,7 +146,7 @@ def documents_ms(store: Store, state: ConsoleState, tokens: int) -> float:
     """Return the time of one plan and the list of its documents, on an open connection."""
     cursors, config = Cursors.start(len(store.cells)), SelectionConfig()
     cells = store.cells
-    with OrderReader(store.order, cells, config) as order:
+    with OrderReader.of(store, config) as order:
 
         def run() -> object:
             plan = make_plan(cells, cell_scores(cells, state), cursors, tokens, config, 0)

@@ -37,7 +37,7 @@ from mads.selection.plan_file import (
     write_plan,
     write_selection,
 )
-from mads.selection.query import OrderReader, unchanged
+from mads.selection.query import OrderReader
 from mads.store.sealed import write_sealed
 from mads.store.store import Store
 from mads.types import ConsoleState
@@ -143,11 +143,9 @@ def select_and_write(request: Request, out: Path, exports: Exports) -> Selected:
     with fresh_folder(out) as folder:
         if folder is None:
             return _selected(_complete(store, out, asked, exports), store, out, complete=True)
-        with unchanged(store):
-            plan = request.plan(state, cursors)
-            with OrderReader(store.order, store.cells, config) as order:
-                selection = order.select(plan)
-            exports.write(store, selection.doc_N, folder, asked.seed)
+        with OrderReader.of(store, config) as order:
+            selection = order.select(request.plan(state, cursors))
+        exports.write(store, selection.doc_N, folder, asked.seed)
         head = Head(asked.seed, config.policy, request.budget, asked)
         saved = write_selection(RoundDir(folder), store, state, [Chosen(selection)], head)
     return _selected(saved, store, out, complete=False)
@@ -181,10 +179,9 @@ def write_part(
         if folder is None:
             found = _complete(store, out, asked, exports)
             return PartWritten(str(out), True, text, found.num_docs, found.num_tokens)
-        with unchanged(store):
-            part = find_part(store, plan.ranges, index, count)
-            docs = part.documents["doc"].to_numpy()
-            exports.write(store, docs, folder, asked.seed)
+        part = find_part(store, plan.ranges, index, count)
+        docs = part.documents["doc"].to_numpy()
+        exports.write(store, docs, folder, asked.seed)
         files = RoundDir(folder)
         write_sealed(files.selection, part.documents, compression="zstd")
         own = replace(

@@ -13,7 +13,7 @@ from mads.errors import DataError
 from mads.seeds import derive
 from mads.selection.plan import Cursors, cell_scores, make_plan
 from mads.selection.plan_file import Chosen
-from mads.selection.query import OrderReader, unchanged
+from mads.selection.query import OrderReader
 from mads.store.store import Store
 from mads.types import ConsoleState
 
@@ -45,7 +45,7 @@ def select_round(
     score_C = cell_scores(cells, state)
     parts = stretches(*bounds, config.select_every)
     chosen: list[Chosen] = []
-    with unchanged(store), OrderReader(store.order, cells, config) as order:
+    with OrderReader.of(store, config) as order:
         for done, (first, stop) in enumerate(parts):
             left = (stop - first) * recipe.training.batch_tokens
             while left > 0:
