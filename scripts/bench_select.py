@@ -131,7 +131,7 @@ index_store(Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
 
 SELECT = """
 import sys
-from mads.cli import main
+from mads.__main__ import main
 sys.argv = ["mads", "select", "--store", sys.argv[1], "--console", sys.argv[2], "--tokens",
             sys.argv[3], "--out", sys.argv[4], "--json", "--set", "selection.threads=2"]
 main()

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from mads.corpus.tokenizer import fetch_tokenizer, open_tokenizer, train_tokeniz
 from mads.errors import DataError
 from mads.files import LOCK, PARTIAL, exclusive, read_json, write_json
 from mads.layout import StoreDir
+from mads.processes import QuietContext
 from mads.provenance import provenance
 from mads.seeds import derive, uniform
 from mads.store.index import build_index, store_seals
@@ -257,7 +257,7 @@ def _label(
     spans = _spans(spec, todo, workers)
     rows = sum(shard.num_rows for shard in spec.shards)
     done = rows - sum(spec.shards[i].num_rows for i in todo)
-    context = get_context("spawn")
+    context = QuietContext()
     reports: SimpleQueue[int] = context.SimpleQueue()
     with ProcessPoolExecutor(
         min(workers, len(spans)),

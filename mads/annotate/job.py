@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from mads.agents import open_agent
 from mads.agents.agent import QuantileBins
 from mads.config import AgentConfig
-from mads.corpus.files import end_with_parent
 from mads.corpus.rows import RowFormat, read_batches
 from mads.corpus.tokenizer import StoreTokenizer, open_tokenizer
 from mads.corpus.tokens import TokenWriter
 from mads.errors import DataError
 from mads.layout import StoreDir
+from mads.processes import end_with_parent
 from mads.store.memory import check_header, doc_numbers, write_memory, write_scores
 from mads.store.sealed import write_sealed
 from mads.store.spec import StoreSpec

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-import signal
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mads.errors import DataError, UsageError
+from mads.processes import QuietContext, end_with_parent
 
 COMPRESSION = {".jsonl": None, ".jsonl.gz": "gzip", ".jsonl.zst": "zstd"}
 SUFFIXES = (*COMPRESSION, ".parquet")
@@ -75,31 +73,13 @@ def find_files(paths: Sequence[Path]) -> list[Path]:
     return list(files.values())
 
 
-def end_with_parent() -> None:
-    """Make a worker process end when its parent is killed, instead of waiting for ever.
-
-    Ctrl-C reaches the worker too; its parent is the one to say so.
-    """
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as in `nohup mads annotate … &`
-        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
-    parent = parent_process()
-    assert parent is not None
-    sentinel = parent.sentinel
-
-    def wait() -> None:
-        connection.wait([sentinel])
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
 def scan(files: Sequence[Path], workers: int) -> Iterator[CorpusFile]:
     """Count and fingerprint every file, in order.
 
     Raises DataError that lists every damaged file, after all have been looked at.
     """
     problems: list[str] = []
-    with ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent) as pool:
+    with ProcessPoolExecutor(workers, QuietContext(), end_with_parent) as pool:
         for future in [pool.submit(scan_file, path) for path in files]:
             try:
                 yield future.result()

@@ -64,7 +64,7 @@ def workers_of(pid: int) -> list[int]:
 MADS = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from mads.cli import main
+from mads.__main__ import main
 main()
 """
 

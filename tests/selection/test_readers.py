@@ -14,7 +14,7 @@ from pathlib import Path
 import planted
 import pyarrow.parquet as pq
 import pytest
-from report.test_explain import mads
+from command import mads
 
 from mads.annotate.annotate import annotate
 from mads.config import Recipe
@@ -25,6 +25,7 @@ from mads.export.command import Exports, Request, select_and_write
 from mads.recipe import to_table, to_toml
 from mads.selection.query import unchanged
 from mads.store.store import Store
+from mads.units import Budget
 
 NOT_COMPLETE = re.compile(
     r"is not complete: it has no corpus\.json|is not a store: it has no corpus\.json"
@@ -88,8 +89,8 @@ def select(root: Path, out: Path, recipe: Recipe) -> tuple[tuple[str, ...], list
     path = out.with_suffix(".json")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(console_to_json(state)))
-    request = Request(store, None, path, 2000, "tokens", recipe)
-    select_and_write(request, out, Exports(False, False, lambda *_: None))
+    request = Request(store, None, path, Budget(2000), recipe)
+    select_and_write(request, out, Exports(None, False, lambda *_: None))
     return tuple(store.spec.agents), pq.read_table(out / "selection.parquet")["doc"].to_pylist()
 
 
