@@ -14,27 +14,40 @@ from types import FrameType
 INTERRUPTED = 130
 WORDS = "mads: interrupted; run the same command to go on."
 
+_interrupts: list[int] = []  # the signals that this process has had
+
 
 def main() -> None:
     """Run the command line as a process of its own."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not under nohup
-        signal.signal(signal.SIGINT, _on_interrupt)
-        sys.unraisablehook = _on_unraisable
+    try:
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not under nohup
+            signal.signal(signal.SIGINT, _on_interrupt)
+            sys.unraisablehook = _on_unraisable
+    except KeyboardInterrupt:
+        _end()
     sys.exit(run())
 
 
 def _on_interrupt(number: int, frame: FrameType | None) -> None:
-    """Raise KeyboardInterrupt, but end at once in the middle of an import.
+    """End the workers and raise KeyboardInterrupt; in the middle of an import, end at once.
 
-    There it would leave half a module, be swallowed by what tries imports, or be printed by
-    Python's own callbacks.
+    There an exception would leave half a module, be swallowed by what tries imports, or be printed
+    by Python's own callbacks.
     """
-    del number
+    _interrupts.append(number)
+    _end_workers()
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             _end()
         frame = frame.f_back
     raise KeyboardInterrupt
+
+
+def _end_workers() -> None:
+    """End the worker processes: one that is still starting would print what it misses."""
+    module = sys.modules.get("mads.processes")  # perhaps not imported, or half of it
+    if module is not None and hasattr(module, "end_workers"):
+        module.end_workers()
 
 
 def _on_unraisable(found: sys.UnraisableHookArgs) -> None:
@@ -52,15 +65,22 @@ def _end() -> None:
 
 def run() -> int:
     """Run the command line in this process; return the exit code."""
-    code = INTERRUPTED
     try:
         from mads.cli import run_command
+        from mads.terminal import visible
 
-        code = run_command()
+        code, message = run_command()
     except KeyboardInterrupt:
-        pass
-    if code == INTERRUPTED:
-        print(WORDS, file=sys.stderr)  # noqa: T201 - the one place
+        code, message = INTERRUPTED, ""
+    except Exception:
+        if not _interrupts:
+            raise
+        code, message = INTERRUPTED, ""
+    # Ctrl-C in a library's own code may come out as any other error.
+    if code == INTERRUPTED or (code and _interrupts):
+        code, message = INTERRUPTED, WORDS
+    if message:
+        print(visible(message, keep="\n"), file=sys.stderr)  # noqa: T201 - the one place
     return code
 
 

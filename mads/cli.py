@@ -48,42 +48,35 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+NO_MEMORY = (
+    "mads: the machine's memory is full. Lower corpus.workers, index_ram or selection.ram, or run "
+    "where there is more."
+)
+
 # typer's own errors; it has them from click, or from a copy of click that is not public.
 _Wrong: Any = typer.BadParameter.__mro__[2]
 
 
-def run_command() -> int:
-    """Run the command that the arguments name; return the exit code.
+def run_command() -> tuple[int, str]:
+    """Run the command that the arguments name.
 
-    Every error that a user can cause is one message on stderr.
+    Returns the exit code and, for an error that a user can cause, the message.
     """
     try:
-        return app(standalone_mode=False) or 0
+        return app(standalone_mode=False) or 0, ""
     except MadsError as error:
-        return _fail(f"mads: {error}", error.exit_code)
+        return error.exit_code, f"mads: {error}"
     except _Wrong as error:
         text = io.StringIO()
         error.show(file=text)
-        return _fail(text.getvalue().rstrip(), error.exit_code)
+        return error.exit_code, text.getvalue().rstrip()
     except typer.Abort:
-        return 130  # as __main__ knows it
+        return 130, ""
     except OSError as error:  # no permission, no space: the machine's problem, and it says where
         where = f"{error.filename}: " if error.filename is not None else ""
-        return _fail(f"mads: {where}{error.strerror or error}.", 1)
+        return 1, f"mads: {where}{error.strerror or error}."
     except MemoryError:
-        return _fail(
-            "mads: the machine's memory is full. Lower corpus.workers, index_ram or "
-            "selection.ram, or run where there is more.",
-            1,
-        )
-
-
-def _fail(message: str, code: int) -> int:
-    from mads.terminal import visible
-
-    sys.stdout.flush()
-    print(visible(message, keep="\n"), file=sys.stderr)  # noqa: T201 - the one place
-    return code
+        return 1, NO_MEMORY
 
 
 def _version(wanted: bool) -> None:

@@ -6,23 +6,22 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from command import write_console
 from toys import MakeRecipe, write_jsonl
 
-from mads import __version__, cli
+from mads import __version__
+from mads.__main__ import run
 from mads.annotate import annotate
-from mads.errors import UsageError
 from mads.layout import StoreDir
 from mads.recipe import to_table, to_toml
 from mads.store.index import build_index
 from mads.store.spec import StoreSpec
-from mads.units import parse_count
 
 Capture = pytest.CaptureFixture[str]
 
@@ -30,27 +29,13 @@ Capture = pytest.CaptureFixture[str]
 def mads(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     """Run the command line in this process; return its exit code."""
     monkeypatch.setattr(sys, "argv", ["mads", *map(str, arguments)])
-    try:
-        cli.main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
+    return run()
 
 
 @pytest.fixture
 def recipe(tmp_path: Path, toy_recipe: MakeRecipe) -> Path:
     path = tmp_path / "toy.toml"
     path.write_text(to_toml(to_table(toy_recipe())))
-    return path
-
-
-def console(path: Path, categories: Mapping[str, Sequence[str]], favourite: str) -> Path:
-    weights = {
-        agent: {name: 5.0 if name == favourite else 0.1 for name in names}
-        for agent, names in categories.items()
-    }
-    theta = dict.fromkeys(weights, 1 / len(weights))
-    path.write_text(json.dumps({"round": 3, "theta": theta, "weights": weights}))
     return path
 
 
@@ -62,13 +47,15 @@ def test_version_and_help(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> N
     assert capsys.readouterr().out == f"mads {__version__}\n"
     assert mads(monkeypatch, "-h") == 0
     text = capsys.readouterr().out
-    assert all(name in text for name in ("annotate", "train", "select", "harvest"))
+    assert all(
+        name in text for name in ("annotate", "train", "select", "what-if", "part", "harvest")
+    )
 
 
 def test_help_imports_no_stage() -> None:
     code = (
         "import sys; sys.argv = ['mads', '--help']\n"
-        "from mads.cli import main\n"
+        "from mads.__main__ import main\n"
         "try:\n    main()\nexcept SystemExit:\n"
         "    heavy = {'torch', 'numpy', 'pyarrow', 'duckdb', 'transformers', 'fasttext'}\n"
         "    print(sorted(heavy & sys.modules.keys()))\n"
@@ -139,18 +126,23 @@ def test_annotate_tells_where_quantile_bins_begin(
 
 
 def test_select_follows_the_console(
-    monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path, toy_store: Path
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
+    tmp_path: Path,
+    toy_store: Path,
+    toy_corpus: Path,
 ) -> None:
-    state = console(tmp_path / "console.json", TOY, "code")
+    state = write_console(tmp_path / "console.json", TOY, "code")
     call = ("select", "--store", toy_store, "--console", state, "--tokens", "1_000")
-    assert mads(monkeypatch, *call, "--out", tmp_path / "a", "--json", "--texts") == 0
+    texts = ("--texts", "--corpus", toy_corpus)
+    assert mads(monkeypatch, *call, "--out", tmp_path / "a", "--json", *texts) == 0
     value = json.loads(capsys.readouterr().out)
     assert 1000 <= value["num_tokens"] < 1500
     assert value["shortfall_tokens"] == 0
     before, after = value["composition"]["domain"]["code"]
     assert after > before
-    (texts,) = sorted((tmp_path / "a" / "texts").iterdir())[:1]
-    assert texts.name == "part-0.jsonl.zst"
+    first = min((tmp_path / "a" / "texts").iterdir())
+    assert first.name == "part-0.jsonl.zst"
     assert pq.read_table(tmp_path / "a" / "selection.parquet").num_rows == value["num_docs"]
     assert mads(monkeypatch, *call, "--out", tmp_path / "b") == 0
     words = capsys.readouterr().err
@@ -158,21 +150,27 @@ def test_select_follows_the_console(
     assert "domain: share of tokens" in words
 
 
-def test_texts_of_a_corpus_that_was_moved_are_found_after_annotate(
-    monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path, toy_corpus: Path, recipe: Path
+def test_texts_are_read_below_the_corpus_that_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
+    tmp_path: Path,
+    toy_store: Path,
+    toy_corpus: Path,
 ) -> None:
-    corpus, store = tmp_path / "corpus", tmp_path / "store"
-    shutil.copytree(toy_corpus, corpus)
-    made = ("--out", store, "--recipe", recipe)
-    assert mads(monkeypatch, "annotate", corpus, *made) == 0
-    corpus.rename(tmp_path / "moved")
-    state = console(tmp_path / "console.json", TOY, "code")
-    call = ("select", "--store", store, "--console", state, "--tokens", "1K", "--texts", "--out")
-    assert mads(monkeypatch, *call, tmp_path / "a") == 1
-    assert "run the same `mads annotate` on its new place" in capsys.readouterr().err
-    assert mads(monkeypatch, "annotate", tmp_path / "moved", *made) == 0
-    assert "was complete already" in capsys.readouterr().err
-    assert mads(monkeypatch, *call, tmp_path / "a") == 0
+    """The message shows the option to add; a corpus that was moved is named by its new place."""
+    state = write_console(tmp_path / "console.json", TOY, "code")
+    call = ("select", "--store", toy_store, "--console", state, "--tokens", "1K")
+    out = ("--out", tmp_path / "a")
+    assert mads(monkeypatch, *call, *out, "--texts") == 2
+    words = capsys.readouterr().err
+    assert f"--texts needs the folder that the corpus is in: add --corpus {toy_corpus}" in words
+    assert mads(monkeypatch, *call, *out, "--corpus", toy_corpus) == 2
+    assert "--corpus says where texts are read from: add --texts" in capsys.readouterr().err
+    moved = tmp_path / "moved"
+    shutil.copytree(toy_corpus, moved)
+    assert mads(monkeypatch, *call, *out, "--texts", "--corpus", tmp_path) == 1
+    assert "part-0.jsonl cannot be opened, so its texts" in capsys.readouterr().err
+    assert mads(monkeypatch, *call, *out, "--texts", "--corpus", moved) == 0
     assert list((tmp_path / "a" / "texts").iterdir())
 
 
@@ -181,7 +179,7 @@ def test_a_budget_of_documents(
     monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path, toy_store: Path, policy: str
 ) -> None:
     """Exactly as many, with bounds too; a part of the plan and more than all there are."""
-    state = console(tmp_path / "console.json", TOY, "code")
+    state = write_console(tmp_path / "console.json", TOY, "code")
     call = ("select", "--store", toy_store, "--console", state, "--json")
     rules = ("--set", f"selection.policy={policy}", "--set", "selection.max_share.domain.code=0.5")
     whole = tmp_path / "whole"
@@ -190,7 +188,8 @@ def test_a_budget_of_documents(
     assert (value["num_docs"], value["budget_docs"], value["shortfall_docs"]) == (37, 37, 0)
     assert value["composition"]["domain"]["code"][1] > 0
     plan = json.loads((whole / "plan.json").read_text())
-    assert plan["budget_docs"] == plan["num_docs"] == 37
+    assert plan["budget"] == {"amount": 37, "unit": "docs"}
+    assert plan["num_docs"] == 37
     table = pq.read_table(whole / "selection.parquet")
     assert table.num_rows == len(set(table["doc"].to_pylist())) == 37
     # Each of the five cells of a category is rounded to whole documents.
@@ -198,7 +197,7 @@ def test_a_budget_of_documents(
     parts = []
     for i in range(3):
         part = ("--plan", whole / "plan.json", "--shard", f"{i}/3", "--out", tmp_path / str(i))
-        assert mads(monkeypatch, "select", "--store", toy_store, *part, "--json") == 0
+        assert mads(monkeypatch, "part", "--store", toy_store, *part, "--json") == 0
         parts.append(pq.read_table(tmp_path / str(i) / "selection.parquet"))
     assert pa.concat_tables(parts).to_pylist() == table.to_pylist()
     capsys.readouterr()
@@ -210,11 +209,11 @@ def test_a_budget_of_documents(
 
 
 def test_select_imports_no_stage_of_training(tmp_path: Path, toy_store: Path) -> None:
-    state = console(tmp_path / "console.json", TOY, "code")
+    state = write_console(tmp_path / "console.json", TOY, "code")
     call = ["select", "--store", str(toy_store), "--console", str(state), "--docs", "5"]
     code = (
         f"import sys; sys.argv = ['mads', *{call}, '--out', {str(tmp_path / 'out')!r}]\n"
-        "from mads.cli import main\n"
+        "from mads.__main__ import main\n"
         "try:\n    main()\nexcept SystemExit:\n"
         "    print(sorted({'torch', 'transformers', 'fasttext'} & sys.modules.keys()))\n"
     )
@@ -225,7 +224,7 @@ def test_select_imports_no_stage_of_training(tmp_path: Path, toy_store: Path) ->
 def test_select_says_when_the_corpus_falls_short(
     monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path, toy_store: Path
 ) -> None:
-    state = console(tmp_path / "console.json", TOY, "code")
+    state = write_console(tmp_path / "console.json", TOY, "code")
     call = ("select", "--store", toy_store, "--console", state, "--tokens", "5M")
     assert mads(monkeypatch, *call, "--out", tmp_path / "a") == 0
     assert "there is less than the budget asks for;" in capsys.readouterr().err
@@ -258,11 +257,13 @@ def test_hostile_names_work_from_end_to_end(
     assert mads(monkeypatch, "annotate", corpus, "--out", store, "--recipe", path, "--json") == 0
     assert json.loads(capsys.readouterr().out)["cells"] == len(evil)
     assert mads(monkeypatch, "annotate", corpus, "--out", store, "--recipe", path) == 0
-    assert "[/x][red]" in capsys.readouterr().err
-    state = console(tmp_path / "it's [a] *.json", {"evil": evil}, evil[0])
+    words = capsys.readouterr().err
+    assert "[/x][red]" in words
+    assert "two\\nlines" in words
+    state = write_console(tmp_path / "it's [a] *.json", {"evil": evil}, evil[0])
     out = tmp_path / "o[u]t*'"
     call = ("select", "--store", store, "--console", state, "--tokens", "40", "--out", out)
-    settings = ("--set", "selection.policy=top", "--texts")
+    settings = ("--set", "selection.policy=top", "--texts", "--corpus", corpus)
     assert mads(monkeypatch, *call, "--json", *settings) == 0
     composition = json.loads(capsys.readouterr().out)["composition"]["evil"]
     assert composition[evil[0]][1] == 1.0
@@ -346,8 +347,8 @@ def test_a_bad_annotate_is_one_message(
 def test_a_bad_select_is_one_message(
     monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path, toy_store: Path
 ) -> None:
-    state = console(tmp_path / "console.json", TOY, "code")
-    other = console(tmp_path / "other.json", {"domain": ["books"]}, "books")
+    state = write_console(tmp_path / "console.json", TOY, "code")
+    other = write_console(tmp_path / "other.json", {"domain": ["books"]}, "books")
     (tmp_path / "broken.json").write_text("{")
     (tmp_path / "no.json").write_text("[1]")
     (tmp_path / "full").mkdir()
@@ -357,8 +358,8 @@ def test_a_bad_select_is_one_message(
     budget = ["--tokens", "10K"]
     good = [*store, *out, *budget]
     calls: list[tuple[list[Any], int, str]] = [
-        ([*good], 2, "--run RUN"),
-        ([*good, "--run", "x", "--console", state], 2, "--run RUN"),
+        ([*good], 2, "give one of --run RUN and --console console.json."),
+        ([*good, "--run", "x", "--console", state], 2, "give one of --run RUN and --console"),
         ([*good, "--run", tmp_path / "none"], 2, "none does not exist. `mads train` makes one."),
         ([*good, "--run", tmp_path], 1, "holds no complete round (no rounds/*/plan.json)."),
         ([*good, "--console", tmp_path / "none"], 2, "none does not exist."),
@@ -367,7 +368,14 @@ def test_a_bad_select_is_one_message(
         ([*good, "--console", other], 1, "Was it made with another store?"),
         ([*store, *budget, "--out", tmp_path / "full", "--console", state], 2, "full is not empty"),
         ([*store, *out, "--tokens", "5X", "--console", state], 2, "'5X' is not a number"),
-        ([*store, *out, "--tokens", "0", "--console", state], 2, "expected at least 1."),
+        ([*store, *out, "--tokens", "0", "--console", state], 2, "expected at least 1 and at mo"),
+        ([*store, *out, "--tokens", "9e18", "--console", state], 2, "'9e18': expected at least 1"),
+        ([*store, *out, "--tokens", "1e400", "--console", state], 2, "'1e400': expected at least"),
+        ([*store, *out, "--tokens", "7" * 5000, "--console", state], 2, "77'… (5000 characters):"),
+        ([*store, *out, "--fraction", "0", "--console", state], 2, "--fraction '0': expected more"),
+        ([*store, *out, "--fraction", "nan", "--console", state], 2, "--fraction 'nan': expected"),
+        ([*store, *out, "--fraction", "2", "--console", state], 2, "--fraction '2': expected more"),
+        ([*store, *out, "--console", state], 2, "give one of --tokens 5M, --docs 10K and --frac"),
         ([*store, *out, "--docs", "5X", "--console", state], 2, "--docs '5X' is not a number"),
         ([*good, "--docs", "5", "--console", state], 2, "one of --tokens 5M, --docs 10K and --fr"),
         (["--store", tmp_path / "no", *out, *budget, "--console", state], 2, "no does not exist."),
@@ -383,23 +391,83 @@ def test_a_bad_select_is_one_message(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_bad_part_is_one_message(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path, toy_store: Path
+) -> None:
+    state = write_console(tmp_path / "console.json", TOY, "code")
+    whole = ("select", "--store", toy_store, "--console", state, "--docs", "20")
+    assert mads(monkeypatch, *whole, "--out", tmp_path / "whole", "--json") == 0
+    capsys.readouterr()
+    store, out = ["--store", toy_store], ["--out", tmp_path / "out"]
+    plan = ["--plan", tmp_path / "whole" / "plan.json"]
+    shard = "expected i/n with i from 0 to n - 1, such as 0/8."
+    calls: list[tuple[list[Any], int, str]] = [
+        ([*store, *plan, *out], 2, "Missing option '--shard'"),
+        ([*store, *plan, "--shard", "0/2"], 2, "Missing option '--out'"),
+        ([*store, *out, "--shard", "0/2"], 2, "Missing option '--plan'"),
+        ([*store, *plan, *out, "--shard", "²/8"], 2, f"--shard '²/8': {shard}"),
+        ([*store, *plan, *out, "--shard", "1" * 5000 + "/2"], 2, "11'… (5002 characters): expec"),
+        ([*store, *plan, *out, "--shard", "2/2"], 2, f"--shard '2/2': {shard}"),
+        ([*store, *plan, *out, "--shard", "0/2", "--tokens", "1K"], 2, "No such option: --tokens"),
+        ([*store, "--plan", tmp_path / "no", *out, "--shard", "0/2"], 2, "no does not exist. `mad"),
+        ([*store, "--plan", state, *out, "--shard", "0/2"], 1, "console.json has no 'sha256'"),
+        ([*store, *plan, *out, "--shard", "0/2", "--texts"], 2, "add --corpus "),
+    ]
+    for arguments, code, message in calls:
+        assert mads(monkeypatch, "part", *arguments) == code, message
+        words = capsys.readouterr()
+        assert message in words.err.replace("\n", " ")
+        assert words.out == ""
+    assert not (tmp_path / "out").exists()
+
+
+EVIL = "\x1b]0;owned\x07\x9b31m\u202egnp"
+SEEN = "\\x1b]0;owned\\x07\\x9b31m\\u202egnp"
+
+
+def test_control_characters_reach_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path, toy_recipe: MakeRecipe
+) -> None:
+    """Hostile category names and file names, through every command that shows them."""
+    corpus, store, names = tmp_path / EVIL, tmp_path / "store", [EVIL, "plain"]
+    documents = [{"text": f"document {i}", "set": names[i % 2]} for i in range(20)]
+    write_jsonl(corpus / f"{EVIL}.jsonl", documents)
+    agent = {"backend": "column", "field": "set", "categories": names}
+    path = tmp_path / "evil.toml"
+    path.write_text(to_toml(to_table(toy_recipe(agents={"evil": agent}))))
+    state = write_console(tmp_path / "console.json", {"evil": names}, EVIL)
+    base = ("--store", store, "--console", state, "--docs", "6")
+    plan = tmp_path / "a" / "plan.json"
+    calls: list[tuple[int, tuple[Any, ...]]] = [
+        (0, ("annotate", corpus, "--out", store, "--recipe", path)),
+        (0, ("select", *base, "--out", tmp_path / "a")),
+        (0, ("what-if", *base, "--theta", "evil=2")),
+        (0, ("diff", tmp_path / "a", tmp_path / "a")),
+        (0, ("diff", state, state)),
+        (0, ("select", *base, "--out", tmp_path / EVIL / "out")),
+        (2, ("select", *base, "--out", tmp_path / "b", "--texts")),
+        (1, ("select", *base, "--out", tmp_path / "b", "--texts", "--corpus", corpus / "x")),
+        (2, ("part", "--store", store, "--plan", plan, "--shard", EVIL, "--out", tmp_path / "p")),
+        (2, ("annotate", tmp_path / f"{EVIL}.txt", "--out", store)),
+        (2, ("explain", store, f"{EVIL}:3", "--run", tmp_path)),
+        (2, ("diff", state, state, EVIL)),
+        (2, (EVIL,)),
+        (2, ("diff", f"--{EVIL}")),
+    ]
+    for code, call in calls:
+        assert mads(monkeypatch, *call) == code, call
+        words = capsys.readouterr()
+        assert "\\x1b" in words.err.replace("\n", ""), call
+        assert not set(words.err + words.out) & set("\x1b\x07\x9b\u202e"), call
+    assert mads(monkeypatch, *calls[3][1], "--json") == 0
+    text = capsys.readouterr().out
+    assert not set(text) & set("\x1b\x07\x9b\u202e")
+    assert EVIL in json.loads(text)["composition"]["evil"]
+
+
 def test_the_real_command_prints_no_traceback(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mads", "annotate", str(tmp_path / "none.jsonl")]
     done = subprocess.run([*command, "--out", str(tmp_path / "s")], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr == f"mads: {tmp_path / 'none.jsonl'} does not exist.\n"
     assert done.stdout == ""
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [("1", 1), ("5M", 5_000_000), ("1.5b", 1_500_000_000), ("2k", 2000), ("1e3", 1000)],
-)
-def test_counts(text: str, value: int) -> None:
-    assert parse_count(text) == value
-
-
-@pytest.mark.parametrize("text", ["", "M", "x", "0", "-5M", "0.4", "nan", "inf", "1e400", "9e9T"])
-def test_what_is_no_count_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match=r"--tokens .*(is not a number|expected at least 1)"):
-        parse_count(text)

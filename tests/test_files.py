@@ -1,19 +1,31 @@
-"""Files appear whole or not at all, one writer at a time; names of a store and a run."""
+"""Files and folders appear whole or not at all, one writer at a time."""
 
 from __future__ import annotations
 
-import json
+import errno
+import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
-import mads
+from mads import files
 from mads.errors import DataError, UsageError
-from mads.files import PARTIAL, atomic_path, exclusive, publish, read_json, write_json
-from mads.layout import RunDir, StoreDir
-from mads.provenance import provenance
-from mads.run.records import Metrics
+from mads.files import (
+    LOCK,
+    PARTIAL,
+    atomic_path,
+    exclusive,
+    fresh_folder,
+    is_machine_fault,
+    publish,
+    read_json,
+    read_sealed_json,
+    reason_of,
+    write_json,
+    write_sealed_json,
+)
 
 
 def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
@@ -93,65 +105,184 @@ def test_a_file_is_no_folder_to_write(tmp_path: Path) -> None:
         pass
 
 
-def test_names_in_a_store() -> None:
-    store = StoreDir(Path("s"))
-    names = [
-        store.manifest,
-        store.spec,
-        store.tokenizer,
-        store.documents(0),
-        store.tokens_bin(1),
-        store.tokens_idx(99_999),
-        store.memory_shard("topic", 100_000),
-        store.cells,
-        store.order,
-    ]
-    assert [str(name) for name in names] == [
-        "s/corpus.json",
-        "s/annotate.json",
-        "s/tokenizer",
-        "s/documents/shard-00000.parquet",
-        "s/tokens/shard-00001.bin",
-        "s/tokens/shard-99999.idx",
-        "s/memories/topic/shard-100000.parquet",
-        "s/index/cells.parquet",
-        "s/index/order.parquet",
-    ]
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
 
 
-def test_the_last_round_is_the_newest_complete_one(tmp_path: Path) -> None:
-    run = RunDir(tmp_path)
-    with pytest.raises(DataError, match=r"holds no complete round \(no rounds/\*/plan\.json\)"):
-        run.last_round()
-    for number in (0, 9, 10):
-        write_json(run.round(number).plan, {})
-    write_json(run.round(11).console, {})
-    assert run.last_round() == 10
-    assert run.checkpoint(3000) == tmp_path / "checkpoints" / "step-00003000"
+def test_a_fresh_folder_appears_as_a_whole(tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "out"
+    with fresh_folder(out) as folder:
+        assert folder == out.with_name(f"out{PARTIAL}")
+        (folder / "inner").mkdir()
+        (folder / "inner" / "file").write_text("x")
+        assert not out.exists()
+    assert names(out.parent) == {"out"}
+    assert (out / "inner" / "file").read_text() == "x"
+    assert names(out) == {"inner"}
+    with fresh_folder(out) as folder:
+        assert folder is None  # the caller looks what is there
+    assert names(out.parent) == {"out"}
 
 
-def test_metrics_survive_half_a_line_and_are_cut(tmp_path: Path) -> None:
-    metrics = Metrics(tmp_path / "metrics.jsonl")
-    assert metrics.read() == []
-    assert metrics.find("step") is None
-    for step in range(4):
-        metrics.write({"kind": "step", "step": step})
-    metrics.write({"kind": "end", "step": 4})
-    with (tmp_path / "metrics.jsonl").open("a") as handle:
-        handle.write('{"kind": "st')
-    assert [record["step"] for record in metrics.read()] == [0, 1, 2, 3, 4]
-    assert metrics.find("step") == {"kind": "step", "step": 3}
-    metrics.cut(2, keep_end=True)
-    assert [record["step"] for record in metrics.read()] == [0, 1, 4]
-    metrics.cut(2, keep_end=False)
-    metrics.write({"kind": "step", "step": 2})
-    metrics.sync()
-    assert [record["step"] for record in metrics.read()] == [0, 1, 2]
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_error_leaves_no_folder(tmp_path: Path, error: type[BaseException]) -> None:
+    out = tmp_path / "out"
+
+    def fail() -> None:
+        with fresh_folder(out) as folder:
+            assert folder is not None
+            (folder / "file").write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert names(tmp_path) == set()
 
 
-def test_provenance_names_versions_machine_and_facts() -> None:
-    facts = provenance(store="abc")
-    assert facts["mads"] == mads.__version__
-    assert facts["store"] == "abc"
-    assert set(facts["packages"]) >= {"torch", "pyarrow", "duckdb"}
-    assert json.loads(json.dumps(facts)) == facts
+def test_a_fresh_folder_has_one_writer(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with fresh_folder(out) as folder:
+        assert folder is not None
+        (folder / "file").write_text("x")
+        message = re.escape(f"{out} is being written by another mads process. Wait for it")
+        with pytest.raises(DataError, match=message), fresh_folder(out):
+            pass
+        assert (folder / "file").read_text() == "x"
+    assert names(out) == {"file"}
+
+
+@pytest.mark.parametrize("content", ["", ".lock", "file"])
+def test_what_lies_in_the_way_of_a_fresh_folder(tmp_path: Path, content: str) -> None:
+    """An empty folder and what a killed attempt left are taken; what is somebody's is not."""
+    partial = tmp_path / f"out{PARTIAL}"
+    partial.mkdir()
+    if content:
+        (partial / content).write_text("")
+    if content == "file":
+        message = r"out\.partial is in the way: it is not mads's own\. Move it\."
+        with pytest.raises(UsageError, match=message), fresh_folder(tmp_path / "out"):
+            pass
+        assert names(partial) == {"file"}
+        return
+    with fresh_folder(tmp_path / "out") as folder:
+        assert folder == partial
+    assert names(tmp_path) == {"out"}
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "circle"])
+def test_a_fresh_folder_in_place_of_what_is_none(tmp_path: Path, kind: str) -> None:
+    out, partial = tmp_path / "out", tmp_path / f"out{PARTIAL}"
+    for path, message in ((out, "out is a file, not a folder"), (partial, "is in the way")):
+        if kind == "file":
+            path.write_text("")
+        else:
+            path.symlink_to("nowhere" if kind == "link" else path.name)
+        with pytest.raises(UsageError, match=message), fresh_folder(out):
+            pass
+        path.unlink()
+    with (
+        pytest.raises(UsageError, match=r"/ is no folder that can be made"),
+        fresh_folder(Path("/")),
+    ):
+        pass
+
+
+def test_a_fresh_folder_behind_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "out").symlink_to("real")
+    with fresh_folder(tmp_path / "out") as folder:
+        assert folder is not None
+        (folder / "file").write_text("x")
+    assert names(tmp_path) == {"out", "real"}
+    assert names(tmp_path / "real") == {"file"}
+
+
+def test_a_folder_that_came_to_be_meanwhile_is_kept(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def work() -> None:
+        with fresh_folder(out):
+            out.mkdir()
+            (out / "mine").write_text("x")
+
+    with pytest.raises(UsageError, match=r"out is not empty\. Give another --out\."):
+        work()
+    assert names(tmp_path) == {"out"}
+    assert names(out) == {"mine"}
+
+
+def test_a_lock_that_was_renamed_under_its_feet_is_taken_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between opening and locking, the other process finishes, or gives up and deletes."""
+    out = tmp_path / "out"
+    lock = files._lock
+    for ends in ("finished", "deleted"):
+        waiting = [True]
+
+        def late(handle: int, root: Path, ends: str = ends, waiting: list[bool] = waiting) -> None:
+            if waiting:
+                waiting.clear()
+                partial = out.with_name(f"out{PARTIAL}")
+                if ends == "finished":
+                    (partial / "file").write_text("theirs")
+                    partial.rename(out)
+                    (out / LOCK).unlink()
+                else:
+                    files._clear(partial)
+            lock(handle, root)
+
+        monkeypatch.setattr(files, "_lock", late)
+        with fresh_folder(out) as folder:
+            assert (folder is None) == (ends == "finished")
+        assert names(tmp_path) == {"out"}
+        shutil.rmtree(out)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EMFILE, errno.EACCES])
+def test_a_fault_of_the_machine_names_the_file(tmp_path: Path, number: int) -> None:
+    """A failed write alone does not say which file it was."""
+
+    def fail() -> None:
+        with atomic_path(tmp_path / "file"):
+            raise OSError(number, os.strerror(number))
+
+    with pytest.raises(OSError, match=re.escape(os.strerror(number))) as caught:
+        fail()
+    assert caught.value.filename == str(tmp_path / "file")
+    assert names(tmp_path) == set()
+    assert is_machine_fault(caught.value)
+    assert reason_of(caught.value) == os.strerror(number)
+
+
+def test_json_that_the_machine_cannot_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> str:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "read_text", fail)
+    with pytest.raises(DataError, match=r"x\.json cannot be read: Input/output error\.$"):
+        read_json(tmp_path / "x.json")
+    assert reason_of(OSError("odd\nmore")) == "odd"
+    assert reason_of(OSError()) == "no reason is known"
+
+
+def test_sealed_json_notices_a_change(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    write_sealed_json(path, {"ä": 1, "b": [0.5, None]})
+    assert read_sealed_json(path, "Do this.") == {"ä": 1, "b": [0.5, None]}
+    assert list(read_json(path)) == ["ä", "b", "sha256"]
+    for content, message in (
+        ("[1]", r"holds a list, expected an object\. Do this\."),
+        ('{"ä": 1}', r"has no 'sha256': it was changed, or is not mads's own\. Do this\."),
+        (
+            path.read_text().replace("0.5", "0.6"),
+            r"was changed: its sha256 says \w{16}, its content",
+        ),
+    ):
+        path.write_text(content)
+        with pytest.raises(DataError, match=message):
+            read_sealed_json(path, "Do this.")
+    with pytest.raises(DataError, match=r"If you changed it on purpose, remove its 'sha256'"):
+        read_sealed_json(path, "Do this.", by_hand=True)
+    path.write_text('{"ä": 1}')
+    assert read_sealed_json(path, "Do this.", by_hand=True) == {"ä": 1}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from typing import Any
 
 import pytest
@@ -103,3 +104,38 @@ def test_a_table(screen: io.StringIO) -> None:
     assert "[0,1)" in screen.getvalue()
     assert "0.50" in screen.getvalue()
     assert "[bold]x" in screen.getvalue()
+
+
+@pytest.mark.parametrize("screen", ["log", "terminal"], indirect=True)
+def test_names_do_not_steer_the_terminal(screen: io.StringIO) -> None:
+    """Escape sequences, C1 controls and what turns a line around are shown, not obeyed."""
+    evil = "a\x1b]0;t\x07\x9bm\u202eb\u2066\r\u2028\ud800c"
+    with terminal.progress() as report:
+        report(evil, 3, 3)
+    terminal.say(f"{evil}\nnext")
+    terminal.table(evil, [evil, "n"], [[evil, "1"]])
+    record = {**ROUND, "theta": {evil: 1.0}, "weights": {evil: {evil: 1.0}}, "losses": {evil: 1.0}}
+    with terminal.RunView(steps=410) as view:
+        view.round(record)
+        view.step(STEP)
+        view.note(evil)
+    shown = screen.getvalue()
+    assert not set(shown) & set("\x07\x9b\u202e\u2066\u2028\ud800")
+    assert "\x1b]" not in shown
+    assert r"a\x1b]0;t\x07\x9bm\u202eb\u2066\r\u2028\ud800c" in shown.replace("\n", "")
+    assert "c\nnext" in shown.replace("\r", "")
+
+
+def test_what_is_visible_stays_as_it_is() -> None:
+    for text in ("plain", "日本 🦉", "naïve café", "👩‍👩‍👧", "[red]x"):
+        assert terminal.visible(text) == text
+    assert terminal.visible("a\tb\nc") == r"a\tb\nc"
+    assert terminal.visible("a\tb\nc", keep="\n") == "a\\tb\nc"
+
+
+def test_json_keeps_its_value() -> None:
+    value = {"a\x1b\x9b\u202e": ["\u2028", "\ud800", "日本", "\n"]}
+    text = terminal.visible_json(json.dumps(value, ensure_ascii=False, indent=1))
+    assert json.loads(text) == value
+    assert "日本" in text
+    assert not set(text) & set("\x1b\x9b\u202e\u2028\ud800")

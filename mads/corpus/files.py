@@ -10,15 +10,14 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mads.corpus.workers import end_with_parent
 from mads.errors import DataError, UsageError
+from mads.processes import QuietContext, end_with_parent
 
 COMPRESSION = {".jsonl": None, ".jsonl.gz": "gzip", ".jsonl.zst": "zstd"}
 SUFFIXES = (*COMPRESSION, ".parquet")
@@ -105,7 +104,7 @@ def scan(files: Sequence[Path], shard_docs: int, workers: int) -> Iterator[Corpu
     Raises DataError that lists every damaged file, after all have been looked at.
     """
     problems: list[str] = []
-    with ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent) as pool:
+    with ProcessPoolExecutor(workers, QuietContext(), end_with_parent) as pool:
         for future in [pool.submit(scan_file, path, shard_docs) for path in files]:
             try:
                 yield future.result()

@@ -163,7 +163,7 @@ def test_text_that_is_not_utf_8_and_many_row_groups(tmp_path: Path, toy_recipe: 
     pq.write_table(pa.table({"text": texts, "kind": kinds}), source)
     annotate([source], tmp_path / "store", recipe, lambda *_: None)
     store = Store(tmp_path / "store")
-    docs = store.order_docs(np.arange(count))
+    docs = docs_of(store, {"one.parquet": list(range(count))})
     (path,) = write_texts(store, docs, source.parent, tmp_path / "texts", lambda *_: None)
     assert path == tmp_path / "texts" / "one.parquet"
     metadata = pq.read_metadata(path)
@@ -185,7 +185,7 @@ def fake_store(*paths: str) -> Any:
         class spec:  # noqa: N801
             files = tuple(map(File, paths))
 
-        class dir:  # noqa: N801
+        class dir:  # noqa: N801, A001
             manifest = "corpus.json"
 
     return Fake()

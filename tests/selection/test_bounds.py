@@ -16,7 +16,7 @@ from mads.selection.take import take
 
 def config(policy: str = "top", **bounds: dict[str, float]) -> SelectionConfig:
     return SelectionConfig(
-        policy=policy,  # type: ignore[arg-type]
+        policy=policy,
         min_share={"a": bounds.get("low", {})},
         max_share={"a": bounds.get("high", {})},
     )

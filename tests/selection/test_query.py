@@ -89,8 +89,8 @@ def test_ranges_name_rows_of_the_order(tmp_path: Path) -> None:
     selection = OrderReader(path, cells, CONFIG).select(plan)
     # Cell 1 (score 2/1.1, then 2/1.2) is taken whole: 17 later tokens, 13 earlier ones, cut.
     assert selection.ranges == [
-        Range(1, 1, pytest.approx(2 / 1.1), 2, 4, 13, 30),
-        Range(1, 2, pytest.approx(2 / 1.2), 0, 2, 0, 13),
+        Range(1, 1, 2 / 1.1, 2, 4, 13, 30),
+        Range(1, 2, 2 / 1.2, 0, 2, 0, 13),
     ]
     cursors = selection.cursors
     assert cursors.passes_C.tolist() == [0, 2]

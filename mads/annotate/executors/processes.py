@@ -7,19 +7,18 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
 from multiprocessing.queues import SimpleQueue
 
 from mads.annotate.job import Job, Report, Span
-from mads.corpus.workers import end_with_parent
 from mads.errors import DataError
+from mads.processes import QuietContext, end_with_parent
 
 GRACE_S = 0.5
 
 
 def processes(job: Job, spans: Sequence[Span], workers: int, report: Report) -> None:
     """Run the spans on so many processes; raises DataError when one of them is killed."""
-    context = get_context("spawn")
+    context = QuietContext()
     rows: SimpleQueue[int] = context.SimpleQueue()
     with ProcessPoolExecutor(
         min(workers, len(spans)), context, initializer=_start, initargs=(job, rows)

@@ -1,0 +1,80 @@
+"""Worker processes that end with their parent and say nothing at Ctrl-C.
+
+Ctrl-C in a terminal reaches the workers too, also while they are still starting, when Python
+would print a traceback for each. The parent is the one to say that it was interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import active_children, connection, parent_process
+from multiprocessing.context import SpawnContext, SpawnProcess
+from types import FrameType
+
+
+class _QuietProcess(SpawnProcess):
+    """A process that begins with Ctrl-C held back; ``end_with_parent`` lets it through again."""
+
+    def start(self) -> None:
+        with _held_back():
+            super().start()
+
+
+class QuietContext(SpawnContext):
+    """Starts new Python processes; each must call ``end_with_parent`` when it has begun."""
+
+    Process = _QuietProcess
+
+
+@contextmanager
+def _held_back() -> Iterator[None]:
+    """Hold Ctrl-C back in this thread and in the processes that it starts meanwhile.
+
+    Another thread may still receive it; then it is kept for later. Half a started process would
+    print that what it was to be told is cut.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    kept: list[tuple[int, FrameType | None]] = []
+    before = signal.getsignal(signal.SIGINT)
+    if callable(before):
+        signal.signal(signal.SIGINT, lambda number, frame: kept.append((number, frame)))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if callable(before):
+            signal.signal(signal.SIGINT, before)
+            for number, frame in kept:
+                before(number, frame)
+
+
+def end_with_parent() -> None:
+    """Make a worker process end when its parent is killed, instead of waiting for ever.
+
+    Ctrl-C ends it at once.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as in `nohup mads annotate … &`
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    parent = parent_process()
+    assert parent is not None
+    sentinel = parent.sentinel
+
+    def wait() -> None:
+        connection.wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def end_workers() -> None:
+    """End all worker processes of this one. It stands last: who finds it finds all of the file."""
+    for worker in active_children():
+        worker.kill()

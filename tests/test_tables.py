@@ -1,0 +1,121 @@
+"""What the tables say of results, in a log."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from mads import tables, terminal
+from mads.demo.harvest import HarvestSummary
+from mads.export.command import PartWritten, Selected
+from mads.report.diff import ConsoleDiff, Overlap, SelectionDiff
+from mads.report.explain import DocumentLabel, Explanation, RoundOfDocument
+from mads.types import Cells
+
+
+@pytest.fixture
+def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    text = io.StringIO()
+    monkeypatch.setattr(terminal, "console", Console(file=text, width=120))
+    return text
+
+
+def words(screen: io.StringIO) -> str:
+    """Return all that was shown, without frames and with single spaces."""
+    plain = "".join(" " if c in "┃│━─┏┓┗┛┡┩└┘├┤┼┬┴╇╈┳┻" else c for c in screen.getvalue())
+    return " ".join(plain.split())
+
+
+def test_cells(screen: io.StringIO) -> None:
+    cells = Cells(
+        agents=("q",),
+        categories={"q": ("lo", "hi")},
+        category_CA=np.array([[0], [1]], np.uint16),
+        num_docs_C=np.array([3, 1]),
+        num_tokens_C=np.array([10, 30]),
+        first_row_C=np.array([0, 3]),
+    )
+    tables.show_cells(cells)
+    assert "q category documents of documents of tokens" in words(screen)
+    assert "lo 3 75.0% 25.0% hi 1 25.0% 75.0%" in words(screen)
+
+
+def selected(short: int = 0, *, complete: bool = False) -> Selected:
+    shares = {"q": {"lo": [0.0, 0.25], "hi": [0.5, 0.75]}}
+    return Selected("out", complete, 1_200, 34_000, None, 1_200, None, short, shares)
+
+
+def test_a_selection(screen: io.StringIO) -> None:
+    tables.show_selected(selected(), 1.234)
+    assert "q: share of tokens category corpus selection ratio" in words(screen)
+    assert "lo 0.0% 25.0% – hi 50.0% 75.0% 1.50" in words(screen)
+    assert words(screen).endswith("out: 1,200 documents, 34,000 tokens; 1.23 s.")
+    assert "note:" not in words(screen)
+    tables.show_selected(selected(700, complete=True), 1.234)
+    note = "note: there is less than the budget asks for; 700 documents are missing."
+    assert f"{note} out: 1,200 documents, 34,000 tokens; it was complete already." in words(screen)
+
+
+def test_a_part(screen: io.StringIO) -> None:
+    tables.show_part(PartWritten("out", False, "2/8", 5, 60), 0.5)
+    assert words(screen) == "out (part 2/8): 5 documents, 60 tokens; 0.50 s."
+
+
+def test_weights_stand_in_their_order(screen: io.StringIO) -> None:
+    tables.show_weights({"q": 0.25}, {"q": {"lo": 0.5, "hi": 1.5}})
+    assert words(screen) == "q: θ = 0.250 category w hi 1.500 lo 0.500"
+
+
+def round_of(steps: tuple[int, ...]) -> RoundOfDocument:
+    return RoundOfDocument(3, {"q": 0.5}, {"q": 1.25}, 0.625, 2, 7, len(steps), steps)
+
+
+@pytest.mark.parametrize(
+    ("before", "pace", "turn"),
+    [
+        (10, 0, "As things stand, its turn does not come."),
+        (10, 11, "At this pace its turn comes in the next round."),
+        (10, 3, "At this pace its turn comes 4 rounds from now."),
+    ],
+)
+def test_an_explanation(screen: io.StringIO, before: int, pace: int, turn: str) -> None:
+    rounds = tuple(round_of(steps) for steps in ((), (5,), (5, 6), (5, 6, 7, 8)))
+    label = {"q": DocumentLabel("hi", 0.75)}
+    found = Explanation(9, "a.jsonl", 9, "ok", 50, 200, label, rounds, 4, 30, 12, before, pace)
+    tables.show_explanation(found)
+    text = words(screen)
+    assert text.startswith("document 9: row 9 of a.jsonl status ok, 50 tokens, 200 bytes Labels")
+    assert "q hi 0.750" in text
+    row = "3 0.50·1.25 0.625 2 of 7"
+    assert f"{row} – {row} 5 {row} 5, 6 {row} 5, 6, +2" in text
+    assert (
+        f"From now on {before} of them come before it; the last round took {pace}. {turn}" in text
+    )
+
+
+def test_a_document_without_labels(screen: io.StringIO) -> None:
+    tables.show_explanation(Explanation(9, "a.jsonl", 9, "empty", 0, 0))
+    assert words(screen).endswith("It has no labels and is never selected.")
+
+
+def test_differences(screen: io.StringIO) -> None:
+    diff = SelectionDiff(Overlap(1_000, 2, 3), (40, 50), {"q": {"lo": [0.5, 0.25]}})
+    tables.show_selection_diff(diff)
+    assert "q: share of tokens category A B ratio lo 50.0% 25.0% 0.50" in words(screen)
+    assert words(screen).endswith(
+        "1,000 documents are in both, 2 only in A, 3 only in B; 40 and 50 tokens."
+    )
+    states = ConsoleDiff((1, 4), {"q": (0.5, 0.75)}, {"q": {"lo": (1.0, None)}})
+    tables.show_console_diff(states)
+    assert "θ agent round 1 round 4 change q 0.500 0.750 +0.250" in words(screen)
+    assert "w q category round 1 round 4 change lo 1.000 – –" in words(screen)
+
+
+def test_a_harvest(screen: io.StringIO) -> None:
+    tables.show_harvest(Path("d"), HarvestSummary({"code": 2}, {"code": 2_000_000}, 5))
+    assert "code 2 2.00" in words(screen)
+    assert words(screen).endswith("d: corpus/ and reference.jsonl with 5 held-out items.")
