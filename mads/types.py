@@ -145,25 +145,17 @@ class Feedback:
 
 
 @dataclass(frozen=True, slots=True)
-class Belief:
-    """What the rule ``bayes`` remembers: effects of categories on rewards, jointly normal.
-
-    Keys are ``agent/category``; the unit is one standard deviation of document rewards.
-    """
-
-    mean: Mapping[str, float]
-    covariance: Mapping[str, Mapping[str, float]]
-    scale: Mapping[str, float]  # agent -> standard deviation of its categories' effects
-
-
-@dataclass(frozen=True, slots=True)
 class ConsoleState:
-    """What the agent console knows: ``w`` per agent and category, ``theta`` per agent."""
+    """What the agent console knows: ``w`` per agent and category, ``theta`` per agent.
+
+    ``memory`` is what the update rule ``rule`` has learnt besides; nobody else looks into it.
+    """
 
     round: int
     weights: Mapping[str, Mapping[str, float]]
     theta: Mapping[str, float]
-    belief: Belief | None = None  # of the rule ``bayes``
+    rule: str = ""  # which made the state; empty before the first update
+    memory: object | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mads.config import Recipe
-from mads.console.state import read_console
+from mads.console.scores import cell_scores
+from mads.console.state import console_to_json, read_console
 from mads.errors import UsageError
 from mads.export.megatron import TOKENS, write_tokens
 from mads.export.parts import find_part, write_part
@@ -21,7 +22,7 @@ from mads.files import PARTIAL
 from mads.layout import RoundDir, RunDir
 from mads.seeds import derive
 from mads.selection.composition import composition
-from mads.selection.plan import Cursors, Plan, Unit, cell_scores, make_plan
+from mads.selection.plan import Cursors, Plan, Unit, make_plan
 from mads.selection.plan_file import Chosen, plan_cursors, read_plan, write_selection
 from mads.selection.query import OrderReader, unchanged
 from mads.store.store import Store
@@ -103,7 +104,7 @@ def select_and_write(request: Request, out: Path, exports: Exports) -> dict[str,
     exports.write(store, selection.doc_N, out, request.seed(state))
     budget = {f"budget_{plan.unit}": plan.budget}
     head = {"seed": request.seed(state), "policy": config.policy, **budget}
-    write_selection(RoundDir(out), store, state, [Chosen(selection)], head)
+    write_selection(RoundDir(out), store, console_to_json(state), [Chosen(selection)], head)
     picked_C = np.bincount(selection.cell_N, selection.num_tokens_N, len(store.cells))
     return {
         "out": str(out),

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from mads.console.scores import cell_scores
 from mads.console.state import read_console
 from mads.errors import UsageError, did_you_mean
 from mads.layout import RoundDir, RunDir
-from mads.selection.plan import cell_scores
 from mads.selection.plan_file import plan_cursors, read_plan
 from mads.store.store import Store, read_table
 from mads.types import ROW_BITS, Status, doc_id

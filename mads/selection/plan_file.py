@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +11,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mads.console.state import _flaw_of_object, _is_a, console_to_json
 from mads.errors import DataError
-from mads.files import atomic_path, read_json, write_json
+from mads.files import atomic_path, read_json, write_json, write_sealed_json
 from mads.layout import RoundDir
 from mads.selection.plan import Cursors
 from mads.selection.take import Selection, joined_ranges
 from mads.store.store import Store
-from mads.types import Cells, ConsoleState
+from mads.types import Cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +39,22 @@ class Chosen:
 def write_selection(
     folder: RoundDir,
     store: Store,
-    state: ConsoleState,
+    console: Mapping[str, Any],
     chosen: Sequence[Chosen],
     head: Mapping[str, Any],
 ) -> None:
     """Write console.json, selection.parquet and, last, plan.json.
 
-    ``head`` says what was asked for: seed, policy and budget.
+    ``console`` is the strategy's state as JSON values; ``head`` says what was asked for: seed,
+    policy and budget.
     """
-    write_json(folder.console, console_to_json(state))
+    write_sealed_json(folder.console, console)
     tables = [c.to_table(store.cells) for c in chosen]
     with atomic_path(folder.selection) as partial:
         pq.write_table(pa.concat_tables(tables), partial, compression="zstd")
     plan = {
         "store": store.fingerprint,
-        "round": state.round,
+        "round": console["round"],
         **head,
         "num_docs": sum(len(c.selection.doc_N) for c in chosen),
         "num_tokens": sum(c.selection.num_tokens for c in chosen),
@@ -81,6 +82,26 @@ def read_plan(path: Path, store_fingerprint: str) -> dict[str, Any]:
             f"{store_fingerprint[:16]}. Give the store that the run was trained on."
         )
     return plan
+
+
+def _flaw_of_object(value: object, kinds: Mapping[str, type]) -> str:
+    """Return which key of a JSON object is missing or of another kind, or an empty text."""
+    if not isinstance(value, dict):
+        return f"found a {type(value).__name__}, expected an object with {', '.join(kinds)}"
+    for name, kind in kinds.items():
+        if name not in value:
+            return f"it has no {name!r}"
+        if not _is_a(value[name], kind):
+            wanted = "finite number" if kind is float else kind.__name__
+            return f"{name!r} holds a {type(value[name]).__name__}, expected a {wanted}"
+    return ""
+
+
+def _is_a(value: object, kind: type) -> bool:
+    """Return whether a JSON value is of a kind; a whole number is a float too, if finite."""
+    if kind is float:
+        return _is_a(value, int) or (isinstance(value, float) and math.isfinite(value))
+    return type(value) is kind
 
 
 def _flaw_of_plan(plan: object) -> str:
