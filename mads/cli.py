@@ -129,6 +129,7 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Pretrain a model; its feedback decides what it reads next. The same call resumes."""
+    from mads.codec import to_json
     from mads.recipe import load_recipe
     from mads.store.store import Store
     from mads.terminal import RunView, say, show_weights
@@ -143,9 +144,9 @@ def train(
         result = run(opened, out, settings, view)
     seconds = time.perf_counter() - begun
     if as_json:
-        _print_json({"run": str(out), **result.to_json(), "seconds": seconds})
+        _print_json({"run": str(out), **to_json(result), "seconds": seconds})
         return
-    show_weights(result.state.theta, result.state.weights)
+    show_weights(result.theta, result.weights)
     say(
         f"{out}: {result.steps} steps, {result.tokens:,} tokens, {result.rounds} rounds; "
         f"{seconds:.0f} s."
@@ -318,12 +319,12 @@ def fit_influence(
     as_json: JsonOption = False,
 ) -> None:
     """Learn rewards from texts; with it as an agent, `mads annotate` adds its memory."""
-    from mads.layout import RunDir
     from mads.rewards.influence import fit_influence as fit
+    from mads.run.reader import Run
     from mads.store.store import Store
     from mads.terminal import say
 
-    found = fit(Store(store), RunDir(run), out, rounds, bins)
+    found = fit(Store(store), Run(run).latest_rewards(rounds), str(run), out, bins)
     if as_json:
         _print_json(dataclasses.asdict(found))
         return

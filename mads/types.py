@@ -144,6 +144,15 @@ class Feedback:
     documents: DocumentRewards
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class MeasuredRound:
+    """The documents that a round has probed, and each one's finite reward."""
+
+    number: int
+    doc_N: NDArray[np.uint64]
+    reward_N: NDArray[np.float64]
+
+
 @dataclass(frozen=True, slots=True)
 class ConsoleState:
     """What the agent console knows: ``w`` per agent and category, ``theta`` per agent.

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mads.config import SelectionConfig
-from mads.errors import DataError
 from mads.seeds import derive, shuffled
 from mads.selection.bounds import bounded_shares, find_bounds
 from mads.types import Cells

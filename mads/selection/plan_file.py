@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mads.errors import DataError
-from mads.files import atomic_path, read_json, write_json, write_sealed_json
+from mads.files import read_json, write_json, write_sealed_json
 from mads.layout import RoundDir
 from mads.selection.plan import Cursors
 from mads.selection.take import Selection, joined_ranges
+from mads.store.sealed import write_sealed
 from mads.store.store import Store
 from mads.types import Cells
 
@@ -50,10 +50,10 @@ def write_selection(
     """
     write_sealed_json(folder.console, console)
     tables = [c.to_table(store.cells) for c in chosen]
-    with atomic_path(folder.selection) as partial:
-        pq.write_table(pa.concat_tables(tables), partial, compression="zstd")
+    write_sealed(folder.selection, pa.concat_tables(tables), compression="zstd")
     plan = {
         "store": store.fingerprint,
+        "generation": store.generation,
         "round": console["round"],
         **head,
         "num_docs": sum(len(c.selection.doc_N) for c in chosen),

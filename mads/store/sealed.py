@@ -103,12 +103,15 @@ def check_seal(path: Path, expected: Seal) -> None:
 
 
 def read_sealed(
-    path: Path, columns: list[str] | None = None, expected: Seal | None = None
+    path: Path,
+    columns: list[str] | None = None,
+    expected: Seal | None = None,
+    remedy: str = REMEDY,
 ) -> pa.Table:
     """Read a file whose bytes agree with its own fingerprint, and with the manifest's if given.
 
-    Raises DataError, with both fingerprints, when they do not, and when the file is missing or
-    damaged.
+    Raises DataError, with both fingerprints and the remedy, when they do not, and when the file is
+    missing or damaged.
     """
     try:
         data = path.read_bytes()
@@ -117,10 +120,10 @@ def read_sealed(
             found = _fingerprint(io.BytesIO(data))
             if found != wanted:
                 shown = wanted[:16] if wanted else "one in its footer"
-                raise _differs(path, "fingerprint", found[:16], shown)
+                raise _differs(path, "fingerprint", found[:16], shown, remedy)
             return file.read(columns=columns)
     except (OSError, pa.ArrowException, KeyError) as error:
-        raise _unreadable(path, error) from error
+        raise _unreadable(path, error, remedy) from error
 
 
 def check_sealed(path: Path, expected: Seal) -> None:
@@ -158,13 +161,13 @@ def _claimed(footer: pq.FileMetaData) -> str | None:
     return value.decode("ascii", "replace") if value else None
 
 
-def _differs(path: Path, what: str, found: str, expected: str) -> DataError:
+def _differs(path: Path, what: str, found: str, expected: str, remedy: str = REMEDY) -> DataError:
     return DataError(
-        f"{path} is not the file that `mads annotate` wrote: its {what} is {found}, expected "
-        f"{expected}. {REMEDY}"
+        f"{path} is not the file that mads wrote: its {what} is {found}, expected "
+        f"{expected}. {remedy}"
     )
 
 
-def _unreadable(path: Path, error: Exception) -> DataError:
+def _unreadable(path: Path, error: Exception, remedy: str = REMEDY) -> DataError:
     reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
-    return DataError(f"{path} cannot be read: {reason}. {REMEDY}")
+    return DataError(f"{path} cannot be read: {reason}. {remedy}")

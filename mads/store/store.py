@@ -26,6 +26,8 @@ from mads.types import ROW_BITS, Cells, Labels
 class Store:
     """A complete store, read only."""
 
+    generation = 1
+
     def __init__(self, root: Path) -> None:
         self.dir = StoreDir(root)
         if not self.dir.manifest.is_file():

@@ -41,7 +41,7 @@ class Console:
 
     @classmethod
     def start(cls, cells: Cells, recipe: Recipe) -> Self:
-        """Return the console with equal weights, or the prior's; raises UsageError for a bad one."""
+        """Return equal weights, or the prior's; raises UsageError for a prior that does not fit."""
         return cls(initial_state(cells.categories, recipe.console.prior), recipe.console)
 
     def updated(self, feedback: Feedback) -> Updated:

@@ -173,12 +173,6 @@ def remove_newer(run: RunDir, step: int) -> None:
             shutil.rmtree(path)
 
 
-def complete_checkpoints(run: RunDir) -> list[int]:
-    """Return the steps after which there are checkpoints, oldest first."""
-    names = (_NAME.fullmatch(path.name) for path in run.latest.parent.glob("step-*"))
-    return sorted(int(found[1]) for found in names if found)
-
-
 def _checkpoints(run: RunDir) -> list[Path]:
     """Return the complete checkpoints, oldest first; half ones of killed calls are removed."""
     found = []

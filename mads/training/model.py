@@ -68,7 +68,9 @@ def model_config(config: ModelConfig, vocab_size: int, context: int) -> Pretrain
         try:
             found: PretrainedConfig = AutoConfig.from_pretrained(config.hf, trust_remote_code=False)
         except _UNREADABLE as error:
-            raise UsageError(f"model.hf: {config.hf!r} cannot be loaded: {_reason(error)}") from error
+            raise UsageError(
+                f"model.hf: {config.hf!r} cannot be loaded: {_reason(error)}"
+            ) from error
         return found
     return LlamaConfig(
         vocab_size=config.vocab_size or -(-vocab_size // 64) * 64,
