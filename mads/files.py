@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -82,15 +82,24 @@ def write_sealed_json(path: Path, value: Mapping[str, Any]) -> None:
     write_json(path, {**value, SEAL: json_sha256(value)})
 
 
-def read_sealed_json(path: Path, remedy: str, *, by_hand: bool = False) -> dict[str, Any]:
+def read_sealed_json(
+    path: Path,
+    remedy: str,
+    *,
+    by_hand: bool = False,
+    check: Callable[[Mapping[str, Any], Path], None] | None = None,
+) -> dict[str, Any]:
     """Read what ``write_sealed_json`` wrote, without the sha256.
 
     Raises DataError when the file is missing, damaged or was changed. A file that people may also
-    write themselves (``by_hand``) need not have the key.
+    write themselves (``by_hand``) need not have the key. ``check`` sees the value first, such as
+    for its format.
     """
     value = read_json(path)
     if not isinstance(value, dict):
         raise DataError(f"{path} holds a {type(value).__name__}, expected an object. {remedy}")
+    if check is not None:
+        check(value, path)
     claimed = value.pop(SEAL, None)
     if claimed is None and by_hand:
         return value

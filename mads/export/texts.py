@@ -20,7 +20,6 @@ from mads.corpus.rows import RowFormat, raw_lines
 from mads.errors import DataError
 from mads.files import PARTIAL, atomic_path
 from mads.store.store import Store
-from mads.types import ROW_BITS
 
 READ_ROWS = 64  # of Parquet at a time, as documents may be megabytes long
 GROUP_ROWS, GROUP_BYTES = 65_536, 64 * 1024 * 1024  # of a row group that is written
@@ -62,12 +61,8 @@ def write_texts(
     A document keeps its place among its file's rows. Raises DataError when a corpus file is gone
     or has changed since ``mads annotate``.
     """
-    shard_N = (doc_N >> np.uint64(ROW_BITS)).astype(np.int64)
-    row_N = (doc_N & np.uint64((1 << ROW_BITS) - 1)).astype(np.int64)
-    first = np.array([shard.first_row for shard in store.spec.shards], np.int64)
-    file_of = np.array([shard.file for shard in store.spec.shards], np.int64)
-    file_N, row_N = file_of[shard_N], row_N + first[shard_N]
-    max_doc_bytes = store.spec.corpus["max_doc_bytes"]
+    file_N, row_N = store.locate(doc_N)
+    max_doc_bytes = store.spec.max_doc_bytes
     targets = text_paths(store)
     written = []
     files = np.unique(file_N).tolist()
