@@ -11,10 +11,12 @@ import pytest
 
 from mads.config import Recipe
 from mads.console import initial_state
+from mads.console.scores import cell_scores
+from mads.console.state import console_to_json
 from mads.errors import DataError
 from mads.layout import RoundDir
 from mads.seeds import derive
-from mads.selection.plan import Cursors, cell_scores, make_plan
+from mads.selection.plan import Cursors, make_plan
 from mads.selection.plan_file import plan_cursors, read_plan, write_selection
 from mads.selection.query import OrderReader
 from mads.selection.rounds import select_round, stretches
@@ -54,7 +56,7 @@ def test_each_selection_starts_where_the_one_before_ended(
     """Equal to selecting step by step, each time with a new connection, over several passes."""
     recipe = make_recipe(tmp_path, select_every=1, policy=policy)
     cells, config, budget = store.cells, recipe.selection, recipe.training.batch_tokens
-    chosen = select_round(store, state, Cursors.start(len(cells)), recipe, 3, (20, 110))
+    chosen = select_round(store, cell_scores(store.cells, state), Cursors.start(len(cells)), recipe, 3, (20, 110))
     assert [c.step for c in chosen] == list(range(20, 110))
     cursors = Cursors.start(len(cells))
     for number, found in enumerate(chosen):
@@ -74,7 +76,7 @@ def test_decay_acts_within_a_round(store: Store, state: ConsoleState, tmp_path: 
     uses = {}
     for select_every, decay in ((0, 0.0), (1, 0.0), (1, 10.0)):
         recipe = make_recipe(tmp_path, select_every, policy="top", decay=decay)
-        chosen = select_round(store, state, Cursors.start(len(store.cells)), recipe, 0, (0, 25))
+        chosen = select_round(store, cell_scores(store.cells, state), Cursors.start(len(store.cells)), recipe, 0, (0, 25))
         uses[select_every, decay] = max(int(c.selection.uses_N.max()) for c in chosen)
     assert uses[0, 0.0] == 0
     assert uses[1, 0.0] > uses[1, 10.0]
@@ -85,9 +87,9 @@ def test_the_files_of_a_round_hold_all_its_selections(
 ) -> None:
     """The plan's ranges are joined: as many as for one selection, and each row in one of them."""
     recipe = make_recipe(tmp_path, select_every=1)
-    chosen = select_round(store, state, Cursors.start(len(store.cells)), recipe, 0, (0, 80))
+    chosen = select_round(store, cell_scores(store.cells, state), Cursors.start(len(store.cells)), recipe, 0, (0, 80))
     folder = RoundDir(tmp_path / "round")
-    write_selection(folder, store, state, chosen, {"seed": 1, "policy": "sample"})
+    write_selection(folder, store, console_to_json(state), chosen, {"seed": 1, "policy": "sample"})
     plan = read_plan(folder.plan, store.fingerprint)
     assert plan_cursors(plan).to_json() == chosen[-1].selection.cursors.to_json()
     table = read_table(folder.selection)
@@ -109,7 +111,7 @@ def test_a_stretch_larger_than_the_corpus_goes_through_it_again(
     store: Store, state: ConsoleState, tmp_path: Path
 ) -> None:
     recipe = make_recipe(tmp_path, select_every=60)
-    chosen = select_round(store, state, Cursors.start(len(store.cells)), recipe, 0, (0, 100))
+    chosen = select_round(store, cell_scores(store.cells, state), Cursors.start(len(store.cells)), recipe, 0, (0, 100))
     steps = [c.step for c in chosen]
     assert steps.count(0) >= 2
     for first, stop in ((0, 60), (60, 100)):
@@ -120,4 +122,4 @@ def test_a_stretch_larger_than_the_corpus_goes_through_it_again(
 def test_a_corpus_that_is_used_up(store: Store, state: ConsoleState, tmp_path: Path) -> None:
     recipe = make_recipe(tmp_path, select_every=1, max_passes=1)
     with pytest.raises(DataError, match=r"round 2: the corpus is used up; .* selection.max_passes"):
-        select_round(store, state, Cursors.start(len(store.cells)), recipe, 2, (0, 200))
+        select_round(store, cell_scores(store.cells, state), Cursors.start(len(store.cells)), recipe, 2, (0, 200))
