@@ -30,8 +30,9 @@ from numpy.typing import NDArray
 from synthetic import MEAN_TOKENS, write_store
 
 from mads.config import Recipe, SelectionConfig
+from mads.console.scores import cell_scores
 from mads.recipe import load_recipe
-from mads.selection.plan import Cursors, cell_scores, make_plan
+from mads.selection.plan import Cursors, make_plan
 from mads.selection.query import OrderReader
 from mads.selection.rounds import select_round
 from mads.store.store import Store
@@ -160,10 +161,10 @@ def step_list_ms(store: Store, state: ConsoleState, recipe: Recipe) -> float:
     """Return the time of one of a round's selections, one for each of its steps."""
     every_step = replace(recipe, selection=replace(recipe.selection, select_every=1))
     steps = recipe.training.update_every
-    cursors = Cursors.start(len(store.cells))
+    cursors, score_C = Cursors.start(len(store.cells)), cell_scores(store.cells, state)
 
     def run() -> object:
-        return select_round(store, state, cursors, every_step, 0, (0, steps))
+        return select_round(store, score_C, cursors, every_step, 0, (0, steps))
 
     return median_ms(run, repeats=3) / steps
 

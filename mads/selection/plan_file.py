@@ -12,16 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from mads.codec import Within, from_json, to_json
-from mads.console.state import console_to_json
 from mads.errors import DataError
-from mads.files import read_sealed_json, write_json, write_sealed_json
+from mads.files import read_sealed_json, write_sealed_json
 from mads.layout import RoundDir
 from mads.selection.plan import Cursors
 from mads.selection.policies import Ints
@@ -29,7 +28,7 @@ from mads.selection.ranges import Count, Range, joined_ranges
 from mads.selection.take import STEP, Selection
 from mads.store.sealed import Seal, read_seal, read_sealed, write_sealed
 from mads.store.store import Store
-from mads.types import Cells, ConsoleState
+from mads.types import Cells
 from mads.units import LARGEST_COUNT, Budget
 
 REMEDY = "Give one that `mads select` or `mads train` wrote."
@@ -132,17 +131,24 @@ class Chosen:
 
 
 def write_selection(
-    folder: RoundDir, store: Store, state: ConsoleState, chosen: Sequence[Chosen], head: Head
+    folder: RoundDir,
+    store: Store,
+    state: Mapping[str, Any],
+    chosen: Sequence[Chosen],
+    head: Head,
 ) -> SavedPlan:
-    """Write console.json, selection.parquet and, last, plan.json; return the plan."""
-    write_json(folder.console, console_to_json(state))
+    """Write console.json, selection.parquet and, last, plan.json; return the plan.
+
+    ``state`` is the strategy's, as JSON values.
+    """
+    write_sealed_json(folder.console, state)
     table = pa.concat_tables([c.to_table(store.cells) for c in chosen])
     write_sealed(folder.selection, table, compression="zstd")
     cursors = chosen[-1].selection.cursors
     plan = SavedPlan(
         store=store.fingerprint,
         generation=store.generation,
-        round=state.round,
+        round=state["round"],
         seed=head.seed,
         policy=head.policy,
         budget=head.budget,

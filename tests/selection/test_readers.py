@@ -19,10 +19,12 @@ from report.test_explain import mads
 from mads.annotate.annotate import annotate
 from mads.config import Recipe
 from mads.console import initial_state
+from mads.console.scores import cell_scores
 from mads.console.state import console_to_json
 from mads.errors import MadsError
-from mads.export.command import Exports, Request, select_and_write
+from mads.export.command import Exports, Followed, Request, select_and_write
 from mads.recipe import to_table, to_toml
+from mads.selection.plan import Cursors
 from mads.store.store import Store
 from mads.units import Budget
 
@@ -85,10 +87,9 @@ def select(root: Path, out: Path, recipe: Recipe) -> tuple[tuple[str, ...], list
     """Return the store's agents and the documents that equal weights select."""
     store = Store(root)
     state = initial_state(store.cells.categories)
-    path = out.with_suffix(".json")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(console_to_json(state)))
-    request = Request(store, None, path, Budget(2000, "tokens"), recipe)
+    score_C, start = cell_scores(store.cells, state), Cursors.start(len(store.cells))
+    follow = Followed(score_C, console_to_json(state), start)
+    request = Request(store, follow, Budget(2000, "tokens"), recipe)
     select_and_write(request, out, Exports(None, False, lambda *_: None))
     return tuple(store.spec.agents), pq.read_table(out / "selection.parquet")["doc"].to_pylist()
 
