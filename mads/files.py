@@ -92,16 +92,16 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, remedy: str = "") -> Any:
     """Read JSON; raises DataError when the file is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist.") from error
+        raise DataError(f"{path} does not exist. {remedy}".rstrip()) from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {reason_of(error)}.") from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read as JSON: {error}") from error
+        raise DataError(f"{path} cannot be read as JSON: {error}. {remedy}".rstrip()) from error
 
 
 def write_sealed_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -122,7 +122,7 @@ def read_sealed_json(
     write themselves (``by_hand``) need not have the key. ``check`` sees the value first, such as
     for its format.
     """
-    value = read_json(path)
+    value = read_json(path, remedy)
     if not isinstance(value, dict):
         raise DataError(f"{path} holds a {type(value).__name__}, expected an object. {remedy}")
     if check is not None:

@@ -1,6 +1,30 @@
 """The nouns that cross stages. Read this file first.
 
-Suffixes on array names give shapes: N documents of a batch or a list, C cells, A agents.
+Suffixes on array names give shapes: N documents of a batch or a list, C cells, A agents, L levels,
+S segments, D directions, J categories of one agent, B sequences, T tokens.
+
+Words (each has this meaning only):
+
+document    one row of the corpus; its number is shard << 32 | row
+agent       labels every document with one of its categories; a scorer gives a number instead
+memory      an agent's labels of the whole corpus, one Parquet file for each shard (RAM is `ram`)
+shard       rows of corpus files that have one file each of documents, tokens and every memory
+segment     a run of rows of one corpus file within a shard
+cell        the documents that share one category of every agent
+order       all documents of an index, cell after cell, shuffled within a cell
+generation  one index of a store, over the shards and agents that it had then
+weight      w, of a category; theta is of an agent; 1 / sampling rate is `weight_N` of a probe
+reward      of a document: positive = training on it lowers the reference loss
+probe       a document whose reward is measured
+evidence    what a strategy learns from
+strategy    turns evidence into one score per cell; the console is one
+policy      turns scores into shares of levels
+level       the part of a cell that was selected equally often
+plan        how much of which cell is selected; its ranges are rows of the order
+selection   the documents of a plan
+round       one update of the strategy and the selection that follows
+span        shards that one process annotates one after the other
+seal        what is known of a file's bytes
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def recipe(folder: Path, kinds: Sequence[str] = (), **training: Any) -> Recipe:
         lines = [{"context": a, "continuation": f" {b} {c}"} for a, b, c in items]
         reference.write_text("\n".join(json.dumps(line) for line in lines) + "\n")
     table: dict[str, Any] = {
-        "corpus": {"workers": 1},
+        "corpus": {"executor": "inline"},
         "tokenizer": {"vocab_size": 300, "sample_bytes": 20_000},
         "agents": {
             "kind": column("kind", list(kinds or KINDS)),

@@ -22,7 +22,7 @@ from mads.annotate.job import Job, missing_parts
 from mads.annotate.spans import make_spans
 from mads.annotate.verify import check_files
 from mads.config import Recipe
-from mads.corpus.files import find_files
+from mads.corpus.files import corpus_root, find_files
 from mads.corpus.rows import RowFormat, RowReader
 from mads.corpus.tokenizer import fetch_tokenizer, open_tokenizer, train_tokenizer
 from mads.errors import DataError
@@ -80,7 +80,7 @@ def annotate(
         if before.manifest is not None:
             check_files(store, before.manifest, seen, on_progress)
         found = scan_files(files, before.spec, seen, recipe, workers, on_progress)
-        spec = next_spec(store, before, found, recipe, agents)
+        spec = next_spec(store, before, corpus_root(paths), found, recipe, agents)
         if spec != before.begun:
             write_spec(store, spec)
         _make_tokenizer(store, spec, recipe, on_progress)

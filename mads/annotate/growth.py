@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mads.agents.agent import QuantileBins
 from mads.config import Recipe
-from mads.corpus.files import CorpusFile, common_root, scan
+from mads.corpus.files import CorpusFile, scan
 from mads.errors import DataError
 from mads.layout import StoreDir
 from mads.store.manifest import Manifest, read_manifest, read_spec
@@ -101,13 +101,14 @@ def scan_files(
 def next_spec(
     store: StoreDir,
     before: Before,
+    root: Path,
     files: Sequence[CorpusFile],
     recipe: Recipe,
     agents: Mapping[str, Agent | QuantileBins],
 ) -> StoreSpec:
     """Return what the store is to be made from.
 
-    ``files`` have absolute paths. Raises DataError, with both values, for whatever cannot change.
+    ``files`` have absolute paths, all below ``root``. Raises DataError, with both values, for whatever cannot change.
     """
     corpus, old = recipe.corpus, before.spec
     ordered = list(files)
@@ -116,7 +117,6 @@ def next_spec(
         _check_settings(store, old, recipe)
         ordered = _in_old_order(store, old, files)
         num_old = len(old.files)
-    root = common_root([Path(file.path) for file in ordered])
     named = tuple(replace(file, path=os.path.relpath(file.path, root)) for file in ordered)
     shards = make_shards(named, num_old, corpus)
     return StoreSpec(

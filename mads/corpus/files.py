@@ -94,9 +94,10 @@ def _resolved(path: Path) -> Path:
         raise UsageError(f"{path} cannot be followed: {error}. Remove the link.") from error
 
 
-def common_root(files: Sequence[Path]) -> Path:
-    """Return the folder that all files (absolute paths) lie in, as their names say."""
-    return Path(os.path.commonpath([path.parent for path in files]))
+def corpus_root(paths: Sequence[Path]) -> Path:
+    """Return the folder below which a corpus lies: what was given, or what all of it lies in."""
+    folders = [path if path.is_dir() else path.parent for path in paths]
+    return Path(os.path.commonpath([os.path.normpath(folder.absolute()) for folder in folders]))
 
 
 def scan(files: Sequence[Path], shard_docs: int, workers: int) -> Iterator[CorpusFile]:

@@ -428,7 +428,7 @@ def test_the_tokenizer_sample_is_seeded_and_of_the_size_asked_for(
     for seed, sample_bytes in ((0, 20_000), (0, 20_000), (1, 20_000), (0, 10**9)):
         table = {"sample_bytes": sample_bytes}
         recipe = toy_recipe(seed=seed, tokenizer=table)
-        spec = next_spec(StoreDir(toy_corpus), Before(), files, recipe, {})
+        spec = next_spec(StoreDir(toy_corpus), Before(), toy_corpus, files, recipe, {})
         samples.append(list(_tokenizer_sample(spec, recipe, lambda *_: None)))
     assert samples[0] == samples[1]
     assert samples[0] != samples[2]

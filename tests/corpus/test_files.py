@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mads.corpus import files as module
-from mads.corpus.files import find_files, scan, scan_file
+from mads.corpus.files import corpus_root, find_files, scan, scan_file
 from mads.errors import DataError, UsageError
 
 LINES = "".join(f'{{"text": "line {i} of {i * i}"}}\n' for i in range(500)).encode()
@@ -79,6 +79,15 @@ def test_a_loop_of_links_is_named(tmp_path: Path) -> None:
     (tmp_path / "c.jsonl").write_bytes(LINES)
     with pytest.raises(UsageError, match=r"[ab]\.jsonl cannot be followed: .*Remove the link\."):
         find_files([tmp_path])
+
+
+def test_the_root_is_what_was_given(tmp_path: Path) -> None:
+    (tmp_path / "a" / "deep").mkdir(parents=True)
+    for name in ("a/deep/x.jsonl", "y.jsonl"):
+        (tmp_path / name).write_bytes(LINES)
+    assert corpus_root([tmp_path / "a"]) == tmp_path / "a"
+    assert corpus_root([tmp_path / "a" / "deep" / "x.jsonl"]) == tmp_path / "a" / "deep"
+    assert corpus_root([tmp_path / "a" / ".." / "y.jsonl", tmp_path / "a"]) == tmp_path
 
 
 def test_no_path_is_no_corpus() -> None:
