@@ -77,6 +77,10 @@ def run_command() -> tuple[int, str]:
         return 1, f"mads: {where}{error.strerror or error}."
     except MemoryError:
         return 1, NO_MEMORY
+    except ImportError as error:
+        if "failed to map" not in str(error) and "cannot allocate" not in str(error):
+            raise
+        return 1, NO_MEMORY
 
 
 def _version(wanted: bool) -> None:

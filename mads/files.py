@@ -37,6 +37,11 @@ def is_machine_fault(error: OSError) -> bool:
     return error.errno in MACHINE_FAULTS
 
 
+def names_machine_fault(text: str) -> bool:
+    """Tell the same of a library's own message, which has no number."""
+    return any(os.strerror(number) in text for number in MACHINE_FAULTS)
+
+
 def reason_of(error: OSError) -> str:
     """Return why a file could not be read or written, in the system's words."""
     if error.errno is not None and is_machine_fault(error):
@@ -195,7 +200,7 @@ def fresh_folder(out: Path) -> Iterator[Path | None]:
     out = out.resolve() if out.is_symlink() else out
     partial = out.with_name(out.name + PARTIAL)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with _held(partial, out):
+    with naming(out), _held(partial, out):
         if _is_full(out):  # another process was faster
             _clear(partial)
             yield None

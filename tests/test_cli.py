@@ -55,10 +55,10 @@ def test_version_and_help(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> N
 def test_help_imports_no_stage() -> None:
     code = (
         "import sys; sys.argv = ['mads', '--help']\n"
-        "from mads.__main__ import main\n"
-        "try:\n    main()\nexcept SystemExit:\n"
-        "    heavy = {'torch', 'numpy', 'pyarrow', 'duckdb', 'transformers', 'fasttext'}\n"
-        "    print(sorted(heavy & sys.modules.keys()))\n"
+        "from mads.__main__ import run\n"
+        "run()\n"
+        "heavy = {'torch', 'numpy', 'pyarrow', 'duckdb', 'transformers', 'fasttext'}\n"
+        "print(sorted(heavy & sys.modules.keys()))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
@@ -213,9 +213,9 @@ def test_select_imports_no_stage_of_training(tmp_path: Path, toy_store: Path) ->
     call = ["select", "--store", str(toy_store), "--console", str(state), "--docs", "5"]
     code = (
         f"import sys; sys.argv = ['mads', *{call}, '--out', {str(tmp_path / 'out')!r}]\n"
-        "from mads.__main__ import main\n"
-        "try:\n    main()\nexcept SystemExit:\n"
-        "    print(sorted({'torch', 'transformers', 'fasttext'} & sys.modules.keys()))\n"
+        "from mads.__main__ import run\n"
+        "run()\n"
+        "print(sorted({'torch', 'transformers', 'fasttext'} & sys.modules.keys()))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
@@ -463,11 +463,3 @@ def test_control_characters_reach_no_terminal(
     text = capsys.readouterr().out
     assert not set(text) & set("\x1b\x07\x9b\u202e")
     assert EVIL in json.loads(text)["composition"]["evil"]
-
-
-def test_the_real_command_prints_no_traceback(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "mads", "annotate", str(tmp_path / "none.jsonl")]
-    done = subprocess.run([*command, "--out", str(tmp_path / "s")], capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr == f"mads: {tmp_path / 'none.jsonl'} does not exist.\n"
-    assert done.stdout == ""

@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from mads.config import SelectionConfig
 from mads.errors import DataError
+from mads.files import names_machine_fault
 from mads.selection.plan import Cursors, Plan, cell_sizes
 from mads.selection.policies import Ints
 from mads.selection.take import Rows, Selection, take
@@ -100,22 +101,26 @@ class OrderReader:
 
     def _read(self, ranges: pa.Table, unit: Unit) -> Rows:
         query = _DOCUMENTS.format(place=_PLACES[unit])
-        self._connection.register("ranges", ranges)
+        params = {"path": literal(self._order)}
         try:
-            params = {"path": literal(self._order)}
+            self._connection.register("ranges", ranges)
             table = self._connection.sql(query, params=params).to_arrow_table()
         except duckdb.OutOfMemoryException as error:
             raise DataError(
                 f"selecting needs more memory than selection.ram allows: found "
-                f"{self._config.ram}. Raise selection.ram (1GB, say)."
+                f"{self._config.ram}. Raise selection.ram (1GB, say), if the machine has as much."
             ) from error
         except duckdb.Error as error:
-            reason = str(error).splitlines()[0]
-            raise DataError(
-                f"{self._order} cannot be read: {reason}. Delete it and run the same "
-                "`mads annotate` again; it rebuilds the index."
-            ) from error
+            raise DataError(f"{self._order} cannot be read: {_remedy(error)}") from error
         return {name: table[name].to_numpy() for name in table.column_names}
+
+
+def _remedy(error: duckdb.Error) -> str:
+    """Return why the order cannot be read; only what is damaged should be deleted."""
+    reason = str(error).splitlines()[0].rstrip(".")
+    if names_machine_fault(str(error)):
+        return f"{reason}."
+    return f"{reason}. Delete it and run the same `mads annotate` again; it rebuilds the index."
 
 
 def connect(paths: list[Path], config: SelectionConfig) -> duckdb.DuckDBPyConnection:
