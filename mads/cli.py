@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mads import __version__
-from mads.errors import MadsError, UsageError
+from mads.errors import MadsError, UsageError, machine_problem
 from mads.options import (
     ConsoleOption,
     CorpusOption,
@@ -37,8 +37,12 @@ from mads.options import (
 from mads.units import parse_budget
 
 if TYPE_CHECKING:
-    from mads.export.command import Exports, Request
+    from mads.config import Recipe
+    from mads.export.command import Exports
+    from mads.selection.plan import Cursors
     from mads.store.store import Store
+    from mads.strategies.strategy import Strategy
+    from mads.units import Budget
 
 app = typer.Typer(
     name="mads",
@@ -74,7 +78,7 @@ def run_command() -> tuple[int, str]:
         return 130, ""
     except OSError as error:  # no permission, no space: the machine's problem, and it says where
         where = f"{error.filename}: " if error.filename is not None else ""
-        return 1, f"mads: {where}{error.strerror or error}."
+        return 1, f"mads: {where}{error.strerror or error}. {machine_problem(error)}".rstrip()
     except MemoryError:
         return 1, NO_MEMORY
     except ImportError as error:
@@ -108,6 +112,9 @@ def annotate(
         str,
         typer.Option("--ram", metavar="SIZE", help="For building the index, e.g. 4GB (index_ram)."),
     ] = "",
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read and compare every file, whatever its time.")
+    ] = False,
     recipe: RecipeOption = None,
     changes: SetOption = None,
     as_json: JsonOption = False,
@@ -123,7 +130,8 @@ def annotate(
     begun = time.perf_counter()
     overrides = [*(changes or ()), *([f"index_ram={json.dumps(ram)}"] if ram else ())]
     with progress() as report:
-        result = stage.annotate(corpus, out, load_recipe(recipe, overrides), report)
+        settings = load_recipe(recipe, overrides)
+        result = stage.annotate(corpus, out, settings, report, verify=verify)
     seconds = time.perf_counter() - begun
     if as_json:
         _print_json({**to_json(result), "store": str(out), "seconds": seconds})
@@ -140,13 +148,14 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Pretrain a model; its feedback decides what it reads next. The same call resumes."""
+    from mads.codec import to_json
     from mads.recipe import load_recipe
-    from mads.store.store import Store
+    from mads.run.reader import open_store
     from mads.tables import show_weights
     from mads.terminal import RunView, say
 
     settings = load_recipe(recipe, changes or ())
-    opened = Store(store)
+    opened = open_store(store, out)
     say("loading torch …")
     from mads.run import loop
 
@@ -155,9 +164,9 @@ def train(
         result = loop.train(opened, out, settings, view)
     seconds = time.perf_counter() - begun
     if as_json:
-        _print_json({"run": str(out), **result.to_json(), "seconds": seconds})
+        _print_json({"run": str(out), **to_json(result), "seconds": seconds})
         return
-    show_weights(result.state.theta, result.state.weights)
+    show_weights(result.theta, result.weights)
     say(
         f"{out}: {result.steps} steps, {result.tokens:,} tokens, {result.rounds} rounds; "
         f"{seconds:.0f} s."
@@ -182,15 +191,17 @@ def select(
 ) -> None:
     """Select documents by the console's score until the budget is reached."""
     from mads.codec import to_json
-    from mads.export.command import select_and_write
+    from mads.export.command import Followed, Request, select_and_write
     from mads.tables import show_selected
     from mads.terminal import progress
 
     begun = time.perf_counter()
-    request = _request(store, (tokens, docs, fraction), run, console, recipe, changes)
+    asked = _asked(store, (tokens, docs, fraction), run, console, recipe, changes)
+    opened, strategy, cursors, budget, settings = asked
+    follow = Followed(strategy.scores(opened.cells), strategy.to_json(), cursors)
     with progress() as report:
-        exports = _exports(request.store, texts, corpus, megatron, report)
-        result = select_and_write(request, out, exports)
+        exports = _exports(opened, texts, corpus, megatron, report)
+        result = select_and_write(Request(opened, follow, budget, settings), out, exports)
     seconds = time.perf_counter() - begun
     if as_json:
         _print_json({**to_json(result), "seconds": seconds})
@@ -218,8 +229,8 @@ def what_if(
     from mads.report.what_if import try_what_if
     from mads.tables import show_shares
 
-    request = _request(store, (tokens, docs, fraction), run, console, recipe, changes)
-    found = try_what_if(request, theta)
+    asked = _asked(store, (tokens, docs, fraction), run, console, recipe, changes)
+    found = try_what_if(*asked, theta)
     if as_json:
         _print_json(to_json(found))
         return
@@ -266,10 +277,10 @@ def explain(
     """Tell why a document was selected or not: labels, weights, score and rank by round."""
     from mads.codec import to_json
     from mads.report import explain as report
-    from mads.store.store import Store
+    from mads.run.reader import open_store
     from mads.tables import show_explanation
 
-    opened = Store(store)
+    opened = open_store(store, run)
     found = report.explain(opened, run, report.find_document(opened, document))
     if as_json:
         _print_json(to_json(found))
@@ -334,12 +345,12 @@ def fit_influence(
 ) -> None:
     """Learn rewards from texts; with it as an agent, `mads annotate` adds its memory."""
     from mads.codec import to_json
-    from mads.layout import RunDir
     from mads.rewards import influence
-    from mads.store.store import Store
+    from mads.run.reader import Run, open_store
     from mads.terminal import say
 
-    found = influence.fit_influence(Store(store), RunDir(run), out, rounds, bins)
+    measured = Run(run).latest_rewards(rounds)
+    found = influence.fit_influence(open_store(store, run), measured, str(run), out, bins)
     if as_json:
         _print_json(to_json(found))
         return
@@ -351,27 +362,27 @@ def fit_influence(
     )
 
 
-def _request(
+def _asked(
     store: Path,
     budget: tuple[str, str, str],
     run: Path | None,
     console: Path | None,
     recipe: Path | None,
     changes: list[str] | None,
-) -> Request:
-    """Return what to select; the recipe is the run's own unless another one is given."""
-    from mads.export.command import Request
+) -> tuple[Store, Strategy, Cursors, Budget, Recipe]:
+    """Return what to select and what to follow; the recipe is the run's unless one is given."""
     from mads.layout import RunDir
     from mads.recipe import load_recipe
-    from mads.store.store import Store
+    from mads.run.reader import followed, open_store
 
     if (run is None) == (console is None):
         raise UsageError("give one of --run RUN and --console console.json.")
-    opened = Store(store)
+    opened = open_store(store, run)
     if recipe is None and run is not None and RunDir(run).recipe.is_file():
         recipe = RunDir(run).recipe
+    settings = load_recipe(recipe, changes or ())
     amount = parse_budget(*budget, lambda: int(opened.cells.num_tokens_C.sum()))
-    return Request(opened, run, console, amount, load_recipe(recipe, changes or ()))
+    return (opened, *followed(opened, run, console, settings), amount, settings)
 
 
 def _exports(

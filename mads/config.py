@@ -24,6 +24,8 @@ class CorpusConfig:
     text_field: str = "text"  # dotted path to the text of a document
     max_doc_bytes: Annotated[int, Within(1, 2**31 - 1)] = 4 * 1024 * 1024  # longer: too_long
     shard_docs: Annotated[int, Within(1, 2**31)] = 65_536  # documents in one shard, at most
+    # Small files are joined into one shard while they have no more text than this together
+    shard_bytes: Annotated[int, Within(0, 2**40)] = 8 * 1024 * 1024
     workers: Annotated[int, Within(0, 4096)] = 0  # processes; 0 = one per core
     executor: str = "processes"  # who labels: a name of EXECUTORS
 

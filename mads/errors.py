@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import os
+import re
 from collections.abc import Iterable
 
 
@@ -35,3 +38,38 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     if near:
         return f"did you mean {near[0]!r}?"
     return f"known: {', '.join(names)}" if names else "nothing is known here"
+
+
+_MACHINE = {
+    errno.EMFILE: "The limit of open files is reached; raise it (ulimit -n 4096).",
+    errno.ENFILE: "The machine has too many open files; close some programs.",
+    errno.EACCES: "There is no permission to read it; ask for it, or run as its owner.",
+    errno.EPERM: "There is no permission; ask for it, or run as its owner.",
+    errno.EIO: "The disk does not answer; the file may be whole. Try again, and look at the disk.",
+    errno.ENOMEM: "There is not enough RAM; close other programs, or take fewer workers.",
+    errno.ENOSPC: "The disk is full; make room and run the same command again.",
+    errno.EDQUOT: "The disk quota is used up; make room and run the same command again.",
+    **dict.fromkeys(
+        (
+            *(errno.EROFS, errno.EFBIG, errno.ESTALE, errno.ETIMEDOUT, errno.EBUSY),
+            *(errno.ELOOP, errno.ENAMETOOLONG, errno.ENOLCK),
+        ),
+        "The machine is at fault, not the file.",
+    ),
+}
+
+
+def machine_problem(error: BaseException) -> str:
+    """Return what to do where not the file but the machine is at fault; "" for all else.
+
+    A remedy that says "delete it" is for damage only. pyarrow hides the number in its text, DuckDB
+    has the system's words alone.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None and (found := re.search(r"\[errno (\d+)\]", str(error))):
+        number = int(found[1])
+    if isinstance(error, MemoryError):
+        number = errno.ENOMEM
+    if number is None:
+        number = next((n for n in _MACHINE if os.strerror(n) in str(error)), None)
+    return _MACHINE.get(number or 0, "")

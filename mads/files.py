@@ -12,39 +12,21 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from mads.errors import DataError, UsageError
+from mads.errors import DataError, UsageError, machine_problem
 
 LOCK = ".lock"
 PARTIAL = ".partial"
 SEAL = "sha256"
-MACHINE_FAULTS = frozenset(
-    {
-        *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOSPC, errno.EDQUOT),
-        *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EFBIG, errno.ESTALE, errno.ETIMEDOUT),
-        *(errno.EBUSY, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOLCK),
-    }
-)
-"""What says nothing of a file's content: the file may be whole, so nobody should delete it."""
-
-
-def is_machine_fault(error: OSError) -> bool:
-    """Tell whether an error is the machine's: full, no permission, too many open files, …"""
-    return error.errno in MACHINE_FAULTS
-
-
-def names_machine_fault(text: str) -> bool:
-    """Tell the same of a library's own message, which has no number."""
-    return any(os.strerror(number) in text for number in MACHINE_FAULTS)
 
 
 def reason_of(error: OSError) -> str:
     """Return why a file could not be read or written, in the system's words."""
-    if error.errno is not None and is_machine_fault(error):
+    if error.errno and machine_problem(error):
         return os.strerror(error.errno)
     return (error.strerror or str(error) or "no reason is known").splitlines()[0].rstrip(".")
 
@@ -69,7 +51,7 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is None and is_machine_fault(error):
+        if error.filename is None and machine_problem(error):
             raise OSError(error.errno, reason_of(error), str(path)) from error
         raise
 
@@ -127,15 +109,24 @@ def write_sealed_json(path: Path, value: Mapping[str, Any]) -> None:
     write_json(path, {**value, SEAL: json_sha256(value)})
 
 
-def read_sealed_json(path: Path, remedy: str, *, by_hand: bool = False) -> dict[str, Any]:
+def read_sealed_json(
+    path: Path,
+    remedy: str,
+    *,
+    by_hand: bool = False,
+    check: Callable[[Mapping[str, Any], Path], None] | None = None,
+) -> dict[str, Any]:
     """Read what ``write_sealed_json`` wrote, without the sha256.
 
     Raises DataError when the file is missing, damaged or was changed. A file that people may also
-    write themselves (``by_hand``) need not have the key.
+    write themselves (``by_hand``) need not have the key. ``check`` sees the value first, such as
+    for its format.
     """
     value = read_json(path)
     if not isinstance(value, dict):
         raise DataError(f"{path} holds a {type(value).__name__}, expected an object. {remedy}")
+    if check is not None:
+        check(value, path)
     claimed = value.pop(SEAL, None)
     if claimed is None and by_hand:
         return value

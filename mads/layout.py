@@ -15,6 +15,38 @@ def shard_name(shard: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class IndexDir:
+    """The files of one generation of a store: an index of its documents as they were then."""
+
+    root: Path
+
+    @property
+    def cells(self) -> Path:
+        """The cells: one row for each."""
+        return self.root / "cells.parquet"
+
+    @property
+    def order(self) -> Path:
+        """Every selectable document, cell after cell, shuffled within a cell."""
+        return self.root / "order.parquet"
+
+    @property
+    def order_sums(self) -> Path:
+        """The checksums of the order, which is read in part."""
+        return self.root / "order.sum"
+
+    @property
+    def content(self) -> Path:
+        """The seals of all files that the generation is made from."""
+        return self.root / "content.json"
+
+    @property
+    def buckets(self) -> Path:
+        """A folder for the making of the order."""
+        return self.root / f"buckets{PARTIAL}"
+
+
+@dataclass(frozen=True, slots=True)
 class StoreDir:
     """The files of a store (what ``mads annotate`` writes)."""
 
@@ -27,8 +59,13 @@ class StoreDir:
 
     @property
     def spec(self) -> Path:
-        """What a store in the making is made from."""
+        """What a store (or its next generation) in the making is made from."""
         return self.root / "annotate.json"
+
+    @property
+    def seen(self) -> Path:
+        """Sizes and times of files whose content was verified."""
+        return self.root / "seen.json"
 
     @property
     def tokenizer(self) -> Path:
@@ -47,31 +84,33 @@ class StoreDir:
         """Return the index of a shard's tokens."""
         return self.root / "tokens" / f"{shard_name(shard)}.idx"
 
-    def memory(self, agent: str) -> Path:
-        """Return the folder of an agent's memory."""
-        return self.root / "memories" / agent
+    def tokens_sum(self, shard: int) -> Path:
+        """Return the checksums of a shard's tokens and their index."""
+        return self.root / "tokens" / f"{shard_name(shard)}.sum"
 
-    def memory_shard(self, agent: str, shard: int) -> Path:
+    def memory(self, folder: str) -> Path:
+        """Return the folder of an agent's memory (``AgentInfo.folder``)."""
+        return self.root / "memories" / folder
+
+    def memory_shard(self, folder: str, shard: int) -> Path:
         """Return one shard of an agent's memory."""
-        return self.memory(agent) / f"{shard_name(shard)}.parquet"
+        return self.memory(folder) / f"{shard_name(shard)}.parquet"
 
-    def scores(self, agent: str) -> Path:
+    def scores(self, folder: str) -> Path:
         """Return the folder of an agent's scores while they are collected for quantiles."""
-        return self.memory(agent) / f"scores{PARTIAL}"
+        return self.memory(folder) / f"scores{PARTIAL}"
 
-    def scores_shard(self, agent: str, shard: int) -> Path:
+    def scores_shard(self, folder: str, shard: int) -> Path:
         """Return one shard of an agent's scores."""
-        return self.scores(agent) / f"{shard_name(shard)}.parquet"
+        return self.scores(folder) / f"{shard_name(shard)}.parquet"
 
-    @property
-    def cells(self) -> Path:
-        """The cell index."""
-        return self.root / "index" / "cells.parquet"
+    def index(self, generation: int) -> IndexDir:
+        """Return the folder of a generation's index."""
+        return IndexDir(self.root / "index" / f"{generation:04d}")
 
-    @property
-    def order(self) -> Path:
-        """Every selectable document, cell after cell, shuffled within a cell."""
-        return self.root / "index" / "order.parquet"
+    def name_of(self, path: Path) -> str:
+        """Return a file's name as the seals know it: its path in the store."""
+        return path.relative_to(self.root).as_posix()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ import dataclasses
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from mads.selection.policies import POLICIES
 from mads.strategies import STRATEGIES
 from mads.tasks.formats import FORMATS
 
+SHIPPED = Path(__file__).parent / "recipes"
 _MAX_NAME = 64
 
 CHOICES: Mapping[type[Any], Choice] = {
@@ -56,35 +56,33 @@ def load_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
     Raises UsageError that lists every problem at once.
     """
     table: dict[str, Any] = {}
-    where = "the command line"
+    where, base = "the command line", None
     if path is not None:
         where = str(path)
-        table = _read_toml(path)
+        table, base = _read_toml(path)
     for text in overrides:
         _apply_override(table, text)
-    return recipe_from_table(table, where, path.parent if path is not None else None)
+    return recipe_from_table(table, where, base)
 
 
 def shipped_recipes() -> list[str]:
     """Return the names of the recipes inside the package."""
-    folder = resources.files("mads") / "recipes"
-    return sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    return sorted(path.stem for path in SHIPPED.glob("*.toml"))
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
-    if path.is_file():
-        text = path.read_bytes()
-    elif path.name == str(path) and path.name.removesuffix(".toml") in shipped_recipes():
-        name = path.name.removesuffix(".toml")
-        text = (resources.files("mads") / "recipes" / f"{name}.toml").read_bytes()
-    else:
-        raise UsageError(
-            f"recipe {str(path)!r} does not exist. Give a TOML file or a shipped recipe: "
-            f"{', '.join(shipped_recipes())}."
-        )
+def _read_toml(path: Path) -> tuple[dict[str, Any], Path]:
+    """Return a recipe's table, and the folder from which its paths count."""
+    file = path
+    if not path.is_file():
+        file = SHIPPED / f"{path.name.removesuffix('.toml')}.toml"
+        if path.name != str(path) or not file.is_file():
+            raise UsageError(
+                f"recipe {str(path)!r} does not exist. Give a TOML file or a shipped recipe: "
+                f"{', '.join(shipped_recipes())}."
+            )
     try:
-        return tomllib.loads(text.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return tomllib.loads(file.read_text(encoding="utf-8")), file.parent
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"recipe {path} is not valid TOML: {error}") from error
 
 

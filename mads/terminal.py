@@ -17,6 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from mads.run.records import EndRecord, RoundRecord, StepRecord
+
 LINE_SECONDS = 30.0
 TOP_CATEGORIES = 3
 
@@ -127,12 +129,12 @@ def losses_line(losses: Mapping[str, float]) -> str:
 
 
 class RunView:
-    """The view of a run (the Watcher of ``mads.run.loop``)."""
+    """The view of a run (a ``mads.run.watcher.Watcher``)."""
 
     def __init__(self, steps: int) -> None:
         self._steps = steps
-        self._step: Mapping[str, Any] = {}
-        self._round: Mapping[str, Any] = {}
+        self._step: StepRecord | None = None
+        self._round: RoundRecord | None = None
         self._speed = 0.0
         self._said = time.monotonic()
         self._live = Live(console=console, refresh_per_second=4, get_renderable=self._view)
@@ -146,48 +148,46 @@ class RunView:
         if console.is_terminal:
             self._live.stop()
 
-    def step(self, record: Mapping[str, Any]) -> None:
+    def step(self, record: StepRecord) -> None:
         """Show a step."""
         self._step = record
-        old, new = self._speed, record["tokens_per_s"]
+        old, new = self._speed, record.tokens_per_s
         self._speed = new if not old else 0.9 * old + 0.1 * new
         if not console.is_terminal and time.monotonic() - self._said >= LINE_SECONDS:
             self._said = time.monotonic()
-            say(self._step_line())
+            say(self._step_line(record))
 
-    def round(self, record: Mapping[str, Any]) -> None:
+    def round(self, record: RoundRecord | EndRecord) -> None:
         """Show the beginning of a round, or the end of the run."""
-        losses = losses_line(record["losses"])
-        if record["kind"] == "end":
-            say(f"end      step {record['step']:>6}  {losses}")
+        losses = losses_line(record.losses)
+        if isinstance(record, EndRecord):
+            say(f"end      step {record.step:>6}  {losses}")
             return
         self._round = record
-        theta = weights_line(record["theta"])
-        say(f"round {record['round']:>2} step {record['step']:>6}  {losses}  |  θ {theta}")
+        theta = f"  |  θ {weights_line(record.theta)}" if record.theta else ""
+        say(f"round {record.round:>2} step {record.step:>6}  {losses}{theta}")
 
     def note(self, text: str) -> None:
         """Show a note."""
         say(f"note: {text}")
 
-    def _step_line(self) -> str:
-        left = (self._steps - self._step["step"] - 1) / max(self._per_second(), 1e-9)
+    def _step_line(self, record: StepRecord) -> str:
+        per_second = self._speed / record.tokens
+        left = (self._steps - record.step - 1) / max(per_second, 1e-9)
         return (
-            f"step {self._step['step'] + 1:>6} of {self._steps}  loss {self._step['loss']:.3f}  "
+            f"step {record.step + 1:>6} of {self._steps}  loss {record.loss:.3f}  "
             f"{self._speed:,.0f} tokens/s  {left / 60:.0f} min left"
         )
 
-    def _per_second(self) -> float:
-        """Return steps per second, from the speed and the tokens of a step."""
-        return self._speed / float(self._step.get("tokens", 1))
-
     def _view(self) -> Group:
         rows: list[tuple[str, str]] = []
-        if self._step:
-            rows.append(("training", self._step_line()))
-        if self._round:
-            weights = self._round["weights"]
-            rows.append(("round", str(self._round["round"])))
-            rows.append(("θ", weights_line(self._round["theta"])))
+        if self._step is not None:
+            rows.append(("training", self._step_line(self._step)))
+        if self._round is not None:
+            weights = self._round.weights
+            rows.append(("round", str(self._round.round)))
+            if weights:
+                rows.append(("θ", weights_line(self._round.theta)))
             rows += [(f"w {agent}", top_categories(weights, agent)) for agent in weights]
         view = Table.grid(padding=(0, 2))
         for row in rows:

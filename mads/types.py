@@ -144,26 +144,27 @@ class Feedback:
     documents: DocumentRewards
 
 
-@dataclass(frozen=True, slots=True)
-class Belief:
-    """What the rule ``bayes`` remembers: effects of categories on rewards, jointly normal.
+@dataclass(frozen=True, slots=True, eq=False)
+class MeasuredRound:
+    """The documents that a round has probed, and each one's finite reward."""
 
-    Keys are ``agent/category``; the unit is one standard deviation of document rewards.
-    """
-
-    mean: Mapping[str, float]
-    covariance: Mapping[str, Mapping[str, float]]
-    scale: Mapping[str, float]  # agent -> standard deviation of its categories' effects
+    number: int
+    doc_N: NDArray[np.uint64]
+    reward_N: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class ConsoleState:
-    """What the agent console knows: ``w`` per agent and category, ``theta`` per agent."""
+    """What the agent console knows: ``w`` per agent and category, ``theta`` per agent.
+
+    ``memory`` is what the update rule ``rule`` has learnt besides; nobody else looks into it.
+    """
 
     round: int
     weights: Mapping[str, Mapping[str, float]]
     theta: Mapping[str, float]
-    belief: Belief | None = None  # of the rule ``bayes``
+    rule: str = ""  # which made the state; empty before the first update
+    memory: object | None = None
 
 
 @dataclass(frozen=True, slots=True)

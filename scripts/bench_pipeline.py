@@ -92,7 +92,7 @@ def bench_select(store: Store, recipe: Recipe) -> dict[str, float]:
         return make_plan(store.cells, score_C, cursors, budget, config, seed=1)
 
     def documents() -> object:
-        with OrderReader(store.order, store.cells, config) as order:
+        with OrderReader.of(store, config) as order:
             return order.select(make_plan(store.cells, score_C, cursors, budget, config, seed=1))
 
     connection = duckdb.connect()
@@ -129,7 +129,7 @@ def bench_train(store: Store, recipe: Recipe, steps: int) -> dict[str, float]:
         recipe.selection,
         seed=0,
     )
-    with OrderReader(store.order, store.cells, recipe.selection) as order:
+    with OrderReader.of(store, recipe.selection) as order:
         chosen = order.select(plan)
     num_sequences = chosen.num_tokens // training.context
     arguments = (chosen.doc_N, chosen.num_tokens_N, num_sequences, training.context, 0)
@@ -190,7 +190,7 @@ def main() -> None:
             reference = root / "data" / "reference.jsonl"
             recipe = load_recipe(Path(name), [f"rewards.tasks.docs.path={reference}"])
         else:
-            corpus, name = SHARED / "corpus", "small"
+            corpus, name = SHARED / "corpus", str(Path(__file__).with_name("redpajama.toml"))
             task = SHARED / "reference" / "lambada_validation.parquet"
             recipe = load_recipe(Path(name), [f"rewards.tasks.lambada.path={task}"])
         figures |= bench_annotate(corpus, root / "store", name)

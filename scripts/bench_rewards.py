@@ -85,7 +85,7 @@ def silent(what: str, done: int, total: int) -> None:
 
 def make_recipe(steps: Sequence[int], quick: bool) -> Recipe:
     """Return the `small` recipe with random selection, a larger model and kept checkpoints."""
-    table = to_table(load_recipe(Path("small")))
+    table = to_table(load_recipe(Path(__file__).with_name("redpajama.toml")))
     for name, task in table["rewards"]["tasks"].items():
         task["path"] = str(SHARED / "reference" / f"{name}_validation.parquet")
     table["evaluation"] = {}

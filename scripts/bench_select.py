@@ -21,87 +21,22 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from synthetic import MEAN_TOKENS, write_store
 
 from mads.config import Recipe, SelectionConfig
-from mads.corpus.files import CorpusFile
-from mads.files import write_json
-from mads.layout import StoreDir
+from mads.console.scores import cell_scores
 from mads.recipe import load_recipe
-from mads.selection.plan import Cursors, cell_scores, make_plan
+from mads.selection.plan import Cursors, make_plan
 from mads.selection.query import OrderReader
 from mads.selection.rounds import select_round
-from mads.store.index import build_index, store_seals
-from mads.store.memory import MemoryHeader, write_memory
-from mads.store.sealed import write_sealed
-from mads.store.spec import AgentInfo, Shard, StoreSpec
 from mads.store.store import Store
-from mads.types import ConsoleState, Labels, Status, doc_id
-from mads.units import parse_bytes
-
-AGENTS = {"quality": 5, "domain": 7, "topic": 13}
-SHARD = 1_000_000
-MEAN_TOKENS = 800
-
-
-def make_draft(num_docs: int) -> StoreSpec:
-    """Return the spec of a store with this many documents."""
-    rows = [min(SHARD, num_docs - first) for first in range(0, num_docs, SHARD)]
-    return StoreSpec(
-        files=tuple(CorpusFile(f"{i}.jsonl", 0, n, 0, "") for i, n in enumerate(rows)),
-        shards=tuple(Shard(i, 0, n) for i, n in enumerate(rows)),
-        corpus={"text_field": "text", "max_doc_bytes": 1, "fingerprint": f"bench {num_docs}"},
-        tokenizer={},
-        agents={
-            name: AgentInfo(tuple(f"{name}{i}" for i in range(count)), name)
-            for name, count in AGENTS.items()
-        },
-        seed=0,
-    )
-
-
-def write_store(root: Path, num_docs: int) -> None:
-    """Write the documents' tables and memories: skewed categories, log-normal lengths."""
-    store, spec = StoreDir(root), make_draft(num_docs)
-    for shard, part in enumerate(spec.shards):
-        rng = np.random.default_rng(shard)
-        doc_N = np.arange(doc_id(shard, 0), doc_id(shard, part.num_rows), dtype=np.uint64)
-        tokens_N = rng.lognormal(np.log(MEAN_TOKENS) - 0.5, 1.0, part.num_rows).astype(np.uint32)
-        status = pa.DictionaryArray.from_arrays(
-            pa.array(np.zeros(part.num_rows, np.int8)), pa.array([Status.OK.value])
-        )
-        table = pa.table({"doc": doc_N, "num_tokens": tokens_N + 1, "status": status})
-        write_sealed(store.documents(shard), table, compression="zstd")
-        for name, info in spec.agents.items():
-            count = len(info.categories)
-            share = 1.0 / np.arange(1, count + 1)
-            category_N = rng.choice(count, part.num_rows, p=share / share.sum()).astype(np.uint16)
-            score_N = (rng.integers(0, 256, part.num_rows) / 256).astype(np.float32)
-            header = MemoryHeader(name, info.categories, info.fingerprint, f"bench {num_docs}")
-            write_memory(
-                store.memory_shard(name, shard), header, doc_N, Labels(category_N, score_N)
-            )
-
-
-def index_store(root: Path, num_docs: int, memory: str) -> None:
-    """Build the index and write the manifest (run in a process of its own)."""
-    spec = make_draft(num_docs)
-    cells, docs = build_index(StoreDir(root), spec, parse_bytes(memory), lambda rows: None)  # noqa: ARG005
-    manifest = {
-        **spec.to_json(),
-        "fingerprint": "bench",
-        "tokenizer_fingerprint": "none",
-        "documents": {"rows": num_docs},
-        "index": {"cells": cells, "docs": docs},
-        "content": {n: asdict(s) for n, s in store_seals(StoreDir(root), spec).items()},
-    }
-    write_json(StoreDir(root).manifest, manifest)
+from mads.types import ConsoleState
 
 
 def in_process(code: str, *arguments: object) -> tuple[float, float]:
@@ -125,7 +60,7 @@ atexit.register(lambda: print(status().split("VmHWM:")[1].split()[0], file=sys.s
 INDEX = """
 import sys; sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from bench_select import index_store
+from synthetic import index_store
 index_store(Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
 """
 
@@ -212,7 +147,7 @@ def documents_ms(store: Store, state: ConsoleState, tokens: int) -> float:
     """Return the time of one plan and the list of its documents, on an open connection."""
     cursors, config = Cursors.start(len(store.cells)), SelectionConfig()
     cells = store.cells
-    with OrderReader(store.order, cells, config) as order:
+    with OrderReader.of(store, config) as order:
 
         def run() -> object:
             plan = make_plan(cells, cell_scores(cells, state), cursors, tokens, config, 0)
@@ -226,10 +161,10 @@ def step_list_ms(store: Store, state: ConsoleState, recipe: Recipe) -> float:
     """Return the time of one of a round's selections, one for each of its steps."""
     every_step = replace(recipe, selection=replace(recipe.selection, select_every=1))
     steps = recipe.training.update_every
-    cursors = Cursors.start(len(store.cells))
+    cursors, score_C = Cursors.start(len(store.cells)), cell_scores(store.cells, state)
 
     def run() -> object:
-        return select_round(store, state, cursors, every_step, 0, (0, steps))
+        return select_round(store, score_C, cursors, every_step, 0, (0, steps))
 
     return median_ms(run, repeats=3) / steps
 

@@ -25,11 +25,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mads.agents.fasttext_agent import bin_scores, expectation
+from mads.agents.agent import bin_numbers
+from mads.agents.fasttext_agent import expectation
 from mads.agents.fitting import cleaned, predict, write_model
 from mads.rewards.influence import ranks
 
 QUALITY = ("[0,1)", "[1,2)", "[2,3)", "[3,4)", "[4,5]")
+QUALITY_EDGES = (1.0, 2.0, 3.0, 4.0)
 # SlimPajama's meta.redpajama_set_name without "RedPajama", and the category.
 DOMAINS = {
     "ArXiv": "ArXiv",
@@ -112,7 +114,7 @@ def quality_rows(data: Path) -> list[Row]:
     salt, share = HOLDOUT["quality"]
     rows = []
     for item in read_gz(data / "labels/edu_quality/fineweb_eduscores_2000.jsonl.gz"):
-        label = int(bin_scores(np.array([item["score"]], np.float32), len(QUALITY))[0])
+        label = int(bin_numbers(np.array([item["score"]], np.float32), QUALITY_EDGES)[0])
         held_out = hash_fraction(item["text"], salt) < share
         text = cleaned(item["text"])
         rows.append(Row(text, label, "fineweb_eduscores_2000", held_out, item["score"]))
@@ -315,7 +317,7 @@ def make_quality(data: Path, out: Path, work: Path, vectors: Path) -> None:
 
     found_N, truth_N = score(tests), np.array([row.score for row in tests])
     baseline = Counter(row.label for row in kept if row.source not in WEAK_SOURCES).most_common(1)
-    held_out = classification(tests, bin_scores(found_N, 5), QUALITY, baseline[0][0])
+    held_out = classification(tests, bin_numbers(found_N, QUALITY_EDGES), QUALITY, baseline[0][0])
     held_out["spearman_with_fineweb_edu"] = spearman(found_N, truth_N)
     held_out["rmse_to_fineweb_edu"] = round(float(np.sqrt(np.mean((found_N - truth_N) ** 2))), 4)
     held_out["standard_deviation_of_fineweb_edu"] = round(float(truth_N.std()), 4)

@@ -28,7 +28,7 @@ def toy_recipe() -> MakeRecipe:
 
     def build(**sections: Any) -> Recipe:
         table: dict[str, Any] = {
-            "corpus": {"workers": 1},
+            "corpus": {"workers": 1, "shard_bytes": 1},  # one shard for each file
             "tokenizer": {"vocab_size": 400},
             "agents": {
                 "domain": {

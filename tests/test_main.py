@@ -124,7 +124,7 @@ def test_a_full_disk_names_the_folder_and_leaves_nothing(
     code, words = limited(commands["select"], limit)
     assert code == 1
     assert words.startswith(f"mads: {tmp_path / 'out{i}'}")
-    assert words.endswith(": File too large.\n")
+    assert words.endswith(": File too large. The machine is at fault, not the file.\n")
     assert words.count("\n") == 1
     assert "elete" not in words
     assert not list(tmp_path.glob("out*"))

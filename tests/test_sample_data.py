@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 DATA = Path(__file__).parents[1] / "data"
+SHIPPED = Path(__file__).parents[1] / "mads" / "recipes"
 DOMAINS = {"ArXiv", "Book", "C4", "CommonCrawl", "Github", "StackExchange", "Wikipedia"}
 TOPICS = {
     "Activity",
@@ -30,20 +31,20 @@ TOPICS = {
 }
 
 
-def read(name: str) -> list[dict[str, Any]]:
-    text = (DATA / name).read_text(encoding="utf-8")
+def read(name: Path) -> list[dict[str, Any]]:
+    text = name.read_text(encoding="utf-8")
     assert text.endswith("\n")
     return [json.loads(line) for line in text.split("\n")[:-1]]
 
 
 @pytest.fixture(scope="module")
 def sample() -> list[dict[str, Any]]:
-    return read("sample.jsonl")
+    return read(DATA / "sample.jsonl")
 
 
 @pytest.fixture(scope="module")
 def cloze() -> list[dict[str, Any]]:
-    return read("cloze.jsonl")
+    return read(SHIPPED / "cloze.jsonl")
 
 
 def test_documents_have_their_fields(sample: list[dict[str, Any]]) -> None:

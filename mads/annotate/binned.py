@@ -1,9 +1,9 @@
 """Agents that bin by quantiles: first the scores of the whole corpus, then edges, then categories.
 
-The workers write such an agent's scores shard by shard, in files like a memory whose categories
-are still to come. When all are there, the exact edges are found and noted in the spec, the
-memories are written with them, and the scores are deleted. Each step is repeatable, so a killed
-call goes on, and the edges depend on the corpus and the agent alone.
+The workers write such an agent's scores shard by shard. When all are there, the exact edges are
+found and noted in the spec, the memories are written with them, and the scores are deleted. Each
+step is repeatable, so a killed call goes on, and the edges depend on the corpus and the agent
+alone. When the corpus grows, the edges stay, since nothing old is made anew.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 
 from mads.agents.agent import QuantileBins, bin_numbers
 from mads.annotate.quantiles import quantile_edges
-from mads.files import write_json
 from mads.layout import StoreDir
-from mads.store.index import ok_rows
-from mads.store.memory import doc_numbers, read_scores, write_memory
-from mads.store.sealed import read_sealed
+from mads.store.documents import selectable
+from mads.store.manifest import write_spec
+from mads.store.memory import doc_numbers, read_header, read_scores, write_memory
 from mads.store.spec import StoreSpec
 from mads.types import NO_CATEGORY, Agent, Labels, Scores
 
@@ -40,36 +39,38 @@ def bin_scores(
         if not isinstance(agent, QuantileBins):
             continue
         info = spec.agents[name]
-        todo = [
-            shard
-            for shard in range(len(spec.shards))
-            if not store.memory_shard(name, shard).is_file()
-        ]
-        if todo and info.edges is None:
-            edges = _find_edges(store, spec, name, len(agent.categories))
+        if info.edges is None:
+            edges = _find_edges(store, spec, agent)
             info = replace(info, edges=edges)
             spec = replace(spec, agents={**spec.agents, name: info})
-            write_json(store.spec, spec.to_json())
+            write_spec(store, spec)
+        todo = [i for i in range(len(spec.shards)) if not _is_binned(store, spec, name, i)]
         for done, shard in enumerate(todo):
             _write_binned(store, spec, agent, shard)
             on_progress(f"bin the scores of {name}", done + 1, len(todo))
-        shutil.rmtree(store.scores(name), ignore_errors=True)
+        shutil.rmtree(store.scores(info.folder), ignore_errors=True)
     return spec
 
 
-def _find_edges(store: StoreDir, spec: StoreSpec, name: str, num_bins: int) -> tuple[float, ...]:
+def _is_binned(store: StoreDir, spec: StoreSpec, name: str, shard: int) -> bool:
+    path = store.memory_shard(spec.agents[name].folder, shard)
+    return path.is_file() and read_header(path) == spec.memory_header(name, shard)
+
+
+def _find_edges(store: StoreDir, spec: StoreSpec, agent: QuantileBins) -> tuple[float, ...]:
     def scores() -> Iterator[NDArray[np.float32]]:
         for shard in range(len(spec.shards)):
-            scores = _read_scores(store, spec, name, shard)
-            yield scores.score_N[scores.known_N]
+            found = _read_scores(store, spec, agent.name, shard)
+            # Rows that are not ok have no score, also where a missing one counts as 0.
+            is_ok, _ = selectable(store.documents(shard))
+            yield found.score_N[found.known_N & is_ok]
 
-    return quantile_edges(scores, num_bins)
+    return quantile_edges(scores, len(agent.categories))
 
 
 def _read_scores(store: StoreDir, spec: StoreSpec, name: str, shard: int) -> Scores:
-    header = spec.scores_header(name)
-    num_rows = spec.shards[shard].num_rows
-    return read_scores(store.scores_shard(name, shard), header, shard, num_rows)
+    path = store.scores_shard(spec.agents[name].folder, shard)
+    return read_scores(path, spec.scores_header(name, shard), shard, spec.shards[shard].num_rows)
 
 
 def _write_binned(store: StoreDir, spec: StoreSpec, agent: QuantileBins, shard: int) -> None:
@@ -77,14 +78,11 @@ def _write_binned(store: StoreDir, spec: StoreSpec, agent: QuantileBins, shard: 
     assert info.edges is not None
     num_rows = spec.shards[shard].num_rows
     scores = _read_scores(store, spec, agent.name, shard)
+    is_ok, _ = selectable(store.documents(shard))
     category_N = bin_numbers(scores.score_N, info.edges)
     if agent.other is not None:
         category_N[~scores.known_N] = agent.other
-    category_N[~_is_ok(store, shard)] = NO_CATEGORY
-    labels = Labels(category_N, scores.score_N)
-    path = store.memory_shard(agent.name, shard)
-    write_memory(path, spec.memory_header(agent.name), doc_numbers(shard, num_rows), labels)
-
-
-def _is_ok(store: StoreDir, shard: int) -> NDArray[np.bool_]:
-    return ok_rows(read_sealed(store.documents(shard), ["status"])["status"])
+    category_N[~is_ok] = NO_CATEGORY
+    path = store.memory_shard(info.folder, shard)
+    header = spec.memory_header(agent.name, shard)
+    write_memory(path, header, doc_numbers(shard, num_rows), Labels(category_N, scores.score_N))

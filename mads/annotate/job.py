@@ -1,67 +1,91 @@
-"""One shard at a time: read its rows, tokenise and label them, write its files.
+"""What a process does with shards: labels, documents and tokens of the corpus rows.
 
-Runs in worker processes. What a shard lacks is found from the files that exist, so a killed call
-is resumed by doing the same again.
+A job can be pickled and knows nothing of who runs it. Progress is the files that exist: a shard's
+file under its final name is finished work.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from mads.agents import open_agent
 from mads.agents.agent import QuantileBins
 from mads.config import AgentConfig
-from mads.corpus.rows import RowFormat, read_batches
+from mads.corpus.rows import RowFormat, RowReader
 from mads.corpus.tokenizer import StoreTokenizer, open_tokenizer
-from mads.corpus.tokens import TokenWriter
+from mads.corpus.tokens import TokenWriter, write_token_sums
 from mads.errors import DataError
 from mads.layout import StoreDir
-from mads.processes import end_with_parent
-from mads.store.memory import check_header, doc_numbers, write_memory, write_scores
-from mads.store.sealed import write_sealed
-from mads.store.spec import StoreSpec
+from mads.store.documents import (
+    Documents,
+    read_documents_header,
+    status_codes,
+    write_documents,
+)
+from mads.store.memory import (
+    MemoryHeader,
+    doc_numbers,
+    read_header,
+    write_memory,
+    write_scores,
+)
+from mads.store.sealed import read_seal
+from mads.store.spec import Shard, StoreSpec
 from mads.types import NO_CATEGORY, Agent, DocumentBatch, Labels, Scores, Status
 
 DOCUMENTS = "documents and tokens"
+
+Span = Sequence[int]
+"""Shards that one process does, one after the other."""
+
+Report = Callable[[int], None]
+"""Called with the number of rows that were just done."""
 
 
 def missing_parts(store: StoreDir, spec: StoreSpec, shard: int) -> list[str]:
     """Return what a shard still lacks: names of agents, and DOCUMENTS.
 
-    An agent with quantiles lacks nothing when its scores are there. Raises DataError, with both
-    values, for a memory that was made from something else.
+    A file that was made from something else is as good as none. An agent with quantiles lacks
+    nothing when its scores are there. Raises DataError for a damaged file.
     """
-    base = (store.documents(shard), store.tokens_bin(shard), store.tokens_idx(shard))
-    missing = [] if all(path.is_file() for path in base) else [DOCUMENTS]
-    for name in spec.agents:
-        path, scores = store.memory_shard(name, shard), store.scores_shard(name, shard)
-        if path.is_file():
-            check_header(path, spec.memory_header(name))
-        elif scores.is_file():
-            check_header(scores, spec.scores_header(name))
-        else:
+    missing = [] if _has_documents(store, spec.shards[shard], shard) else [DOCUMENTS]
+    for name, info in spec.agents.items():
+        memory = store.memory_shard(info.folder, shard)
+        scores = store.scores_shard(info.folder, shard)
+        if _is_of(memory, spec.memory_header(name, shard)):
+            continue
+        if not _is_of(scores, spec.scores_header(name, shard)):
             missing.append(name)
     return missing
 
 
+def _has_documents(store: StoreDir, part: Shard, shard: int) -> bool:
+    tokens = (store.tokens_bin(shard), store.tokens_idx(shard), store.tokens_sum(shard))
+    path = store.documents(shard)
+    if not all(file.is_file() for file in (path, *tokens)):
+        return False
+    header = read_documents_header(path)
+    return header.shard == part.fingerprint and header.token_sums == read_seal(tokens[-1])
+
+
+def _is_of(path: Path, header: MemoryHeader) -> bool:
+    return path.is_file() and read_header(path) == header
+
+
 @dataclass
-class Worker:
-    """What a process needs to finish shards; tokenizer and agents are opened once."""
+class Job:
+    """Everything that a process needs to finish shards; tokenizer and agents are opened once."""
 
     store: StoreDir
     spec: StoreSpec
     configs: Mapping[str, AgentConfig]
-    reports: SimpleQueue[int]
 
     @cached_property
     def tokenizer(self) -> StoreTokenizer:
@@ -73,65 +97,83 @@ class Worker:
         """The recipe's agents."""
         return {name: open_agent(name, config) for name, config in self.configs.items()}
 
-    def annotate_shard(self, shard: int) -> None:
-        """Write everything that a shard still lacks."""
-        missing = missing_parts(self.store, self.spec, shard)
-        labels = {name: _columns(self.agents[name]) for name in missing if name != DOCUMENTS}
-        if DOCUMENTS in missing:
-            paths = self.store.tokens_bin(shard), self.store.tokens_idx(shard)
-            documents = _DocumentColumns()
-            with TokenWriter(*paths, self.tokenizer.vocab_size) as tokens:
-                for batch in self._batches(shard, labels.values()):
-                    documents.add(batch, tokens, self.tokenizer)
-            documents.write(self.store.documents(shard), shard)
+    def run(self, span: Span, report: Report) -> None:
+        """Write everything that the shards of a span still lack.
+
+        The rows of a file are read in one pass, however many shards they make.
+        """
+        missing = {shard: missing_parts(self.store, self.spec, shard) for shard in span}
+        wanted = {name for parts in missing.values() for name in parts if name != DOCUMENTS}
+        fields = {field for name in wanted for field in self.agents[name].fields}
+        spec = self.spec
+        source = _Source(
+            spec, RowFormat(spec.text_field, tuple(sorted(fields)), spec.max_doc_bytes)
+        )
+        for shard, parts in missing.items():
+            if parts:
+                self._annotate(shard, parts, source, report)
+
+    def _annotate(self, shard: int, parts: Sequence[str], source: _Source, report: Report) -> None:
+        labels = {name: _columns(self.agents[name]) for name in parts if name != DOCUMENTS}
+        batches = self._labelled(source.batches(shard), labels.values(), report)
+        if DOCUMENTS in parts:
+            self._write_documents(shard, batches)
         else:
-            for _ in self._batches(shard, labels.values()):
+            for _ in batches:
                 pass
         doc_N = doc_numbers(shard, self.spec.shards[shard].num_rows)
         for name, columns in labels.items():
+            folder = self.spec.agents[name].folder
             if isinstance(columns, _ScoreColumns):
-                path = self.store.scores_shard(name, shard)
-                write_scores(path, self.spec.scores_header(name), doc_N, columns.scores())
+                path, header = self.store.scores_shard(folder, shard), self.spec.scores_header
+                write_scores(path, header(name, shard), doc_N, columns.scores())
             else:
-                path = self.store.memory_shard(name, shard)
-                write_memory(path, self.spec.memory_header(name), doc_N, columns.labels())
+                path, header = self.store.memory_shard(folder, shard), self.spec.memory_header
+                write_memory(path, header(name, shard), doc_N, columns.labels())
 
-    def _batches(
-        self, shard: int, labels: Collection[_LabelColumns | _ScoreColumns]
+    def _write_documents(self, shard: int, batches: Iterator[DocumentBatch]) -> None:
+        store, columns = self.store, _DocumentColumns()
+        paths = store.tokens_bin(shard), store.tokens_idx(shard)
+        with TokenWriter(*paths, self.tokenizer.vocab_size) as tokens:
+            for batch in batches:
+                columns.add(batch, tokens, self.tokenizer)
+        write_token_sums(*paths)
+        fingerprint, sums = self.spec.shards[shard].fingerprint, read_seal(store.tokens_sum(shard))
+        write_documents(store.documents(shard), shard, fingerprint, sums, columns.documents())
+
+    @staticmethod
+    def _labelled(
+        batches: Iterator[tuple[Path, DocumentBatch]],
+        labels: Collection[_LabelColumns | _ScoreColumns],
+        report: Report,
     ) -> Iterator[DocumentBatch]:
-        """Yield a shard's batches, labelled."""
-        part, corpus = self.spec.shards[shard], self.spec.corpus
-        fields = sorted({name for columns in labels for name in columns.agent.fields})
-        row_format = RowFormat(corpus["text_field"], tuple(fields), corpus["max_doc_bytes"])
-        path = Path(self.spec.files[part.file].path)
-        for batch in read_batches(path, part.first_row, part.num_rows, row_format):
+        """Yield batches after each agent has labelled them."""
+        for path, batch in batches:
             try:
                 for columns in labels:
                     columns.add(batch)
             except DataError as error:
                 raise DataError(f"{path}: {error}") from error
             yield batch
-            self.reports.put(len(batch))
+            report(len(batch))
 
 
-_worker: Worker | None = None
+class _Source:
+    """The rows of a store's corpus; the reader of the last file stays open."""
 
+    def __init__(self, spec: StoreSpec, row_format: RowFormat) -> None:
+        self._spec, self._format = spec, row_format
+        self._reader: RowReader | None = None
 
-def start_worker(
-    store: StoreDir, spec: StoreSpec, configs: Mapping[str, AgentConfig], reports: SimpleQueue[int]
-) -> None:
-    """Prepare a worker process; it ends when its parent is killed."""
-    global _worker  # noqa: PLW0603 - a pool hands a worker its state only here
-    _worker = Worker(store, spec, configs, reports)
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one process per core is enough
-    end_with_parent()
-
-
-def annotate_span(shards: Sequence[int]) -> None:
-    """Finish the given shards, one after the other."""
-    assert _worker is not None
-    for shard in shards:
-        _worker.annotate_shard(shard)
+    def batches(self, shard: int) -> Iterator[tuple[Path, DocumentBatch]]:
+        """Yield a shard's batches, each with the file that it is from."""
+        for segment in self._spec.shards[shard].segments:
+            path = Path(self._spec.root) / self._spec.files[segment.file].path
+            if self._reader is None or self._reader.path != path:
+                self._reader = RowReader(path, self._format)
+            rows = segment.first_row, segment.num_rows, segment.first_byte
+            for batch in self._reader.batches(*rows):
+                yield path, batch
 
 
 @dataclass
@@ -139,25 +181,23 @@ class _LabelColumns:
     """The labels of one agent for the rows of a shard so far."""
 
     agent: Agent
-    categories: list[NDArray[np.uint16]] = field(default_factory=list)
-    scores: list[NDArray[np.float32]] = field(default_factory=list)
+    _categories: list[NDArray[np.uint16]] = field(default_factory=list)
+    _scores: list[NDArray[np.float32]] = field(default_factory=list)
 
     def add(self, batch: DocumentBatch) -> None:
-        readable = batch.ok()
-        is_ok = np.array([status is Status.OK for status in batch.statuses])
+        readable, is_ok = batch.ok(), _ok(batch)
         category_N = np.full(len(batch), NO_CATEGORY, np.uint16)
         score_N = np.zeros(len(batch), np.float32)
         if len(readable):
             found = self.agent.label(readable)
-            category_N[is_ok] = found.category_N
-            score_N[is_ok] = found.score_N
-        self.categories.append(category_N)
-        self.scores.append(score_N)
+            category_N[is_ok], score_N[is_ok] = found.category_N, found.score_N
+        self._categories.append(category_N)
+        self._scores.append(score_N)
 
     def labels(self) -> Labels:
         return Labels(
-            np.concatenate([np.zeros(0, np.uint16), *self.categories]),
-            np.concatenate([np.zeros(0, np.float32), *self.scores]),
+            np.concatenate([np.zeros(0, np.uint16), *self._categories]),
+            np.concatenate([np.zeros(0, np.float32), *self._scores]),
         )
 
 
@@ -166,24 +206,27 @@ class _ScoreColumns:
     """The scores of one agent with quantiles for the rows of a shard so far."""
 
     agent: QuantileBins
-    scores_: list[NDArray[np.float32]] = field(default_factory=list)
-    known: list[NDArray[np.bool_]] = field(default_factory=list)
+    _scores: list[NDArray[np.float32]] = field(default_factory=list)
+    _known: list[NDArray[np.bool_]] = field(default_factory=list)
 
     def add(self, batch: DocumentBatch) -> None:
-        readable = batch.ok()
-        is_ok = np.array([status is Status.OK for status in batch.statuses])
+        readable, is_ok = batch.ok(), _ok(batch)
         score_N, known_N = np.zeros(len(batch), np.float32), np.zeros(len(batch), bool)
         if len(readable):
             found = self.agent.score(readable)
             score_N[is_ok], known_N[is_ok] = found.score_N, found.known_N
-        self.scores_.append(score_N)
-        self.known.append(known_N)
+        self._scores.append(score_N)
+        self._known.append(known_N)
 
     def scores(self) -> Scores:
         return Scores(
-            np.concatenate([np.zeros(0, np.float32), *self.scores_]),
-            np.concatenate([np.zeros(0, np.bool_), *self.known]),
+            np.concatenate([np.zeros(0, np.float32), *self._scores]),
+            np.concatenate([np.zeros(0, np.bool_), *self._known]),
         )
+
+
+def _ok(batch: DocumentBatch) -> NDArray[np.bool_]:
+    return np.array([status is Status.OK for status in batch.statuses], bool)
 
 
 def _columns(agent: Agent | QuantileBins) -> _LabelColumns | _ScoreColumns:
@@ -197,7 +240,7 @@ class _DocumentColumns:
         self._num_tokens: list[int] = []
         self._num_bytes: list[int] = []
         self._hash: list[int] = []
-        self._status: list[str] = []
+        self._status: list[int] = []
 
     def add(self, batch: DocumentBatch, writer: TokenWriter, tokenizer: StoreTokenizer) -> None:
         encoded = iter(tokenizer.encode(batch.ok().texts))
@@ -208,26 +251,12 @@ class _DocumentColumns:
             digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
             self._hash.append(int.from_bytes(digest, "little"))
         self._num_bytes += batch.num_bytes
-        self._status += [status.value for status in batch.statuses]
+        self._status += status_codes(batch.statuses)
 
-    def write(self, path: Path, shard: int) -> None:
-        counts = {status.value: self._status.count(status.value) for status in Status}
-        summary = {
-            "statuses": counts,
-            "tokens": sum(self._num_tokens),
-            "text_bytes": sum(self._num_bytes),
-        }
-        codes = {status.value: i for i, status in enumerate(Status)}
-        status = pa.DictionaryArray.from_arrays(
-            pa.array([codes[value] for value in self._status], pa.int8()), pa.array(list(codes))
+    def documents(self) -> Documents:
+        return Documents(
+            np.array(self._num_tokens, np.uint32),
+            np.array(self._num_bytes, np.int64),
+            np.array(self._hash, np.uint64),
+            np.array(self._status, np.int8),
         )
-        table = pa.table(
-            {
-                "doc": pa.array(doc_numbers(shard, len(self._status)), pa.uint64()),
-                "num_tokens": pa.array(self._num_tokens, pa.uint32()),
-                "num_bytes": pa.array(np.minimum(self._num_bytes, 2**32 - 1), pa.uint32()),
-                "content_hash": pa.array(self._hash, pa.uint64()),
-                "status": status,
-            }
-        )
-        write_sealed(path, table, summary, compression="zstd")

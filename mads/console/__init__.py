@@ -8,32 +8,35 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mads.config import ConsoleConfig
-from mads.console.bayes import BayesConfig, bayes_update
+from mads.console.bayes import BayesConfig, bayes_update, read_belief
 from mads.console.guards import GuardedConfig, guarded
 from mads.console.paper import PaperConfig, paper_update
 from mads.console.stable import StableConfig, stable_update
-from mads.errors import UsageError, did_you_mean
+from mads.errors import DataError, UsageError, did_you_mean
 from mads.types import ConsoleState, Feedback
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """An update rule: its section of the recipe, and the state after a round of feedback.
+    """An update rule: its section of the recipe, and the weights after a round of feedback.
 
-    Guard rails hold after a rule whose section is a ``GuardedConfig``.
+    Guard rails hold after a rule whose section is a ``GuardedConfig``. ``read_memory`` makes the
+    rule's memory from JSON values, for the state that it belongs to; None for a rule without one.
     """
 
     section: type[ConsoleConfig]
     update: Callable[[ConsoleState, Feedback, Any], ConsoleState]
+    read_memory: Callable[[object, ConsoleState, Path], object] | None = None
 
 
 RULES: dict[str, Rule] = {
-    "bayes": Rule(BayesConfig, bayes_update),
+    "bayes": Rule(BayesConfig, bayes_update, read_belief),
     "paper": Rule(PaperConfig, paper_update),
     "stable": Rule(StableConfig, stable_update),
 }
@@ -80,8 +83,14 @@ def update(state: ConsoleState, feedback: Feedback, config: ConsoleConfig) -> Co
     """Return the state after one round of rewards, under the rule of the recipe.
 
     A reward that is not finite, and rewards without any category, refuse the whole round: weights
-    and θ stay as they are. A category that was not probed keeps its weight.
+    and θ stay as they are. A category that was not probed keeps its weight. Raises DataError for a
+    state that another rule has made.
     """
+    if state.rule not in ("", config.rule):
+        raise DataError(
+            f"the console state was made by the rule {state.rule!r}, but console.rule is "
+            f"{config.rule!r}. Give the recipe that it was made with."
+        )
     refused = _refusal(feedback)
     if refused:
         return ConsoleUpdate(replace(state, round=state.round + 1), refused, {"refused": 1})
@@ -91,6 +100,7 @@ def update(state: ConsoleState, feedback: Feedback, config: ConsoleConfig) -> Co
         if agent in state.weights
     }
     new = RULES[config.rule].update(state, replace(feedback, categories=known), config)
+    new = replace(new, round=state.round + 1, rule=config.rule)
     if not isinstance(config, GuardedConfig):
         return ConsoleUpdate(new)
     limits = (config.weight_limit, config.min_entropy, config.theta_floor)

@@ -12,15 +12,18 @@ effects are is learnt too (MacKay 1992): an agent that says nothing of rewards s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mads.codec import Within
+from mads.codec import Within, from_json
 from mads.console.guards import GuardedConfig
-from mads.types import Belief, ConsoleState, DocumentRewards, Feedback
+from mads.console.numbers import REMEDY, WHAT, Number
+from mads.errors import DataError
+from mads.types import ConsoleState, DocumentRewards, Feedback
 
 Floats = NDArray[np.float64]
 
@@ -32,6 +35,18 @@ class BayesConfig(GuardedConfig):
     # Rounds after which half of what is known is forgotten
     half_life: Annotated[float, Within(0.01, 1e9)] = 4.0
     explore: Annotated[float, Within(-100, 100)] = 0.0  # standard deviations added to each effect
+
+
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """What this rule remembers: effects of categories on rewards, jointly normal.
+
+    Keys are ``agent/category``; the unit is one standard deviation of document rewards.
+    """
+
+    mean: Mapping[str, Number]
+    covariance: Mapping[str, Mapping[str, Number]]
+    scale: Mapping[str, Number]  # agent -> standard deviation of its categories' effects
 
 
 GAIN = 1.5  # score of an effect as large as the standard deviation of document rewards
@@ -101,21 +116,35 @@ def bayes_update(state: ConsoleState, feedback: Feedback, config: BayesConfig) -
     are not weighted by their sampling rate: given the categories it says nothing of the reward.
     """
     documents = feedback.documents
+    belief = state.memory
+    assert belief is None or isinstance(belief, Belief)
     keys = [(agent, name) for agent, table in state.weights.items() for name in table]
-    scale = dict(state.belief.scale) if state.belief else dict.fromkeys(state.weights, FIRST_SCALE)
+    scale = dict(belief.scale) if belief else dict.fromkeys(state.weights, FIRST_SCALE)
     keep = 0.5 ** (1.0 / config.half_life)
     design_NP = _design(documents, keys)
     value_N = standardised(documents.reward_N)
     noise = 1.0
     for _ in range(ITERATIONS):
         scale_P = np.array([scale[agent] for agent, _ in keys])
-        prior = _prior(state, keys, scale_P, keep)
+        prior = _prior(state, belief, keys, scale_P, keep)
         found = regressed(_with_level(prior), design_NP, value_N, noise)
         residual_N = value_N - design_NP @ found.mean_P
         noise = max(float(np.mean(residual_N**2)), LEAST_NOISE)
         found = Posterior(found.mean_P[:-1], found.covariance_PP[:-1, :-1])
         scale = {agent: _scale_of(agent, keys, found, scale[agent]) for agent in scale}
     return _state(state, feedback, config, keys, found, scale)
+
+
+def read_belief(value: object, state: ConsoleState, path: Path) -> Belief:
+    """Return a belief from JSON values; raises DataError unless it fits the state's categories."""
+    belief = from_json(Belief, value, path, WHAT, REMEDY)
+    names = {f"{agent}/{name}" for agent, table in state.weights.items() for name in table}
+    rows = [belief.mean, belief.covariance, *belief.covariance.values()]
+    if any(row.keys() != names for row in rows) or belief.scale.keys() != state.weights.keys():
+        raise DataError(
+            f"{path} is not {WHAT}: its memory is not of the categories of its weights. {REMEDY}"
+        )
+    return belief
 
 
 def _with_level(prior: Posterior) -> Posterior:
@@ -146,10 +175,13 @@ def _scale_of(agent: str, keys: Sequence[tuple[str, str]], found: Posterior, sca
 
 
 def _prior(
-    state: ConsoleState, keys: Sequence[tuple[str, str]], scale_P: Floats, keep: float
+    state: ConsoleState,
+    belief: Belief | None,
+    keys: Sequence[tuple[str, str]],
+    scale_P: Floats,
+    keep: float,
 ) -> Posterior:
     """Return the belief before a round; at first, the effects that the weights stand for."""
-    belief = state.belief
     if belief is None:
         mean = [(state.weights[a][c] - 1.0) * state.theta[a] / GAIN for a, c in keys]
         return Posterior(np.array(mean), np.diag(scale_P**2))
@@ -192,4 +224,4 @@ def _state(
         {a: dict(zip(names, row, strict=True)) for a, row in zip(names, rows, strict=True)},
         scale,
     )
-    return ConsoleState(state.round + 1, weights, theta, belief)
+    return replace(state, weights=weights, theta=theta, memory=belief)

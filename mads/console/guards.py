@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from mads.codec import Within
@@ -100,4 +100,4 @@ def guarded(
         counts["weight_limit"] += moved
         counts["entropy"] += tempered
     acted = {name: count for name, count in counts.items() if count}
-    return ConsoleState(state.round, weights, theta, state.belief), acted
+    return replace(state, weights=weights, theta=theta), acted

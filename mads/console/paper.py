@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from mads.codec import Within
@@ -54,4 +54,4 @@ def paper_update(state: ConsoleState, feedback: Feedback, config: PaperConfig) -
         for agent in weights
     }
     theta = collaborative_weights(state.theta, agent_rewards, config.theta_rate)
-    return ConsoleState(state.round + 1, weights, theta)
+    return replace(state, weights=weights, theta=theta)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from mads.codec import Within
@@ -99,7 +99,7 @@ def stable_update(state: ConsoleState, feedback: Feedback, config: StableConfig)
     effect = effects(rewards)
     weights = {agent: dict(values) for agent, values in state.weights.items()}
     if not effect:
-        return ConsoleState(state.round + 1, weights, dict(state.theta))
+        return state
     stderr = {(agent, name): rewards[agent][name].stderr for agent, name in effect}
     variance = signal_variance(effect, stderr)
     scale = math.sqrt(variance) if variance > 0 else 1.0
@@ -119,4 +119,4 @@ def stable_update(state: ConsoleState, feedback: Feedback, config: StableConfig)
         for agent in weights
     }
     theta = exponentiated_gradient(state.theta, gains, config.theta_rate)
-    return ConsoleState(state.round + 1, weights, theta)
+    return replace(state, weights=weights, theta=theta)

@@ -12,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -21,22 +22,34 @@ from mads.processes import QuietContext, end_with_parent
 COMPRESSION = {".jsonl": None, ".jsonl.gz": "gzip", ".jsonl.zst": "zstd"}
 SUFFIXES = (*COMPRESSION, ".parquet")
 CHUNK_BYTES = 4 * 1024 * 1024
+HEAD_BYTES = 4096
+BOM = b"\xef\xbb\xbf"  # some editors begin a UTF-8 file with it; it is no part of the first line
 
 
 @dataclass(frozen=True, slots=True)
 class CorpusFile:
-    """One corpus file: its size and rows, and the sha256 of its bytes as they lie on disk."""
+    """One corpus file: its size and rows, and the sha256 of its bytes as they lie on disk.
+
+    ``path`` counts from the corpus's root. ``first_bytes`` are the places (in the uncompressed
+    text) of the rows 0, K, 2K, … of a file of JSON lines, K being the rows of a shard.
+    """
 
     path: str
     size: int
     num_rows: int
     text_bytes: int  # uncompressed, as far as the format tells
     sha256: str
+    first_bytes: tuple[int, ...] = ()
 
 
 def suffix_of(path: Path) -> str | None:
     """Return the known suffix of a corpus file, or None."""
     return next((suffix for suffix in SUFFIXES if path.name.endswith(suffix)), None)
+
+
+def seekable(name: str) -> bool:
+    """Return whether a file can be read from any place: it is not compressed as a whole."""
+    return COMPRESSION.get(suffix_of(Path(name)) or "") is None
 
 
 def find_files(paths: Sequence[Path]) -> list[Path]:
@@ -66,21 +79,33 @@ def find_files(paths: Sequence[Path]) -> list[Path]:
         raise UsageError("no corpus: give at least one file or folder.")
     files: dict[Path, Path] = {}
     for path in found:
-        files.setdefault(path.resolve(), path.absolute())
+        files.setdefault(_resolved(path), Path(os.path.normpath(path.absolute())))
     for path in files.values():
         if os.fsencode(path).decode("utf-8", "replace") != str(path):
             raise UsageError(f"{str(path)!r}: a file's name must be UTF-8. Rename it.")
     return list(files.values())
 
 
-def scan(files: Sequence[Path], workers: int) -> Iterator[CorpusFile]:
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:  # a loop of links
+        raise UsageError(f"{path} cannot be followed: {error}. Remove the link.") from error
+
+
+def common_root(files: Sequence[Path]) -> Path:
+    """Return the folder that all files (absolute paths) lie in, as their names say."""
+    return Path(os.path.commonpath([path.parent for path in files]))
+
+
+def scan(files: Sequence[Path], shard_docs: int, workers: int) -> Iterator[CorpusFile]:
     """Count and fingerprint every file, in order.
 
     Raises DataError that lists every damaged file, after all have been looked at.
     """
     problems: list[str] = []
     with ProcessPoolExecutor(workers, QuietContext(), end_with_parent) as pool:
-        for future in [pool.submit(scan_file, path) for path in files]:
+        for future in [pool.submit(scan_file, path, shard_docs) for path in files]:
             try:
                 yield future.result()
             except DataError as error:
@@ -90,8 +115,11 @@ def scan(files: Sequence[Path], workers: int) -> Iterator[CorpusFile]:
         raise DataError(f"{len(problems)} of {len(files)} corpus files cannot be read:\n{lines}")
 
 
-def scan_file(path: Path) -> CorpusFile:
-    """Count and fingerprint one file; raises DataError when it is damaged or foreign."""
+def scan_file(path: Path, shard_docs: int) -> CorpusFile:
+    """Count and fingerprint one file; raises DataError when it is damaged or foreign.
+
+    ``shard_docs`` is the number of rows from one place of ``first_bytes`` to the next.
+    """
     try:
         size = path.stat().st_size
         if size == 0:
@@ -101,11 +129,16 @@ def scan_file(path: Path) -> CorpusFile:
         raise DataError(f"{path} cannot be opened: {error.strerror}.") from error
     if suffix_of(path) == ".parquet":
         num_rows, text_bytes = _scan_parquet(path)
+        first_bytes: tuple[int, ...] = ()
     else:
-        num_rows, text_bytes = _scan_lines(path)
+        num_rows, text_bytes, first_bytes = _scan_lines(path, shard_docs)
+    return CorpusFile(str(path), size, num_rows, text_bytes, file_sha256(path), first_bytes)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file's bytes."""
     with path.open("rb") as handle:
-        sha256 = hashlib.file_digest(handle, "sha256").hexdigest()
-    return CorpusFile(str(path), size, num_rows, text_bytes, sha256)
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _refuse_foreign(path: Path) -> None:
@@ -128,18 +161,48 @@ def damaged(path: Path, error: Exception) -> DataError:
     return DataError(f"{path} is damaged or truncated: {reason}. Copy it again, or leave it out.")
 
 
-def _scan_lines(path: Path) -> tuple[int, int]:
+def _scan_lines(path: Path, shard_docs: int) -> tuple[int, int, tuple[int, ...]]:
+    """Return the number of lines and bytes, and where every ``shard_docs``-th line begins."""
+    _refuse_other_json(path)
     num_lines = num_bytes = 0
+    firsts = [0]
     last = b"\n"
     try:
         with open_lines(path) as stream:
             while chunk := stream.read(CHUNK_BYTES):
-                num_lines += chunk.count(b"\n")
+                found = chunk.count(b"\n")
+                if num_lines + found >= len(firsts) * shard_docs:
+                    ends = np.flatnonzero(np.frombuffer(chunk, np.uint8) == ord("\n"))
+                    while num_lines + found >= len(firsts) * shard_docs:
+                        end = ends[len(firsts) * shard_docs - num_lines - 1]
+                        firsts.append(num_bytes + int(end) + 1)
+                num_lines += found
                 num_bytes += len(chunk)
                 last = chunk[-1:]
     except OSError as error:
         raise damaged(path, error) from error
-    return num_lines + (last != b"\n"), num_bytes
+    num_lines += last != b"\n"
+    return num_lines, num_bytes, tuple(firsts[: -(-num_lines // shard_docs) or 1])
+
+
+def _refuse_other_json(path: Path) -> None:
+    """Raise DataError for JSON that is not one record per line."""
+    try:
+        with open_lines(path) as stream:
+            head: bytes = stream.read(HEAD_BYTES)
+    except OSError as error:
+        raise damaged(path, error) from error
+    first = head.removeprefix(BOM).lstrip().split(b"\n")[0].strip()
+    if first.startswith(b"["):
+        what = "one JSON array"
+    elif first == b"{":
+        what = "JSON over several lines"
+    else:
+        return
+    raise DataError(
+        f"{path} is {what}, expected one JSON object per line. Write it as JSON lines, "
+        "such as with `jq -c '.[]?' old.jsonl > new.jsonl`."
+    )
 
 
 def _scan_parquet(path: Path) -> tuple[int, int]:

@@ -9,17 +9,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mads.corpus.files import CHUNK_BYTES, damaged, open_lines, suffix_of
+from mads.corpus.files import BOM, CHUNK_BYTES, COMPRESSION, damaged, open_lines, suffix_of
 from mads.errors import DataError
 from mads.types import DocumentBatch, Status
 
-BOM = b"\xef\xbb\xbf"  # some editors begin a UTF-8 file with it; it is no part of the first line
 BATCH_DOCS = 1024
 BATCH_BYTES = 8 * 1024 * 1024
 
@@ -42,29 +42,47 @@ Row = tuple[str, Status, int, list[object]]
 """Text ("" unless ok), status, bytes of UTF-8 text, one value per field."""
 
 
-def read_batches(
-    path: Path, first_row: int, num_rows: int, row_format: RowFormat
-) -> Iterator[DocumentBatch]:
-    """Yield the rows [first_row, first_row + num_rows) of a file as batches, in order.
+class RowReader:
+    """Reads runs of rows of one file, in one pass as long as each begins where the last ended.
 
-    Raises DataError when the file is damaged or holds fewer rows.
+    A run that begins elsewhere opens the file anew: an uncompressed one at ``first_byte``, a
+    compressed one by decompressing what stands before, a Parquet file at the row group.
     """
-    batch: list[Row] = []
-    held = seen = 0
-    for row in _rows(path, first_row, num_rows, row_format):
-        batch.append(row)
-        seen += 1
-        held += row[2]
-        if len(batch) == BATCH_DOCS or held >= BATCH_BYTES:
-            yield _to_batch(batch, row_format.fields)
-            batch, held = [], 0
-    if batch:
-        yield _to_batch(batch, row_format.fields)
-    if seen != num_rows:
-        raise DataError(
-            f"{path} changed while it was read: found {first_row + seen} rows, "
-            f"expected at least {first_row + num_rows}."
-        )
+
+    def __init__(self, path: Path, row_format: RowFormat) -> None:
+        self.path = path
+        self.row_format = row_format
+        self._rows: Iterator[Row] = iter(())
+        self._next = -1  # the row that comes next
+
+    def batches(
+        self, first_row: int, num_rows: int, first_byte: int = 0
+    ) -> Iterator[DocumentBatch]:
+        """Yield the rows [first_row, first_row + num_rows) as batches, in order.
+
+        ``first_byte`` is where the first row begins in the uncompressed text (of JSON lines).
+        Raises DataError when the file is damaged or holds fewer rows.
+        """
+        if first_row != self._next:
+            self._rows = _rows(self.path, first_row, first_byte, self.row_format)
+        self._next = -1  # unless this run comes to its end
+        batch: list[Row] = []
+        held = seen = 0
+        for row in islice(self._rows, num_rows):
+            batch.append(row)
+            seen += 1
+            held += row[2]
+            if len(batch) == BATCH_DOCS or held >= BATCH_BYTES:
+                yield _to_batch(batch, self.row_format.fields)
+                batch, held = [], 0
+        if batch:
+            yield _to_batch(batch, self.row_format.fields)
+        if seen != num_rows:
+            raise DataError(
+                f"{self.path} changed while it was read: found {first_row + seen} rows, "
+                f"expected at least {first_row + num_rows}."
+            )
+        self._next = first_row + num_rows
 
 
 def raw_lines(path: Path, rows: Sequence[int], max_line_bytes: int) -> Iterator[bytes]:
@@ -80,34 +98,34 @@ def raw_lines(path: Path, rows: Sequence[int], max_line_bytes: int) -> Iterator[
             row = next(wanted, None)
 
 
-def _rows(path: Path, first_row: int, num_rows: int, row_format: RowFormat) -> Iterator[Row]:
+def _rows(path: Path, first_row: int, first_byte: int, row_format: RowFormat) -> Iterator[Row]:
     try:
         if suffix_of(path) == ".parquet":
-            yield from _parquet_rows(path, first_row, num_rows, row_format)
+            yield from _parquet_rows(path, first_row, row_format)
             return
-        stop = first_row + num_rows
-        for number, (line, length) in enumerate(_lines(path, row_format.max_line_bytes)):
-            if number >= stop:
-                return
-            if number >= first_row:
-                yield _line_row(line, length, row_format)
+        for line, length in _lines(path, row_format.max_line_bytes, first_byte):
+            yield _line_row(line, length, row_format)
     except (OSError, pa.ArrowException) as error:
         raise damaged(path, error) from error
 
 
-def _lines(path: Path, max_bytes: int) -> Iterator[tuple[bytes | None, int]]:
+def _lines(path: Path, max_bytes: int, first_byte: int = 0) -> Iterator[tuple[bytes | None, int]]:
     """Yield each line and its length; None stands for a line longer than ``max_bytes``."""
-    for number, (line, length) in enumerate(_raw_lines(path, max_bytes)):
-        if number == 0 and line is not None and line.startswith(BOM):
-            yield line[len(BOM) :], length - len(BOM)
-        else:
-            yield line, length
+    lines = _raw_lines(path, max_bytes, first_byte)
+    if not first_byte:
+        for line, length in islice(lines, 1):
+            if line is not None and line.startswith(BOM):
+                yield line[len(BOM) :], length - len(BOM)
+            else:
+                yield line, length
+    yield from lines
 
 
-def _raw_lines(path: Path, max_bytes: int) -> Iterator[tuple[bytes | None, int]]:
+def _raw_lines(path: Path, max_bytes: int, first_byte: int) -> Iterator[tuple[bytes | None, int]]:
     rest: list[bytes] = []
     held = 0
     with open_lines(path) as stream:
+        _skip(stream, first_byte, seekable=COMPRESSION[suffix_of(path) or ""] is None)
         while chunk := stream.read(CHUNK_BYTES):
             *complete, tail = chunk.split(b"\n")
             for line in complete:
@@ -119,6 +137,18 @@ def _raw_lines(path: Path, max_bytes: int) -> Iterator[tuple[bytes | None, int]]
             rest = [*rest, tail] if held <= max_bytes else []
     if held:
         yield (b"".join(rest) if held <= max_bytes else None), held
+
+
+def _skip(stream: pa.NativeFile, num_bytes: int, *, seekable: bool) -> None:
+    """Go to a place of a stream that was just opened."""
+    if seekable:
+        stream.seek(num_bytes)
+        return
+    while num_bytes:
+        chunk = stream.read(min(num_bytes, CHUNK_BYTES))
+        if not chunk:
+            return
+        num_bytes -= len(chunk)
 
 
 def _line_row(line: bytes | None, length: int, row_format: RowFormat) -> Row:
@@ -134,26 +164,22 @@ def _line_row(line: bytes | None, length: int, row_format: RowFormat) -> Row:
     return make_row(record, row_format)
 
 
-def _parquet_rows(
-    path: Path, first_row: int, num_rows: int, row_format: RowFormat
-) -> Iterator[Row]:
+def _parquet_rows(path: Path, first_row: int, row_format: RowFormat) -> Iterator[Row]:
     with pq.ParquetFile(path) as file:
         names = set(file.schema_arrow.names)
         wanted = (row_format.text_field, *row_format.fields)
         columns = {p if p in names else p.split(".")[0] for p in wanted} & names
-        done = 0
-        for group in range(file.metadata.num_row_groups):
-            size = file.metadata.row_group(group).num_rows
-            start, stop = max(first_row - done, 0), min(first_row + num_rows - done, size)
-            done += size
-            if start >= stop:
+        sizes = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
+        start = 0
+        for group, size in enumerate(sizes):
+            seen = start
+            start += size
+            if start <= first_row:
                 continue
-            seen = 0
-            batches = file.iter_batches(64, row_groups=[group], columns=sorted(columns))
-            for batch in batches:
-                low, high = max(start - seen, 0), min(stop - seen, len(batch))
+            for batch in file.iter_batches(64, row_groups=[group], columns=sorted(columns)):
+                low = min(max(first_row - seen, 0), len(batch))
                 seen += len(batch)
-                for record in _records(batch.slice(low, max(high - low, 0)), size):
+                for record in _records(batch.slice(low), size):
                     yield make_row(record, row_format)
 
 

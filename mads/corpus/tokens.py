@@ -4,7 +4,8 @@ A shard is ``.bin`` (all tokens, uint16 or int32) and ``.idx`` (little endian): 
 ``MMIDIDX\\0\\0``, version uint64 = 1, type code uint8 (8 = uint16, 4 = int32), number of
 sequences uint64, number of documents + 1 uint64, sequence lengths int32, byte offsets int64,
 document bounds int64. Here every corpus row is one sequence and one document, so that row i is
-sequence i; a row without tokens is a sequence of length 0.
+sequence i; a row without tokens is a sequence of length 0. A store's shards also have ``.sum``,
+the checksums of both by blocks (``mads/blocks.py``).
 """
 
 from __future__ import annotations
@@ -18,12 +19,17 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from mads.errors import DataError
+from mads.blocks import Verifier, read_sums, write_sums
+from mads.errors import DataError, machine_problem
 from mads.files import PARTIAL, publish
 
 MAGIC = b"MMIDIDX\x00\x00"
 HEADER = struct.Struct("<9sQBQQ")
 TYPE_CODES: dict[int, type[np.uint16] | type[np.int32]] = {8: np.uint16, 4: np.int32}
+REMEDY = (
+    "Delete it with the .bin, .idx and .sum of its name and run the same `mads annotate` again; "
+    "it makes them anew."
+)
 
 
 class TokenWriter:
@@ -72,47 +78,87 @@ class TokenWriter:
         return header + lengths.tobytes() + offsets.tobytes() + bounds.tobytes()
 
 
-class TokenReader:
-    """Reads the rows of one shard through memory maps."""
+def write_token_sums(bin_path: Path, idx_path: Path) -> None:
+    """Write the checksums of a shard's token files beside them."""
+    write_sums(sums_path(bin_path), [bin_path, idx_path])
+
+
+def sums_path(bin_path: Path) -> Path:
+    """Return the file of a shard's checksums."""
+    return bin_path.with_suffix(".sum")
+
+
+class TokenChecks:
+    """What is known of a shard's files: their checksums, and which blocks were compared."""
 
     def __init__(self, bin_path: Path, idx_path: Path) -> None:
+        of_bin, of_idx = read_sums(sums_path(bin_path), [bin_path, idx_path], REMEDY)
+        self.tokens = Verifier(bin_path, of_bin, REMEDY)
+        self.index = Verifier(idx_path, of_idx, REMEDY)
+
+
+class TokenReader:
+    """Reads the rows of one shard through maps of its files.
+
+    With ``checks`` every block is compared with its checksum before anything of it counts; the
+    index is so at once. Raises DataError for files that are missing or damaged.
+    """
+
+    def __init__(self, bin_path: Path, idx_path: Path, checks: TokenChecks | None = None) -> None:
         try:
-            index = np.memmap(idx_path, dtype=np.uint8, mode="r")
-            magic, version, code, num, _ = HEADER.unpack(index[: HEADER.size].tobytes())
-            found = bin_path.stat().st_size
-        except (OSError, ValueError, struct.error) as error:
+            index = _mapped(idx_path)
+            self._bin = _mapped(bin_path)
+        except (OSError, ValueError) as error:
             raise DataError(
-                f"{idx_path} cannot be read: {error}. Delete it and its .bin, if they are there, "
-                "and run the same `mads annotate` again."
+                f"{idx_path.with_suffix('.*')} cannot be read: {error}. "
+                f"{machine_problem(error) or REMEDY}"
+            ) from error
+        self._checks = checks
+        if checks is not None:
+            checks.index.check(index, 0, len(index))
+        self._read_index(bin_path, idx_path, index)
+
+    def _read_index(self, bin_path: Path, idx_path: Path, index: NDArray[np.uint8]) -> None:
+        try:
+            magic, version, code, num, _ = HEADER.unpack(index[: HEADER.size].tobytes())
+        except struct.error as error:
+            raise DataError(
+                f"{idx_path} is truncated: found {len(index)} bytes. {REMEDY}"
             ) from error
         if magic != MAGIC or version != 1 or code not in TYPE_CODES:
             raise DataError(f"{idx_path} is not a Megatron index written by mads.")
         if len(index) != HEADER.size + 20 * num + 8:
             raise DataError(
                 f"{idx_path} is truncated: found {len(index)} bytes, expected "
-                f"{HEADER.size + 20 * num + 8}. Delete it and run `mads annotate` again."
+                f"{HEADER.size + 20 * num + 8}. {REMEDY}"
             )
         start, middle = HEADER.size, HEADER.size + 4 * num
         self.lengths_N: NDArray[np.int32] = index[start:middle].view(np.int32)
         self._offsets: NDArray[np.int64] = index[middle : middle + 8 * num].view(np.int64)
-        self._dtype = TYPE_CODES[code]
-        expected = int(self.lengths_N.sum(dtype=np.int64)) * np.dtype(self._dtype).itemsize
-        if found != expected:
+        self._dtype = np.dtype(TYPE_CODES[code])
+        expected = int(self.lengths_N.sum(dtype=np.int64)) * self._dtype.itemsize
+        if len(self._bin) != expected:
             raise DataError(
-                f"{bin_path} does not fit its index: found {found} bytes, "
-                f"expected {expected}. Delete both and run `mads annotate` again."
+                f"{bin_path} does not fit its index: found {len(self._bin)} bytes, "
+                f"expected {expected}. {REMEDY}"
             )
-        # An empty file cannot be mapped.
-        self._bin = np.memmap(bin_path, np.uint8, "r") if expected else np.zeros(0, np.uint8)
 
     def __len__(self) -> int:
         return len(self.lengths_N)
 
     def row(self, row: int, start: int = 0, stop: int | None = None) -> NDArray[np.int64]:
         """Return the tokens [start, stop) of a row."""
-        itemsize = np.dtype(self._dtype).itemsize
-        first = int(self._offsets[row])
         length = int(self.lengths_N[row])
         stop = length if stop is None else min(stop, length)
-        part = self._bin[first + start * itemsize : first + stop * itemsize]
-        return np.frombuffer(part.tobytes(), dtype=self._dtype).astype(np.int64)
+        first = int(self._offsets[row])
+        begin, end = first + start * self._dtype.itemsize, first + stop * self._dtype.itemsize
+        if self._checks is not None:
+            self._checks.tokens.check(self._bin, begin, end)
+        return np.frombuffer(self._bin[begin:end].tobytes(), dtype=self._dtype).astype(np.int64)
+
+
+def _mapped(path: Path) -> NDArray[np.uint8]:
+    """Map a file; an empty one cannot be mapped."""
+    if not path.stat().st_size:
+        return np.zeros(0, np.uint8)
+    return np.memmap(path, np.uint8, "r")

@@ -6,25 +6,25 @@ call again finds it complete, and another one is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mads.codec import to_json
 from mads.config import Recipe, SelectionConfig
-from mads.console.state import console_to_json, read_console
 from mads.errors import DataError, UsageError
 from mads.export.megatron import TOKENS, write_tokens
 from mads.export.parts import find_part
 from mads.export.texts import write_texts
 from mads.files import fresh_folder, json_sha256
-from mads.layout import RoundDir, RunDir
+from mads.layout import RoundDir
 from mads.seeds import derive
 from mads.selection.composition import Shares, composition
-from mads.selection.plan import Cursors, Plan, cell_scores, make_plan
+from mads.selection.plan import Cursors, Plan, make_plan
 from mads.selection.plan_file import (
     Chosen,
     Head,
@@ -37,50 +37,44 @@ from mads.selection.plan_file import (
     write_plan,
     write_selection,
 )
-from mads.selection.query import OrderReader, unchanged
+from mads.selection.query import OrderReader
 from mads.store.sealed import write_sealed
 from mads.store.store import Store
-from mads.types import ConsoleState
 from mads.units import Budget, parse_part
 
 TEXTS = "texts"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Followed:
+    """What a selection goes on from: a strategy's scores and state, and the cursors before it."""
+
+    score_C: NDArray[np.float64]
+    state: Mapping[str, Any]  # console.json, with its round
+    cursors: Cursors
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to select: by a run (what it would read next) or by a console state alone."""
+    """What to select."""
 
     store: Store
-    run: Path | None
-    console: Path | None
+    followed: Followed
     budget: Budget
     recipe: Recipe
 
-    def state(self) -> tuple[ConsoleState, Cursors]:
-        """Return the console state and the cursors to go on from.
-
-        Raises UsageError when the run or the state does not exist, DataError when it is damaged
-        or of another store.
-        """
-        if self.run is not None:
-            if not self.run.is_dir():
-                raise UsageError(f"run {self.run} does not exist. `mads train` makes one.")
-            folder = RunDir(self.run).round(RunDir(self.run).last_round())
-            return read_console(folder.console), read_plan(folder.plan, self.store).cursors_after
-        assert self.console is not None
-        if not self.console.is_file():
-            raise UsageError(f"console state {self.console} does not exist.")
-        return read_console(self.console), Cursors.start(len(self.store.cells))
-
-    def plan(self, state: ConsoleState, cursors: Cursors) -> Plan:
-        """Return the plan under a state."""
+    def plan(self) -> Plan:
+        """Return the plan."""
         cells, config, budget = self.store.cells, self.recipe.selection, self.budget
-        score_C, seed = cell_scores(cells, state), self.seed(state)
-        return make_plan(cells, score_C, cursors, budget.amount, config, seed, budget.unit)
+        follow, seed = self.followed, self.seed
+        return make_plan(
+            *(cells, follow.score_C, follow.cursors, budget.amount), config, seed, budget.unit
+        )
 
-    def seed(self, state: ConsoleState) -> int:
-        """Return the seed of this selection."""
-        return derive(self.recipe.seed, "select", state.round)
+    @property
+    def seed(self) -> int:
+        """The seed of this selection."""
+        return derive(self.recipe.seed, "select", self.followed.state["round"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,21 +129,20 @@ def select_and_write(request: Request, out: Path, exports: Exports) -> Selected:
     """Select into a folder that appears as a whole; return what is in it.
 
     Raises UsageError when ``out`` holds anything but the same selection, DataError when another
-    process writes it, and what ``Request.state`` raises.
+    process writes it.
     """
     store, config = request.store, request.recipe.selection
-    state, cursors = request.state()
-    asked = _asked(request, exports, state, cursors)
+    asked = _asked(request, exports)
     with fresh_folder(out) as folder:
         if folder is None:
             return _selected(_complete(store, out, asked, exports), store, out, complete=True)
-        with unchanged(store):
-            plan = request.plan(state, cursors)
-            with OrderReader(store.order, store.cells, config) as order:
-                selection = order.select(plan)
-            exports.write(store, selection.doc_N, folder, asked.seed)
+        with OrderReader.of(store, config) as order:
+            selection = order.select(request.plan())
+        exports.write(store, selection.doc_N, folder, asked.seed)
         head = Head(asked.seed, config.policy, request.budget, asked)
-        saved = write_selection(RoundDir(folder), store, state, [Chosen(selection)], head)
+        saved = write_selection(
+            RoundDir(folder), store, request.followed.state, [Chosen(selection)], head
+        )
     return _selected(saved, store, out, complete=False)
 
 
@@ -181,10 +174,9 @@ def write_part(
         if folder is None:
             found = _complete(store, out, asked, exports)
             return PartWritten(str(out), True, text, found.num_docs, found.num_tokens)
-        with unchanged(store):
-            part = find_part(store, plan.ranges, index, count)
-            docs = part.documents["doc"].to_numpy()
-            exports.write(store, docs, folder, asked.seed)
+        part = find_part(store, plan.ranges, index, count)
+        docs = part.documents["doc"].to_numpy()
+        exports.write(store, docs, folder, asked.seed)
         files = RoundDir(folder)
         write_sealed(files.selection, part.documents, compression="zstd")
         own = replace(
@@ -200,9 +192,7 @@ def write_part(
     return PartWritten(str(out), False, text, len(docs), part.num_tokens)
 
 
-def _asked(
-    request: Request, exports: Exports, state: ConsoleState, cursors: Cursors
-) -> SavedRequest:
+def _asked(request: Request, exports: Exports) -> SavedRequest:
     """Return what is asked for, as the plan keeps it: all that the result depends on."""
     store, config = request.store, request.recipe.selection
     plain = SelectionConfig()
@@ -212,11 +202,11 @@ def _asked(
     return SavedRequest(
         store=store.fingerprint,
         generation=store.generation,
-        follows=json_sha256([console_to_json(state), to_json(cursors)]),
+        follows=json_sha256([request.followed.state, to_json(request.followed.cursors)]),
         budget=str(request.budget),
         policy=config.policy,
         settings=json_sha256(to_json(settings)),
-        seed=request.seed(state),
+        seed=request.seed,
         shard="",
         texts=exports.texts is not None,
         megatron=exports.megatron,

@@ -104,7 +104,7 @@ def write_texts(
     DataError when a corpus file is gone or has changed since ``mads annotate``.
     """
     file_N, row_N = store.locate(doc_N)
-    max_doc_bytes = store.spec.corpus["max_doc_bytes"]
+    max_doc_bytes = store.spec.max_doc_bytes
     targets = text_paths(store)
     out.mkdir(parents=True, exist_ok=True)
     written = []

@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mads.console.state import read_console
 from mads.errors import UsageError, did_you_mean
-from mads.layout import RoundDir, RunDir
-from mads.selection.plan import cell_scores
-from mads.selection.plan_file import SavedPlan, read_plan, read_selection
+from mads.run.reader import Run, RunRound
+from mads.selection.plan_file import SavedPlan, read_selection
 from mads.store.store import Store
-from mads.types import ROW_BITS, ConsoleState, Status
+from mads.strategies.strategy import Strategy
+from mads.types import ROW_BITS, Status
 from mads.units import parse_digits, shorten
 
 
@@ -104,9 +103,9 @@ def explain(store: Store, run: Path, doc: int) -> Explanation:
         doc=doc,
         file=store.spec.files[int(file_N[0])].path,
         row=int(row_N[0]),
-        status=str(documents["status"][row].as_py()),
-        num_tokens=int(documents["num_tokens"][row].as_py()),
-        num_bytes=int(documents["num_bytes"][row].as_py()),
+        status=documents.status(row).value,
+        num_tokens=int(documents.num_tokens_N[row]),
+        num_bytes=int(documents.num_bytes_N[row]),
     )
     if found.status != Status.OK.value:
         return found
@@ -148,20 +147,21 @@ def _locate(store: Store, labels: Mapping[str, DocumentLabel], doc: int) -> tupl
 
 @dataclass(frozen=True, slots=True)
 class _Round:
-    number: int
-    folder: RoundDir
-    state: ConsoleState
+    """A round with its strategy, its plan and the scores that the plan follows."""
+
+    files: RunRound
+    strategy: Strategy
     plan: SavedPlan
     score_C: NDArray[np.float64]
 
 
 def _rounds(store: Store, run: Path) -> Iterator[_Round]:
-    """Yield the rounds of a run: the one place that reads it."""
-    files = RunDir(run)
-    for number in range(files.last_round() + 1):
-        folder = files.round(number)
-        state, plan = read_console(folder.console), read_plan(folder.plan, store)
-        yield _Round(number, folder, state, plan, cell_scores(store.cells, state))
+    """Yield the rounds of a run; raises DataError when it has none."""
+    opened = Run(run)
+    opened.last_round()
+    for one in opened.rounds:
+        strategy = one.strategy
+        yield _Round(one, strategy, one.plan(store), strategy.scores(store.cells))
 
 
 def _in_round(
@@ -174,11 +174,15 @@ def _in_round(
     times = sum(
         part.cell == cell and part.start_row <= place < part.stop_row for part in found.plan.ranges
     )
-    score_C, weights = found.score_C, found.state.weights
+    score_C, weights = found.score_C, found.strategy.weights
     return RoundOfDocument(
-        round=found.number,
-        theta=dict(found.state.theta),
-        weights={agent: weights[agent][label.category] for agent, label in labels.items()},
+        round=found.files.number,
+        theta=dict(found.strategy.theta),
+        weights={
+            agent: weights[agent][label.category]
+            for agent, label in labels.items()
+            if agent in weights
+        },
         score=float(score_C[cell]),
         rank=int((score_C > score_C[cell]).sum()) + 1,
         cells=len(score_C),
@@ -189,6 +193,6 @@ def _in_round(
 
 def _steps(found: _Round, doc: int) -> tuple[int, ...]:
     """Return the steps from which on a round reads a document."""
-    table = read_selection(found.folder, found.plan, ["doc", "step"])
+    table = read_selection(found.files.dir, found.plan, ["doc", "step"])
     mine = table["doc"].to_numpy() == np.uint64(doc)
     return tuple(table["step"].to_numpy()[mine].tolist())

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from mads.config import Recipe
 from mads.errors import UsageError, did_you_mean
-from mads.export.command import Request
+from mads.export.command import Followed, Request
 from mads.selection.composition import Shares, composition
+from mads.selection.plan import Cursors
+from mads.store.store import Store
+from mads.strategies.console import Console
+from mads.strategies.fixed import Fixed
+from mads.strategies.strategy import Strategy
 from mads.types import ConsoleState
-from mads.units import shorten
+from mads.units import Budget, shorten
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +51,23 @@ def scaled_theta(state: ConsoleState, text: str) -> ConsoleState:
     return replace(state, theta={agent: value * scale for agent, value in theta.items()})
 
 
-def try_what_if(request: Request, factors: str) -> WhatIf:
-    """Compare the selections under θ as it is and under scaled θ; write nothing."""
-    state, cursors = request.state()
-    cells, budget = request.store.cells, request.budget
-    plans = [request.plan(s, cursors) for s in (state, scaled_theta(state, factors))]
+def try_what_if(
+    store: Store, strategy: Strategy, cursors: Cursors, budget: Budget, recipe: Recipe, factors: str
+) -> WhatIf:
+    """Compare the selections under θ as it is and under scaled θ; write nothing.
+
+    Raises UsageError for a strategy that has no θ.
+    """
+    if not isinstance(strategy, Console | Fixed):
+        raise UsageError(f"--theta: the strategy {strategy.name!r} has no θ to multiply.")
+    other = replace(strategy, state=scaled_theta(strategy.state, factors))
+    cells = store.cells
+    before, after = (
+        Request(store, Followed(s.scores(cells), s.to_json(), cursors), budget, recipe).plan()
+        for s in (strategy, other)
+    )
     return WhatIf(
         budget_tokens=budget.amount if budget.unit == "tokens" else None,
         budget_docs=budget.amount if budget.unit == "docs" else None,
-        composition=composition(cells, plans[0].to_tokens(cells), plans[1].to_tokens(cells)),
+        composition=composition(cells, before.to_tokens(cells), after.to_tokens(cells)),
     )

@@ -6,12 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mads.errors import DataError
 from mads.training.model import LanguageModel
 from mads.training.task_loss import BatchedTask
+from mads.training.world import World
 
 Vector = dict[str, Tensor]
 """One float32 tensor per parameter name."""
@@ -33,7 +35,7 @@ def reference_gradient(lm: LanguageModel, task: BatchedTask) -> tuple[Vector, fl
     return gradient, total
 
 
-def preconditioned(gradient: Vector, moments: Vector, damping: float) -> Vector:
+def preconditioned(gradient: Vector, moments: Vector, damping: float, world: World) -> Vector:
     """Return ``g / (√v̂ + δ)`` with δ = damping · mean(√v̂) over all parameters.
 
     Before the first optimizer step there is no v̂, and the gradient is returned as it is. The
@@ -47,15 +49,22 @@ def preconditioned(gradient: Vector, moments: Vector, damping: float) -> Vector:
         for name, value in gradient.items()
     }
     count = sum(root.numel() for root in roots.values())
-    mean = sum(float(root.double().sum()) for root in roots.values()) / count
-    delta = max(damping * mean, 1e-30)
+    total = sum(float(root.double().sum()) for root in roots.values())
+    all_total, all_count = world.sum(np.array([total, count], np.float64)).tolist()
+    delta = max(damping * (all_total / all_count), 1e-30)
     return {name: g / (roots[name] + delta) for name, g in gradient.items()}
 
 
-def norm(vector: Mapping[str, Tensor]) -> float:
-    """Return the Euclidean norm over all parameters."""
+def norm(vector: Mapping[str, Tensor], world: World) -> float:
+    """Return the Euclidean norm over all parameters, whose parts may lie on several processes."""
     squares = sum(float(part.double().square().sum()) for part in vector.values())
-    return math.sqrt(squares)
+    return math.sqrt(world.total(squares))
+
+
+def dot(a: Mapping[str, Tensor], b: Mapping[str, Tensor], world: World) -> float:
+    """Return the inner product over all parameters, whose parts may lie on several processes."""
+    products = sum(float((part.double() * b[name].double()).sum()) for name, part in a.items())
+    return world.total(products)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +104,8 @@ def reference(
     losses = {}
     for task in tasks:
         gradient, losses[task.name] = reference_gradient(lm, task)
-        part = preconditioned(gradient, moments, damping)
-        length = norm(part)
+        part = preconditioned(gradient, moments, damping, lm.world)
+        length = norm(part, lm.world)
         if not 0 < length < float("inf"):
             raise DataError(
                 f"reference task {task.name!r}: the norm of its gradient is {length}. "
@@ -106,7 +115,7 @@ def reference(
         _add(total, unit, task.weight)
         kept = unit if per_task else {}
         found.append(Direction(task.name, kept, task.weight, ((task, 1 / length),)))
-    length = norm(total)
+    length = norm(total, lm.world)
     if not 0 < length < float("inf"):
         raise DataError("the reference tasks' directions cancel out; check their weights.")
     if per_task:

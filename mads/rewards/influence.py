@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from mads.agents.fasttext_agent import expectation
 from mads.agents.fitting import cleaned, predict, write_model
 from mads.errors import DataError, UsageError
-from mads.layout import RunDir
 from mads.seeds import derive, uniform
-from mads.store.store import Store, read_table
+from mads.store.store import Store
+from mads.types import MeasuredRound
 
 Floats = NDArray[np.float64]
 
@@ -60,45 +60,37 @@ def ranks(values: Floats) -> Floats:
     return shares
 
 
-def latest_rewards(run: RunDir, num_rounds: int) -> tuple[NDArray[np.uint64], Floats, list[int]]:
-    """Return the probed documents of the latest rounds, and each one's mean rank in its round.
+def mean_ranks(rounds: Sequence[MeasuredRound]) -> tuple[NDArray[np.uint64], Floats]:
+    """Return the probed documents, and each one's mean rank in its rounds, in (0, 1).
 
-    Ranks, since the size of rewards shrinks while a model trains. Raises UsageError for a run
-    without rewards.
+    Ranks, since the size of rewards shrinks while a model trains.
     """
-    paths = sorted((run.root / "rounds").glob("*/rewards.parquet"))[-num_rounds:]
-    if not paths:
-        raise UsageError(
-            f"{run.root} has no rewards yet: no round has been measured. Train past "
-            "training.first_update, with a selection.policy other than random."
-        )
-    docs, values = [], []
-    for path in paths:
-        table = read_table(path, ["doc", "reward"])
-        reward_N = table["reward"].to_numpy()
-        finite = np.isfinite(reward_N)
-        docs.append(table["doc"].to_numpy()[finite])
-        values.append(ranks(reward_N[finite]))
-    doc_N, place_N = np.unique(np.concatenate(docs), return_inverse=True)
-    count_N = np.bincount(place_N)
-    rank_N: Floats = np.bincount(place_N, np.concatenate(values)) / count_N
-    return doc_N, rank_N, [int(path.parent.name) for path in paths]
+    docs = np.concatenate([one.doc_N for one in rounds])
+    values = np.concatenate([ranks(one.reward_N) for one in rounds])
+    doc_N, place_N = np.unique(docs, return_inverse=True)
+    rank_N: Floats = np.bincount(place_N, values) / np.bincount(place_N)
+    return doc_N, rank_N
 
 
 def fit_influence(
-    store: Store, run: RunDir, out: Path, num_rounds: int = 3, bins: int = 5, seed: int = 0
+    store: Store,
+    rounds: Sequence[MeasuredRound],
+    source: str,
+    out: Path,
+    bins: int = 5,
+    seed: int = 0,
 ) -> Influence:
     """Fit a fastText model that puts documents into ``bins`` bins of reward, lowest first.
 
-    Raises UsageError for a name that is not ``*.bin`` or a run without rewards, and DataError when
-    fewer than 100 documents were probed.
+    ``source`` says where the rewards are from. Raises UsageError for a name that is not ``*.bin``,
+    and DataError when fewer than 100 documents were probed.
     """
     if out.suffix != ".bin":
         raise UsageError(f"--out: found {str(out)!r}, expected a file name that ends in .bin.")
-    doc_N, rank_N, rounds = latest_rewards(run, num_rounds)
+    doc_N, rank_N = mean_ranks(rounds)
     if len(doc_N) < LEAST_DOCS:
         raise DataError(
-            f"{run.root}: {len(doc_N)} probed documents are too few to learn from, expected "
+            f"{source}: {len(doc_N)} probed documents are too few to learn from, expected "
             f"{LEAST_DOCS} or more. Raise rewards.probes_per_category, or take more rounds."
         )
     texts = [cleaned(document_text(store, int(doc))) for doc in doc_N]
@@ -109,13 +101,14 @@ def fit_influence(
     held_N = [i for i in np.flatnonzero(held) if texts[i]]
     guessed = expectation(predict(model, [texts[i] for i in held_N], bins))
     agreement = float(np.corrcoef(ranks(guessed), rank_N[held_N])[0, 1])
-    found = Influence(str(out), tuple(rounds), len(kept), len(held_N), agreement)
+    numbers = tuple(one.number for one in rounds)
+    found = Influence(str(out), numbers, len(kept), len(held_N), agreement)
     card = {
         "kind": "ordinal",
         "categories": [f"r{i + 1}" for i in range(bins)],
         "empty_category": "r1",
         "calibration": {"raw": [0.5, bins - 0.5], "score": [0.0, float(bins)]},
-        "data": {"run": str(run.root), **asdict(found)},
+        "data": {"run": source, **asdict(found)},
         "notes": "Learned influence: r1 holds the documents with the lowest rewards.",
     }
     write_model(out, model, card, HYPER | {"loss": "softmax"})

@@ -33,6 +33,8 @@ from mads.training.task_loss import BatchedTask
 from mads.training.trainer import OptimizerState
 from mads.types import CategoryRewards, Cells, DocumentRewards, Feedback
 
+ORACLE_LIMIT = 0.05  # relative error of an estimator above which the user is told
+
 
 @dataclass(frozen=True, slots=True)
 class RoundRewards:
@@ -45,6 +47,7 @@ class RoundRewards:
     oracle_error: float  # relative error of the estimator against per-document gradients
     probe_tokens: int
     seconds: float
+    notes: tuple[str, ...] = ()  # for the user to read
 
 
 def measure(
@@ -83,6 +86,7 @@ def measure(
         if len(target.directions) > 1
     }
     cell_N, weight_N = probes.cell_N, probes.weight_N
+    error = _oracle_error(probe, measured)
     return RoundRewards(
         feedback=Feedback(
             category_rewards(cells, cell_N, weight_N, reward_N),
@@ -96,9 +100,10 @@ def measure(
         },
         table=_table(cells, doc_N, probes, reward_N, measured.loss_N, rewards),
         task_losses=target.losses,
-        oracle_error=_oracle_error(probe, measured),
+        oracle_error=error,
         probe_tokens=sum(len(window) for window in windows),
         seconds=time.perf_counter() - start,
+        notes=_notes(config.estimator, error),
     )
 
 
@@ -139,6 +144,16 @@ def _oracle_error(probe: Probe, measured: Measured) -> float:
     return max(
         relative_error(found_N[chosen], true_N, scaled=name not in SAME_UNIT)
         for found_N, true_N in zip(measured.reward_DN, true.reward_DN, strict=True)
+    )
+
+
+def _notes(estimator: str, error: float) -> tuple[str, ...]:
+    """Return what the user should know of the estimator's error."""
+    if not error > ORACLE_LIMIT or estimator not in SAME_UNIT:
+        return ()
+    return (
+        f"the {estimator} estimator is {error:.0%} off the exact gradients. Try another "
+        'rewards.epsilon or rewards.estimator = "gradient".',
     )
 
 

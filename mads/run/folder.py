@@ -1,34 +1,82 @@
-"""Whose a run folder is, and what a recipe may not ask of it."""
+"""Whose a run folder is: its recipe, the store that it reads, and what may not change."""
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from mads.codec import from_json, to_json
 from mads.config import Recipe
 from mads.errors import DataError, UsageError
-from mads.files import LOCK, PARTIAL, read_json, write_json, write_text
+from mads.files import LOCK, PARTIAL, read_sealed_json, write_sealed_json, write_text
 from mads.layout import RunDir
 from mads.provenance import provenance
 from mads.recipe import to_table, to_toml
 from mads.store.store import Store
 
+REMEDY = "Give another --out; what the run has trained stays in its checkpoints."
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a run was begun on."""
+
+    system: str
+    cores: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunProvenance:
+    """provenance.json: what made the run. It is written last, so without it there is no run."""
+
+    mads: str
+    python: str
+    packages: Mapping[str, str]
+    machine: Machine
+    command: tuple[str, ...]
+    store: str  # the fingerprint of what the run reads
+    generation: int  # of that store
+    store_path: str
+    recipe: str  # sha256 of recipe.toml
+
+
+def read_provenance(run: RunDir) -> RunProvenance:
+    """Read provenance.json.
+
+    Raises DataError when it is damaged, or when recipe.toml is not the one that it names.
+    """
+    value = read_sealed_json(run.provenance, REMEDY)
+    found = from_json(RunProvenance, value, run.provenance, "a run's provenance", REMEDY)
+    try:
+        sha256 = hashlib.sha256(run.recipe.read_bytes()).hexdigest()
+    except OSError as error:
+        raise DataError(f"{run.recipe} cannot be read: {error.strerror}. {REMEDY}") from error
+    if sha256 != found.recipe:
+        raise DataError(
+            f"{run.recipe} was changed: its sha256 is {sha256[:16]}, expected "
+            f"{found.recipe[:16]}. Put it back as it was. {REMEDY}"
+        )
+    return found
+
 
 def check_folder(run: RunDir, store: Store, recipe: Recipe) -> None:
     """Raise UsageError or DataError unless a folder is new, or this recipe's and this store's."""
-    if not run.recipe.is_file():
+    if not run.provenance.is_file():
         # What a call that was killed at once may leave is no reason to refuse.
-        ours = {LOCK, run.provenance.name}
+        ours = {LOCK, run.recipe.name}
         names = {entry.name for entry in run.root.iterdir() if entry.suffix != PARTIAL}
         if names - ours:
             raise UsageError(f"{run.root} is neither empty nor a run. Give another --out.")
         return
-    found = read_json(run.provenance).get("store", "nothing")
-    if found != store.fingerprint:
+    found = read_provenance(run)
+    if (found.store, found.generation) != (store.fingerprint, store.generation):
         raise DataError(
-            f"{run.root} was trained on another store: found {found[:16]}, now "
-            f"{store.fingerprint[:16]}. Give that store, or another --out."
+            f"{run.root} was trained on another store: found {found.store[:16]} (generation "
+            f"{found.generation}), now {store.fingerprint[:16]} (generation {store.generation}). "
+            "Give that store, or another --out."
         )
     changed = _changes(tomllib.loads(run.recipe.read_text(encoding="utf-8")), to_table(recipe))
     if changed:
@@ -54,7 +102,16 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any], place: str = "") ->
 
 def begin(run: RunDir, store: Store, recipe: Recipe) -> None:
     """Make the folder this recipe's and this store's."""
-    if not run.recipe.is_file():
-        facts = provenance(store=store.fingerprint, store_path=str(store.dir.root))
-        write_json(run.provenance, facts)
-        write_text(run.recipe, to_toml(to_table(recipe)))
+    if run.provenance.is_file():
+        return
+    text = to_toml(to_table(recipe))
+    write_text(run.recipe, text)
+    facts = {
+        **provenance(),
+        "store": store.fingerprint,
+        "generation": store.generation,
+        "store_path": str(store.dir.root),
+        "recipe": hashlib.sha256(text.encode()).hexdigest(),
+    }
+    found = from_json(RunProvenance, facts, run.provenance, "a run's provenance", REMEDY)
+    write_sealed_json(run.provenance, to_json(found))

@@ -1,177 +1,144 @@
 """The online stage, and the only place where the arrow turns back.
 
-    select -> train U steps -> measure rewards -> update the console -> select -> ...
+    select -> train U steps -> gather evidence -> update the strategy -> select -> ...
 
-Round 0 selects with equal weights and lasts until ``first_update``; every later round begins with
-feedback. A run is resumed by the same call: a checkpoint names its round, and the round's folder
-holds the console state, the selection and the cursors.
+Round 0 selects by the strategy's start and lasts until ``first_update``; every later round begins
+with the evidence that the strategy needs. A run is resumed by the same call: a checkpoint names
+its round, and the round's folder holds the strategy's state, the selection and the cursors.
 """
 
 from __future__ import annotations
 
-import signal
+import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any, Protocol
 
 import numpy as np
 from torch import OutOfMemoryError
 
 from mads.config import Recipe, TaskConfig
-from mads.console import ConsoleUpdate, initial_state, update
-from mads.console.state import console_to_json, read_console
 from mads.errors import DataError, Interrupted, UsageError
-from mads.files import exclusive, write_json
+from mads.files import exclusive
 from mads.layout import RunDir
-from mads.rewards.categories import Spread
-from mads.rewards.estimators import SAME_UNIT
-from mads.rewards.measure import RoundRewards, measure, spread_from
+from mads.run.feedback import RoundFeedback, gather
 from mads.run.folder import begin, check_folder
-from mads.run.records import Metrics
-from mads.run.schedule import round_bounds, round_of
+from mads.run.reader import RunRound
+from mads.run.records import EndRecord, Metrics, RoundRecord, StepRecord
+from mads.run.result import TrainResult, write_result
+from mads.run.schedule import round_bounds, round_of, strategy_name
+from mads.run.signals import stopping
+from mads.run.watcher import Silent, Watcher
 from mads.seeds import derive
 from mads.selection.bounds import find_bounds
 from mads.selection.plan import Cursors
-from mads.selection.plan_file import Head, read_plan, read_selection, write_selection
+from mads.selection.plan_file import Head, write_selection
 from mads.selection.rounds import select_round
 from mads.store.sealed import write_sealed
-from mads.store.store import Store, read_table
+from mads.store.store import Store
+from mads.strategies import STRATEGIES
+from mads.strategies.strategy import Evidence, Strategy
 from mads.tasks.contamination import refuse_contamination
 from mads.tasks.task import make_task
-from mads.training.checkpoint import load_checkpoint, save_checkpoint
+from mads.training.checkpoint import (
+    Checkpoint,
+    latest_checkpoint,
+    load_checkpoint,
+    remove_newer,
+    save_checkpoint,
+)
 from mads.training.data import RoundData
 from mads.training.model import build_model
 from mads.training.task_loss import BatchedTask, batched, task_loss
 from mads.training.trainer import Trainer
-from mads.types import ConsoleState
+from mads.training.world import ALONE, World
 from mads.units import Budget
 
-ORACLE_LIMIT = 0.05  # relative error of an estimator above which the user is warned
+WASTE = 1.5  # tokens selected per token read above which the user is told
 
 
-class Watcher(Protocol):
-    """What the user sees while a run goes on."""
-
-    def step(self, record: Mapping[str, Any]) -> None:
-        """One optimizer step is done."""
-
-    def round(self, record: Mapping[str, Any]) -> None:
-        """A round has begun, or the run has ended."""
-
-    def note(self, text: str) -> None:
-        """Something that the user should read."""
-
-
-@dataclass(frozen=True, slots=True)
-class TrainResult:
-    """How a run ended."""
-
-    steps: int
-    rounds: int
-    tokens: int
-    losses: Mapping[str, float]  # of reference and evaluation tasks, at the end
-    state: ConsoleState
-    guards: Mapping[str, int]  # how often each guard rail of the console acted, in all rounds
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the result as JSON values."""
-        return {
-            "steps": self.steps,
-            "rounds": self.rounds,
-            "tokens": self.tokens,
-            "losses": dict(self.losses),
-            "guards": dict(self.guards),
-            **console_to_json(self.state),
-        }
-
-
-def train(store: Store, out: Path, recipe: Recipe, watcher: Watcher) -> TrainResult:
+def train(
+    store: Store, out: Path, recipe: Recipe, watcher: Watcher, world: World = ALONE
+) -> TrainResult:
     """Train until the recipe's last step, going on where an earlier call stopped.
 
     Raises UsageError for a recipe that cannot be used or is not the run's own, DataError for a
     damaged run or another store, Interrupted after a signal (the work is saved).
     """
-    if not recipe.rewards.tasks and recipe.selection.policy != "random":
+    kind = STRATEGIES[strategy_name(recipe)]
+    if not recipe.rewards.tasks and kind.needs is Evidence.DOCUMENT_REWARDS:
         raise UsageError(
             "the recipe has no reference task: add a [rewards.tasks.NAME] section with a path "
-            '(context and continuation per line), or set selection.policy = "random".'
+            f'(context and continuation per line), or set strategy = "random" (now {kind.name!r}).'
         )
-    with exclusive(out):
+    with exclusive(out) if world.is_main else contextlib.nullcontext():
         run = RunDir(out)
-        check_folder(run, store, recipe)
-        if not run.recipe.is_file():
-            refuse_contamination(recipe, watcher.note)
+        if world.is_main:
+            check_folder(run, store, recipe)
+            if not run.provenance.is_file():
+                refuse_contamination(recipe, watcher.note)
         try:
             # All that can be wrong with the recipe is found before the folder is the recipe's.
-            loop = _Loop(store, run, recipe, watcher)
-            begin(run, store, recipe)
-            with _signals(loop.stop):
+            strategy = kind.start(store.cells, recipe)
+            told = watcher if world.is_main else Silent()
+            loop = _Loop(store, run, recipe, told, world, strategy)
+            if world.is_main:
+                begin(run, store, recipe)
+            world.barrier()
+            with stopping(loop.stop):
                 return loop.run()
-        except OutOfMemoryError as error:
+        except (OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if type(error) is RuntimeError and "allocate memory" not in str(error):
+                raise
             raise DataError(
-                f"the GPU's memory is full: {error}. Run again with a smaller training.micro_batch "
-                "and rewards.batch_size, into another --out."
+                f"the memory is full: {str(error) or 'no words from the system'}. Run again with a "
+                "smaller training.micro_batch and rewards.batch_size, into another --out."
             ) from error
 
 
-@contextmanager
-def _signals(stop: Callable[[int], None]) -> Iterator[None]:
-    """Turn SIGTERM and the first Ctrl-C into a stop after the step; a second one ends at once."""
+@dataclass(frozen=True, slots=True)
+class _Picked:
+    """What a round's selections hold: documents, tokens, and milliseconds by their first step."""
 
-    def handler(number: int, frame: FrameType | None) -> None:
-        del frame
-        stop(number)
-        signal.signal(number, before[number])
-
-    try:
-        before = {int(s): signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
-        for number in before:
-            signal.signal(number, handler)
-    except ValueError:  # not in the main thread, where signals do not arrive
-        yield
-        return
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
+    num_docs: int
+    num_tokens: int
+    select_ms: Mapping[int, float]
 
 
-@dataclass
 class _Loop:
-    store: Store
-    dir: RunDir
-    recipe: Recipe
-    watcher: Watcher
-    stopped_by: int = 0
-    tasks: list[BatchedTask] = field(default_factory=list)
-    evaluation: list[BatchedTask] = field(default_factory=list)
+    """A run in the making; every process of the world goes through the same steps."""
 
-    def __post_init__(self) -> None:
-        recipe = self.recipe
+    def __init__(
+        self,
+        store: Store,
+        run: RunDir,
+        recipe: Recipe,
+        watcher: Watcher,
+        world: World,
+        strategy: Strategy,
+    ) -> None:
+        self.store, self.dir, self.recipe = store, run, recipe
+        self.watcher, self.world, self.strategy = watcher, world, strategy
+        self.stopped_by = 0
         self.tasks = self._make_tasks(recipe.rewards.tasks)
         self.evaluation = self._make_tasks(recipe.evaluation.tasks)
-        vocab_size = self.store.tokenizer.vocab_size
+        vocab_size = store.tokenizer.vocab_size
         seed = derive(recipe.seed, "model")
-        lm = build_model(recipe.model, recipe.training, vocab_size, seed)
+        lm = build_model(recipe.model, recipe.training, vocab_size, seed, world)
         self.trainer = Trainer(lm, recipe.training, derive(recipe.seed, "training"))
-        self.state = initial_state(self.store.cells.categories, recipe.console.prior)
-        self.cursors = Cursors.start(len(self.store.cells))
-        find_bounds(self.store.cells, recipe.selection, np.arange(len(self.store.cells)))
+        self.cursors = Cursors.start(len(store.cells))
+        find_bounds(store.cells, recipe.selection, np.arange(len(store.cells)))
         self.data: RoundData | None = None
-        self.select_ms: dict[int | None, float] = {}  # by the first step of a stretch
-        self.metrics = Metrics(self.dir.metrics)
+        self.select_ms: Mapping[int, float] = {}
+        self.metrics = Metrics(run.metrics)
 
     def _make_tasks(self, configs: Mapping[str, TaskConfig]) -> list[BatchedTask]:
         context, size = self.recipe.training.context, self.recipe.rewards.batch_size
-        tokenizer = self.store.tokenizer
+        tokenizer, seed = self.store.tokenizer, self.recipe.evaluation.seed
         return [
-            batched(make_task(name, config, tokenizer, context, self.recipe.seed), size)
+            batched(make_task(name, config, tokenizer, context, seed), size)
             for name, config in configs.items()
         ]
 
@@ -180,6 +147,7 @@ class _Loop:
         self.stopped_by = number
 
     def run(self) -> TrainResult:
+        """Take the steps that are left, and return how the run ended."""
         config = self.recipe.training
         step = self._resume()
         while step < config.steps:
@@ -188,147 +156,155 @@ class _Loop:
                 self._begin_round(number, step)
             self._step(step, number)
             step += 1
-            last = step == config.steps
-            if step % config.checkpoint_every == 0 or last or self.stopped_by:
+            last, stopped = step == config.steps, self.world.any(bool(self.stopped_by))
+            if step % config.checkpoint_every == 0 or last or stopped:
                 self._save(step, number)
-            if self.stopped_by and not last:
+            if stopped and not last:
                 raise Interrupted(
                     f"stopped by signal {self.stopped_by} after step {step}; the work is saved. "
                     "Run the same command to go on."
                 )
-        ended = self.metrics.find("end")
+        return self._end(step)
+
+    def _end(self, step: int) -> TrainResult:
+        """Take the losses at the end, if no earlier call has, and write the result."""
+        ended = self.world.broadcast(self.metrics.end())
         if ended is None:
-            ended = {"kind": "end", "step": step, "losses": self._losses({})}
-            self.metrics.write(ended)
+            ended = EndRecord(step, self._losses({}))
+            self._note(ended)
         self.watcher.round(ended)
-        rounds = round_of(config.steps - 1, self.recipe) + 1
-        tokens = config.steps * config.batch_tokens
         guards = Counter[str]()
         for record in self.metrics.read():
-            guards.update(record.get("guards", {}))
-        result = TrainResult(step, rounds, tokens, ended["losses"], self.state, guards)
-        write_json(self.dir.result, result.to_json())
+            if isinstance(record, RoundRecord) and record.feedback is not None:
+                guards.update(record.feedback.guards)
+        result = TrainResult(
+            steps=step,
+            rounds=round_of(step - 1, self.recipe) + 1,
+            tokens=step * self.recipe.training.batch_tokens,
+            losses=ended.losses,
+            guards=dict(guards),
+            strategy=self.strategy.name,
+            theta=self.strategy.theta,
+            weights=self.strategy.weights,
+        )
+        if self.world.is_main:
+            write_result(self.dir.result, result)
         return result
 
     def _resume(self) -> int:
-        """Load the latest checkpoint; return the number of steps that are done."""
-        saved = load_checkpoint(self.dir, self.trainer)
-        step = 0 if saved is None else int(saved["step"])
-        self.metrics.cut(step, keep_end=step == self.recipe.training.steps)
-        if saved is None:
-            return 0
-        number = int(saved["round"])
-        folder = self.dir.round(number)
-        self.state = read_console(folder.console)
-        self.cursors = read_plan(folder.plan, self.store).cursors_after
-        self.data = self._round_data(number)
-        self.watcher.note(f"going on from step {step} (round {number}).")
+        """Load the latest checkpoint; return the number of steps that are done.
+
+        Nothing on disk is changed before the checkpoint and its round are known to be whole.
+        """
+        saved = latest_checkpoint(self.dir)
+        if saved is not None:
+            self._refuse_misfit(saved)
+            number = saved.round
+            before = RunRound(self.dir.round(number), number, self.recipe)
+            self.strategy, self.cursors = before.strategy, before.cursors(self.store)
+            self.data = self._round_data(number)
+            load_checkpoint(self.dir, saved, self.trainer)
+        step = 0 if saved is None else saved.step
+        if self.world.is_main:
+            self.metrics.cut(step, keep_end=step == self.recipe.training.steps)
+            if saved is not None:
+                remove_newer(self.dir, step)
+        self.world.barrier()
+        if saved is not None:
+            self.watcher.note(f"going on from step {step} (round {saved.round}).")
         return step
 
-    def _begin_round(self, number: int, step: int) -> None:
-        """Measure rewards, update the console and select what the round reads."""
-        record: dict[str, Any] = {"kind": "round", "round": number, "step": step}
-        found: RoundRewards | None = None
-        if number > 0:
-            found = self._feedback(number, step, record)
-        start, stop = round_bounds(number, self.recipe)
-        chosen = select_round(
-            self.store, self.state, self.cursors, self.recipe, number, (start, stop)
-        )
-        self.cursors = chosen[-1].selection.cursors
-        self.select_ms = {}
-        for c in chosen:
-            self.select_ms[c.step] = self.select_ms.get(c.step, 0.0) + 1000 * c.seconds
-        record["select_ms"] = sum(self.select_ms.values())
-        needed = (stop - start) * self.recipe.training.batch_tokens
-        picked = sum(c.selection.num_tokens for c in chosen)
-        if picked > 1.5 * needed:
-            self.watcher.note(
-                f"round {number}: {picked:,} tokens were selected for {needed:,}, since documents "
-                "are long; what does not fit is not read. More steps from one selection to the "
-                "next, or a smaller corpus.max_doc_bytes, waste less."
+    def _refuse_misfit(self, saved: Checkpoint) -> None:
+        """Raise DataError for a checkpoint that this recipe cannot have written."""
+        steps = self.recipe.training.steps
+        remedy = f"Put the name of an older one into {self.dir.latest}."
+        folder = self.dir.checkpoint(saved.step)
+        if not 0 < saved.step <= steps:
+            raise DataError(
+                f"checkpoint {folder} is after the end: found step {saved.step}, expected 1 to "
+                f"{steps} (training.steps). {remedy}"
             )
-        folder = self.dir.round(number)
-        folder.plan.unlink(missing_ok=True)  # it marks a complete round
-        seed = derive(self.recipe.seed, "round", number)
-        head = Head(seed, self.recipe.selection.policy, Budget(needed))
-        write_selection(folder, self.store, self.state, chosen, head)
+        expected = round_of(saved.step - 1, self.recipe)
+        if saved.round != expected:
+            raise DataError(
+                f"checkpoint {folder} does not fit the recipe: found round {saved.round}, expected "
+                f"{expected} at step {saved.step}. {remedy}"
+            )
+
+    def _begin_round(self, number: int, step: int) -> None:
+        """Gather evidence, let the strategy learn, and select what the round reads."""
+        found: RoundFeedback | None = None
+        if number > 0 and self.strategy.needs is Evidence.DOCUMENT_REWARDS:
+            found = self._feedback(number, step)
+            self.strategy = found.strategy
+        elif number > 0:
+            self.strategy = self.strategy.next_round()
+        picked = self.world.broadcast(self._select(number) if self.world.is_main else None)
+        assert picked is not None
+        self.world.barrier()
+        self.select_ms = picked.select_ms
+        chosen = RunRound(self.dir.round(number), number, self.recipe)
+        self.cursors = chosen.cursors(self.store)
         self.data = self._round_data(number)
-        record |= {
-            "num_docs": sum(len(c.selection.doc_N) for c in chosen),
-            "theta": dict(self.state.theta),
-            "weights": {agent: dict(values) for agent, values in self.state.weights.items()},
-            "losses": self._losses(found.task_losses if found else {}),
-        }
-        self.metrics.write(record)
+        record = RoundRecord(
+            round=number,
+            step=step,
+            select_ms=sum(picked.select_ms.values()),
+            num_docs=picked.num_docs,
+            theta=self.strategy.theta,
+            weights=self.strategy.weights,
+            losses=self._losses(found.task_losses if found else {}),
+            feedback=found.record if found else None,
+        )
+        self._note(record)
         self.watcher.round(record)
 
-    def _feedback(self, number: int, step: int, record: dict[str, Any]) -> RoundRewards | None:
-        if self.recipe.selection.policy == "random":
-            self.state = replace(self.state, round=number)
-            return None
-        config = self.recipe.rewards
-        found = measure(
+    def _feedback(self, number: int, step: int) -> RoundFeedback:
+        """Measure rewards and keep them; every process computes the same update."""
+        before = RunRound(self.dir.round(number - 1), number - 1, self.recipe)
+        found = gather(
             self.store,
-            self.trainer.lm,
-            self.trainer.optimizer_state(step),
+            self.trainer,
             self.tasks,
-            config,
-            self.recipe.training.context,
-            derive(self.recipe.seed, "rewards", number),
-            self._spread(number),
+            self.recipe,
+            self.strategy,
+            step,
+            before.rewards(["cell", "weight", "reward"]),
         )
-        write_sealed(self.dir.round(number).rewards, found.table, compression="zstd")
-        result = update(self.state, found.feedback, self.recipe.console)
-        self.state = result.state
-        self._warn(number, found, result)
-        record |= {
-            "reward_s": found.seconds,
-            "probes": found.table.num_rows,
-            "probe_tokens": found.probe_tokens,
-            "oracle_error": found.oracle_error,
-            "refused": result.refused,
-            "guards": dict(result.guards),
-        }
-        if not result.refused:
-            record["rewards"] = {
-                agent: {name: [r.mean, r.stderr] for name, r in table.items()}
-                for agent, table in found.feedback.categories.items()
-            }
-            record["task_rewards"] = {
-                task: {a: {name: r.mean for name, r in t.items()} for a, t in tables.items()}
-                for task, tables in found.per_task.items()
-            }
+        if self.world.is_main:
+            write_sealed(self.dir.round(number).rewards, found.table, compression="zstd")
+        for note in found.notes:
+            self.watcher.note(f"round {number}: {note}")
         return found
 
-    def _spread(self, number: int) -> Spread | None:
-        """Return how far rewards spread within categories, as the round before found it."""
-        before = self.dir.round(number - 1).rewards
-        if not self.recipe.rewards.probe_tokens or not before.is_file():
-            return None
-        return spread_from(self.store.cells, read_table(before, ["cell", "weight", "reward"]))
-
-    def _warn(self, number: int, found: RoundRewards, result: ConsoleUpdate) -> None:
-        """Tell the user what a round's feedback should make them look at."""
-        name = self.recipe.rewards.estimator
-        if result.refused:
-            self.watcher.note(f"round {number}: the console keeps its weights: {result.refused}.")
-        elif "entropy" in result.guards:
+    def _select(self, number: int) -> _Picked:
+        """Select what a round reads, and write its folder; plan.json marks a complete round."""
+        start, stop = round_bounds(number, self.recipe)
+        score_C = self.strategy.scores(self.store.cells)
+        chosen = select_round(self.store, score_C, self.cursors, self.recipe, number, (start, stop))
+        needed = (stop - start) * self.recipe.training.batch_tokens
+        folder = self.dir.round(number)
+        folder.plan.unlink(missing_ok=True)
+        seed = derive(self.recipe.seed, "round", number)
+        head = Head(seed, self.recipe.selection.policy, Budget(needed))
+        write_selection(folder, self.store, self.strategy.to_json(), chosen, head)
+        select_ms: Counter[int] = Counter()
+        for one in chosen:
+            assert one.step is not None
+            select_ms[one.step] += 1000 * one.seconds  # type: ignore[assignment]
+        num_tokens = sum(one.selection.num_tokens for one in chosen)
+        if num_tokens > WASTE * needed:
             self.watcher.note(
-                f"round {number}: weights were about to collapse onto few categories and were "
-                f"drawn together, for {result.guards['entropy']} agent(s) (console.min_entropy)."
+                f"round {number}: {num_tokens:,} tokens were selected for {needed:,}, since "
+                "documents are long; what does not fit is not read. More steps from one selection "
+                "to the next, or a smaller corpus.max_doc_bytes, waste less."
             )
-        if found.oracle_error > ORACLE_LIMIT and name in SAME_UNIT:
-            self.watcher.note(
-                f"round {number}: the {name} estimator is {found.oracle_error:.0%} off the exact "
-                'gradients. Try another rewards.epsilon or rewards.estimator = "gradient".'
-            )
+        return _Picked(sum(len(one.selection.doc_N) for one in chosen), num_tokens, select_ms)
 
     def _round_data(self, number: int) -> RoundData:
         """Return the batches of a round from its selection.parquet."""
-        folder = self.dir.round(number)
-        plan = read_plan(folder.plan, self.store)
-        table = read_selection(folder, plan, ["doc", "num_tokens", "step"])
+        one = RunRound(self.dir.round(number), number, self.recipe)
+        table = one.selection(["doc", "num_tokens", "step"])
         doc_N, num_tokens_N, step_N = (table[name].to_numpy() for name in table.column_names)
         _, stop = round_bounds(number, self.recipe)
         seed = derive(self.recipe.seed, "round", number)
@@ -340,30 +316,43 @@ class _Loop:
         assert self.data is not None
         begun = time.perf_counter()
         result = self.trainer.step(step, self.data.batch(step))
-        record = {
-            "kind": "step",
-            "step": step,
-            "round": number,
-            "loss": result.loss,
-            "grad_norm": result.grad_norm,
-            "learning_rate": result.learning_rate,
-            "tokens": config.batch_tokens,
-            "tokens_per_s": config.batch_tokens / (time.perf_counter() - begun),
-        }
-        if step in self.select_ms:
-            record["select_ms"] = self.select_ms[step]
-        self.metrics.write(record)
+        record = StepRecord(
+            step=step,
+            round=number,
+            loss=result.loss,
+            grad_norm=result.grad_norm,
+            learning_rate=result.learning_rate,
+            tokens=config.batch_tokens,
+            tokens_per_s=config.batch_tokens / (time.perf_counter() - begun),
+            select_ms=self.select_ms.get(step),
+        )
+        self._note(record)
         self.watcher.step(record)
 
+    def _note(self, record: StepRecord | RoundRecord | EndRecord) -> None:
+        """Append to metrics.jsonl."""
+        if self.world.is_main:
+            self.metrics.write(record)
+
     def _save(self, step: int, number: int) -> None:
-        self.metrics.sync()
+        if self.world.is_main:
+            self.metrics.sync()
         keep = self.recipe.training.keep_checkpoints
-        folder = self.store.dir.tokenizer
-        save_checkpoint(self.dir, step, self.trainer, folder, {"round": number}, keep)
+        save_checkpoint(self.dir, step, self.trainer, self.store.dir.tokenizer, number, keep)
 
     def _losses(self, known: Mapping[str, float]) -> dict[str, float]:
-        """Return the loss of every task; those in ``known`` are not computed again."""
-        return {
+        """Return the loss of every task; those in ``known`` are not computed again.
+
+        Raises DataError for a loss that is not finite.
+        """
+        found = {
             task.name: known[task.name] if task.name in known else task_loss(self.trainer.lm, task)
             for task in (*self.tasks, *self.evaluation)
         }
+        bad = [f"{name} {loss}" for name, loss in found.items() if not np.isfinite(loss)]
+        if bad:
+            raise DataError(
+                f"the losses of tasks are not finite: {', '.join(bad)}. Go on from an older "
+                "checkpoint, into another --out with a lower training.learning_rate."
+            )
+        return found

@@ -2,36 +2,132 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from mads.codec import from_json, to_json
+from mads.errors import DataError
 from mads.files import write_text
+
+REMEDY = (
+    "Delete this line and those after it, and run the same `mads train` again; it goes on from "
+    "the last checkpoint."
+)
+Table = Mapping[str, Mapping[str, float]]
+"""Agent -> category -> number."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """One optimizer step; ``select_ms`` is there where a selection begins."""
+
+    kind: ClassVar[str] = "step"
+    step: int
+    round: int
+    loss: float  # nats per token
+    grad_norm: float  # before clipping
+    learning_rate: float
+    tokens: int
+    tokens_per_s: float
+    select_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackRecord:
+    """What a round's rewards said; rewards that were refused are left out."""
+
+    reward_s: float
+    probes: int
+    probe_tokens: int
+    refused: str
+    guards: Mapping[str, int]
+    oracle_error: float | None = None  # None where it is not finite
+    rewards: Mapping[str, Mapping[str, tuple[float, ...]]] | None = None  # mean, standard error
+    task_rewards: Mapping[str, Table] | None = None  # by reference task
+
+
+@dataclass(frozen=True, slots=True)
+class RoundRecord:
+    """The beginning of a round; ``theta`` and ``weights`` are empty under a strategy without."""
+
+    kind: ClassVar[str] = "round"
+    round: int
+    step: int
+    select_ms: float
+    num_docs: int
+    theta: Mapping[str, float]
+    weights: Table
+    losses: Mapping[str, float]
+    feedback: FeedbackRecord | None = None  # its keys stand among the others in the file
+
+
+@dataclass(frozen=True, slots=True)
+class EndRecord:
+    """The end of a run."""
+
+    kind: ClassVar[str] = "end"
+    step: int
+    losses: Mapping[str, float]
+
+
+Record = StepRecord | RoundRecord | EndRecord
+_KINDS: dict[str, type[Record]] = {c.kind: c for c in (StepRecord, RoundRecord, EndRecord)}
+_FEEDBACK = {field.name for field in dataclasses.fields(FeedbackRecord)}
+
+
+def record_to_json(record: Record) -> dict[str, Any]:
+    """Return a record as JSON values; what is None is left out."""
+    values: dict[str, Any] = {"kind": record.kind, **to_json(record)}
+    values |= values.pop("feedback", None) or {}
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def record_from_json(value: object, place: Path) -> Record:
+    """Return a record from JSON values; raises DataError that names the place."""
+    kind = value.get("kind") if isinstance(value, dict) else None
+    if not isinstance(value, dict) or not isinstance(kind, str) or kind not in _KINDS:
+        raise DataError(f"{place} is no record of a run: its kind is {kind!r}. {REMEDY}")
+    rest = {key: item for key, item in value.items() if key != "kind"}
+    if kind == RoundRecord.kind and "reward_s" in rest:
+        feedback = {key: rest.pop(key) for key in _FEEDBACK & rest.keys()}
+        rest["feedback"] = feedback
+    found: Record = from_json(_KINDS[kind], rest, place, "a record of a run", REMEDY)
+    return found
 
 
 class Metrics:
-    """metrics.jsonl: one JSON object per line, in the order in which things happened."""
+    """The file metrics.jsonl of a run."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def write(self, record: Mapping[str, Any]) -> None:
+    def write(self, record: Record) -> None:
         """Append a record."""
+        line = json.dumps(record_to_json(record), allow_nan=False)
         with self._path.open("a", encoding="utf-8") as handle:
-            handle.write(json.dumps(record) + "\n")
+            handle.write(line + "\n")
 
-    def read(self) -> list[dict[str, Any]]:
-        """Return all records; half a line, as a killed process leaves it, is left out."""
+    def read(self) -> list[Record]:
+        """Return all records; half a last line, as a killed process leaves it, is left out.
+
+        Raises DataError, with the file and the line, for a damaged one.
+        """
         if not self._path.is_file():
             return []
+        *lines, _ = self._path.read_bytes().split(b"\n")  # after the last "\n": half a line
         records = []
-        for line in self._path.read_text(encoding="utf-8").splitlines():
+        for number, line in enumerate(lines, start=1):
+            place = Path(f"{self._path}:{number}")
             try:
-                records.append(json.loads(line))
-            except ValueError:
-                continue
+                value = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise DataError(f"{place} is not JSON: {error}. {REMEDY}") from error
+            records.append(record_from_json(value, place))
         return records
 
     def cut(self, step: int, *, keep_end: bool) -> None:
@@ -39,13 +135,14 @@ class Metrics:
         kept = [
             record
             for record in self.read()
-            if record["step"] < step or (keep_end and record["kind"] == "end")
+            if record.step < step or (keep_end and isinstance(record, EndRecord))
         ]
-        write_text(self._path, "".join(json.dumps(record) + "\n" for record in kept))
+        text = "".join(json.dumps(record_to_json(record)) + "\n" for record in kept)
+        write_text(self._path, text)
 
-    def find(self, kind: str) -> dict[str, Any] | None:
-        """Return the last record of a kind, or None."""
-        return next((r for r in reversed(self.read()) if r["kind"] == kind), None)
+    def end(self) -> EndRecord | None:
+        """Return the record of the run's end, or None."""
+        return next((r for r in reversed(self.read()) if isinstance(r, EndRecord)), None)
 
     def sync(self) -> None:
         """Make what was written so far survive a power cut."""

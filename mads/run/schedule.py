@@ -1,8 +1,9 @@
-"""Which round an optimizer step lies in."""
+"""Which round an optimizer step lies in, and which strategy decides."""
 
 from __future__ import annotations
 
 from mads.config import Recipe
+from mads.strategies.uniform import Random
 
 
 def round_of(step: int, recipe: Recipe) -> int:
@@ -16,3 +17,12 @@ def round_bounds(number: int, recipe: Recipe) -> tuple[int, int]:
     first, every = recipe.training.first_update, recipe.training.update_every
     start = 0 if number == 0 else first + (number - 1) * every
     return start, min(first + number * every, recipe.training.steps)
+
+
+def strategy_name(recipe: Recipe) -> str:
+    """Return the name of the strategy that decides in a run.
+
+    It is the recipe's, but ``random`` where the policy reads no scores: rewards would be measured
+    in vain. So ``selection.policy = "random"`` is the corpus's own mixture, without feedback.
+    """
+    return Random.name if recipe.selection.policy == "random" else recipe.strategy

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from mads.config import SelectionConfig
-from mads.errors import DataError
 from mads.seeds import derive, shuffled
 from mads.selection.bounds import bounded_shares, find_bounds
 from mads.selection.policies import POLICIES, Floats, Ints
-from mads.types import Cells, ConsoleState
+from mads.types import Cells
 from mads.units import Unit
 
 SCORE_DIGITS = 12
@@ -82,23 +81,6 @@ class Plan:
         if self.unit == "tokens":
             return self.quota_C
         return self.quota_C * cells.num_tokens_C / cells.num_docs_C
-
-
-def cell_scores(cells: Cells, state: ConsoleState) -> Floats:
-    """Equation 6 for each cell: ``Σ_A θ_A w_A[c_A]``; raises DataError when names do not match."""
-    score_C = np.zeros(len(cells))
-    for column, agent in enumerate(cells.agents):
-        names = cells.categories[agent]
-        weights = state.weights.get(agent)
-        missing = [agent] if weights is None else [n for n in names if n not in weights]
-        if weights is None or missing or agent not in state.theta:
-            raise DataError(
-                f"the console state has no weight for {missing or [agent]} of agent {agent!r}. "
-                "Was it made with another store?"
-            )
-        table = np.array([weights[name] for name in names])
-        score_C += state.theta[agent] * table[cells.category_CA[:, column]]
-    return score_C
 
 
 def decayed(score: Floats, uses: Ints, rate: float) -> Floats:

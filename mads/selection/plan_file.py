@@ -12,28 +12,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from mads.codec import Within, from_json, to_json
-from mads.console.state import console_to_json
 from mads.errors import DataError
-from mads.files import read_sealed_json, write_json, write_sealed_json
+from mads.files import read_sealed_json, write_sealed_json
 from mads.layout import RoundDir
 from mads.selection.plan import Cursors
 from mads.selection.policies import Ints
 from mads.selection.ranges import Count, Range, joined_ranges
 from mads.selection.take import STEP, Selection
-from mads.store.sealed import Maker, Seal, read_seal, read_sealed, write_sealed
+from mads.store.sealed import Seal, read_seal, read_sealed, write_sealed
 from mads.store.store import Store
-from mads.types import Cells, ConsoleState
+from mads.types import Cells
 from mads.units import LARGEST_COUNT, Budget
 
 REMEDY = "Give one that `mads select` or `mads train` wrote."
-MAKER = Maker("mads select` or `mads train", "Put the file back that belongs to the plan.json.")
+FILE_REMEDY = "Put the file back that belongs to the plan.json."
 LARGEST_USE = 2**62  # of a cell, in tokens, all passes counted
 
 
@@ -132,17 +131,24 @@ class Chosen:
 
 
 def write_selection(
-    folder: RoundDir, store: Store, state: ConsoleState, chosen: Sequence[Chosen], head: Head
+    folder: RoundDir,
+    store: Store,
+    state: Mapping[str, Any],
+    chosen: Sequence[Chosen],
+    head: Head,
 ) -> SavedPlan:
-    """Write console.json, selection.parquet and, last, plan.json; return the plan."""
-    write_json(folder.console, console_to_json(state))
+    """Write console.json, selection.parquet and, last, plan.json; return the plan.
+
+    ``state`` is the strategy's, as JSON values.
+    """
+    write_sealed_json(folder.console, state)
     table = pa.concat_tables([c.to_table(store.cells) for c in chosen])
     write_sealed(folder.selection, table, compression="zstd")
     cursors = chosen[-1].selection.cursors
     plan = SavedPlan(
         store=store.fingerprint,
         generation=store.generation,
-        round=state.round,
+        round=state["round"],
         seed=head.seed,
         policy=head.policy,
         budget=head.budget,
@@ -170,12 +176,12 @@ def write_plan(path: Path, plan: SavedPlan) -> None:
 
 def read_selection(folder: RoundDir, plan: SavedPlan, columns: list[str] | None = None) -> pa.Table:
     """Return selection.parquet; raises DataError when it is missing or not the plan's."""
-    return read_sealed(folder.selection, columns, seal_in(plan, folder.selection), MAKER)
+    return read_sealed(folder.selection, columns, seal_in(plan, folder.selection), FILE_REMEDY)
 
 
 def read_rewards(folder: RoundDir, plan: SavedPlan, columns: list[str] | None = None) -> pa.Table:
     """Return rewards.parquet; raises DataError when it is missing or not the plan's."""
-    return read_sealed(folder.rewards, columns, seal_in(plan, folder.rewards), MAKER)
+    return read_sealed(folder.rewards, columns, seal_in(plan, folder.rewards), FILE_REMEDY)
 
 
 def seal_in(plan: SavedPlan, path: Path) -> Seal:

@@ -7,8 +7,6 @@ selection, so it stays open, and selections that follow each other are read ahea
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 
 from mads.config import SelectionConfig
-from mads.errors import DataError
-from mads.files import names_machine_fault
+from mads.errors import DataError, machine_problem
+from mads.selection.checked import REMEDY, CheckBytes, check_rows, unchecked
 from mads.selection.plan import Cursors, Plan, cell_sizes
 from mads.selection.policies import Ints
 from mads.selection.take import Rows, Selection, take
@@ -39,31 +37,21 @@ _DOCUMENTS = """
 """
 
 
-@contextmanager
-def unchanged(store: Store) -> Iterator[None]:
-    """Raise DataError when ``mads annotate`` has changed the store while the block read it.
-
-    Annotate removes the manifest before it touches anything that the manifest speaks of, so what
-    was read under one manifest belongs together when the same one is there afterwards.
-    """
-    try:
-        yield
-    finally:  # also instead of an error, which half of a new index may have caused
-        if Store(store.dir.root).fingerprint != store.fingerprint:
-            raise DataError(
-                f"{store.dir.root} was changed by `mads annotate` while it was read. Run the same "
-                "command again."
-            )
-
-
 class OrderReader:
     """Lists the documents of plans over one store, through a connection that stays open.
 
     Raises DataError when the index is missing or damaged, and when DuckDB has too little memory.
     """
 
-    def __init__(self, order: Path, cells: Cells, config: SelectionConfig) -> None:
+    def __init__(
+        self,
+        order: Path,
+        cells: Cells,
+        config: SelectionConfig,
+        check_bytes: CheckBytes = unchecked,
+    ) -> None:
         self._order, self._cells, self._config = order.resolve(), cells, config
+        self._check_bytes = check_bytes
         if not self._order.is_file():
             raise DataError(
                 f"{order} does not exist. Run the same `mads annotate` again; it rebuilds the "
@@ -71,6 +59,11 @@ class OrderReader:
             )
         self._connection = connect([self._order], config)
         self._window: _Window | None = None
+
+    @staticmethod
+    def of(store: Store, config: SelectionConfig) -> OrderReader:
+        """Return the reader of a store's order, whose bytes are verified as they are read."""
+        return OrderReader(store.order, store.cells, config, store.check_order)
 
     def __enter__(self) -> OrderReader:
         return self
@@ -92,7 +85,12 @@ class OrderReader:
         if self._window is None or not self._window.holds(plan):
             amount_C = _amounts(self._cells, plan, selections)
             ranges = planned_ranges(self._cells, plan, amount_C)
-            self._window = _Window(self._cells, plan, amount_C, self._read(ranges, plan.unit))
+            rows = self._read(ranges, plan.unit)
+            check_rows(
+                *(self._order, self._cells, plan.cursors, ranges, rows, plan.unit),
+                check_bytes=self._check_bytes,
+            )
+            self._window = _Window(self._cells, plan, amount_C, rows)
         return take(self._cells, plan, self._window.rows(plan), self._config.decay)
 
     def forget(self) -> None:
@@ -107,20 +105,15 @@ class OrderReader:
             table = self._connection.sql(query, params=params).to_arrow_table()
         except duckdb.OutOfMemoryException as error:
             raise DataError(
-                f"selecting needs more memory than selection.ram allows: found "
+                f"selecting needs more RAM than selection.ram allows: found "
                 f"{self._config.ram}. Raise selection.ram (1GB, say), if the machine has as much."
             ) from error
         except duckdb.Error as error:
-            raise DataError(f"{self._order} cannot be read: {_remedy(error)}") from error
+            reason = str(error).splitlines()[0].rstrip(".")
+            raise DataError(
+                f"{self._order} cannot be read: {reason}. {machine_problem(error) or REMEDY}"
+            ) from error
         return {name: table[name].to_numpy() for name in table.column_names}
-
-
-def _remedy(error: duckdb.Error) -> str:
-    """Return why the order cannot be read; only what is damaged should be deleted."""
-    reason = str(error).splitlines()[0].rstrip(".")
-    if names_machine_fault(str(error)):
-        return f"{reason}."
-    return f"{reason}. Delete it and run the same `mads annotate` again; it rebuilds the index."
 
 
 def connect(paths: list[Path], config: SelectionConfig) -> duckdb.DuckDBPyConnection:

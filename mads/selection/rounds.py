@@ -1,7 +1,7 @@
 """What a round of training reads: one selection for each stretch of ``select_every`` steps.
 
-The console state is constant within a round, so all its selections follow from the cursors alone
-and are made at its beginning; each sees the uses that those before it have counted.
+Scores are constant within a round, so all its selections follow from the cursors alone and are made
+at its beginning; each sees the uses that those before it have counted.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import time
 from mads.config import Recipe
 from mads.errors import DataError
 from mads.seeds import derive
-from mads.selection.plan import Cursors, cell_scores, make_plan
+from mads.selection.plan import Cursors, make_plan
 from mads.selection.plan_file import Chosen
-from mads.selection.query import OrderReader, unchanged
+from mads.selection.policies import Floats
+from mads.selection.query import OrderReader
 from mads.store.store import Store
-from mads.types import ConsoleState
 
 
 def stretches(start: int, stop: int, every: int) -> list[tuple[int, int]]:
@@ -30,7 +30,7 @@ def stretches(start: int, stop: int, every: int) -> list[tuple[int, int]]:
 
 def select_round(
     store: Store,
-    state: ConsoleState,
+    score_C: Floats,
     cursors: Cursors,
     recipe: Recipe,
     number: int,
@@ -42,10 +42,9 @@ def select_round(
     Raises DataError when ``max_passes`` leaves nothing to select.
     """
     cells, config = store.cells, recipe.selection
-    score_C = cell_scores(cells, state)
     parts = stretches(*bounds, config.select_every)
     chosen: list[Chosen] = []
-    with unchanged(store), OrderReader(store.order, cells, config) as order:
+    with OrderReader.of(store, config) as order:
         for done, (first, stop) in enumerate(parts):
             left = (stop - first) * recipe.training.batch_tokens
             while left > 0:

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from mads.blocks import write_sums
+from mads.codec import to_json
 from mads.errors import DataError
-from mads.files import PARTIAL
-from mads.layout import StoreDir
+from mads.files import write_sealed_json
+from mads.layout import IndexDir, StoreDir
 from mads.seeds import derive, mix64
 from mads.store.buckets import (
     NOTE_ROWS,
@@ -32,11 +33,11 @@ from mads.store.buckets import (
     bucket_rows,
     sorted_tables,
 )
+from mads.store.cells import write_cells
+from mads.store.documents import read_documents, read_documents_header, selectable
 from mads.store.memory import doc_numbers, read_memory
-from mads.store.sealed import Seal, read_seal, read_sealed, sealed_writer, write_sealed
+from mads.store.sealed import Seal, check_seal, read_seal, read_sealed, sealed_writer
 from mads.store.spec import StoreSpec
-from mads.store.store import read_table
-from mads.types import Status
 
 ROW_GROUP = 65_536
 MAX_DENSE = 2**20  # combinations of categories that are counted in a plain array
@@ -54,63 +55,70 @@ class _ShardRows:
 def build_index(
     store: StoreDir,
     spec: StoreSpec,
+    index: IndexDir,
     ram_bytes: int,
     on_progress: Callable[[int], None],
+    seals: Mapping[str, Seal] | None = None,
 ) -> tuple[int, int]:
-    """Write cells.parquet and order.parquet; return the numbers of cells and documents.
+    """Write a generation's index; return the numbers of cells and documents.
 
-    ``on_progress`` is told rows as they are handled (each counts twice). Raises DataError when no
+    ``on_progress`` is told rows as they are handled (each counts twice). ``seals`` are those of
+    an earlier generation's files, as far as they are part of this one. Raises DataError when no
     document can be selected, and when a memory was changed or does not belong to the spec.
     """
     radix = np.cumprod([1, *(len(info.categories) for info in spec.agents.values())])
     if float(np.prod([float(len(info.categories)) for info in spec.agents.values()])) >= 2**62:
         raise DataError("the agents have too many categories: their product exceeds 2^62 cells.")
     max_rows = bucket_rows(ram_bytes)
-    seals = {name: asdict(seal) for name, seal in shard_seals(store, spec).items()}
-    text = json.dumps([spec.to_json(), max_rows, seals], sort_keys=True)
-    identity = hashlib.sha256(text.encode()).hexdigest()
-    buckets = Buckets(store.order.with_name("buckets" + PARTIAL), identity)
+    found = content_seals(store, spec)
+    text = json.dumps([to_json(spec), max_rows, to_json(found)], sort_keys=True)
+    identity = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    buckets = Buckets(index.buckets, identity)
     counts = buckets.counts()
     if counts is None:
-        counts = _count_cells(store, spec, radix, on_progress)
+        counts = _count_cells(store, spec, radix, seals or {}, on_progress)
         buckets.begin(counts)
     paths = _fill(store, spec, radix, counts, max_rows, buckets, on_progress)
-    _write_order(paths, store.order)
-    _write_cells(store, spec, radix, counts)
+    _write_order(paths, index.order)
+    write_sums(index.order_sums, [index.order])
+    _write_cells(index.cells, spec, radix, counts)
+    write_sealed_json(index.content, to_json(found))
     buckets.remove()
     return len(counts.code_C), int(counts.num_docs_C.sum())
 
 
-def shard_seals(store: StoreDir, spec: StoreSpec) -> dict[str, Seal]:
-    """Return what the footers of all documents' tables and memories say, by path in the store."""
-    paths = [store.documents(shard) for shard in range(len(spec.shards))]
-    for name in spec.agents:
-        paths += [store.memory_shard(name, shard) for shard in range(len(spec.shards))]
-    return {str(path.relative_to(store.root)): read_seal(path) for path in paths}
+def content_seals(store: StoreDir, spec: StoreSpec) -> dict[str, Seal]:
+    """Return the seals of all files that a generation is made from, by path in the store.
+
+    The tokens themselves are known by their checksums.
+    """
+    shards = range(len(spec.shards))
+    paths = [store.documents(shard) for shard in shards]
+    paths += [store.tokens_sum(shard) for shard in shards]
+    for info in spec.agents.values():
+        paths += [store.memory_shard(info.folder, shard) for shard in shards]
+    paths += sorted(path for path in store.tokenizer.rglob("*") if path.is_file())
+    return {store.name_of(path): read_seal(path) for path in paths}
 
 
-def store_seals(store: StoreDir, spec: StoreSpec) -> dict[str, Seal]:
-    """Return what the manifest says of all Parquet files of a store, by path in the store."""
-    index = {str(p.relative_to(store.root)): read_seal(p) for p in (store.cells, store.order)}
-    return {**shard_seals(store, spec), **index}
+def index_seals(store: StoreDir, index: IndexDir) -> dict[str, Seal]:
+    """Return the seals of a generation's own files."""
+    paths = (index.cells, index.order, index.order_sums, index.content)
+    return {store.name_of(path): read_seal(path) for path in paths}
 
 
-def _check_shard(store: StoreDir, spec: StoreSpec, shard: int) -> None:
+def _check_shard(store: StoreDir, spec: StoreSpec, shard: int, seals: Mapping[str, Seal]) -> None:
     """Raise DataError unless all files of a shard are whole and describe its documents."""
     num_rows = spec.shards[shard].num_rows
     path = store.documents(shard)
-    documents = read_sealed(path, ["doc", "status"])
-    same = documents.num_rows == num_rows
-    if not same or (documents["doc"].to_numpy() != doc_numbers(shard, num_rows)).any():
-        raise DataError(
-            f"{path} does not list the {num_rows} documents of its shard. Delete it and run the "
-            "same `mads annotate` again."
-        )
-    is_ok = ok_rows(documents["status"])
+    documents = read_documents(path, shard, num_rows, seals.get(store.name_of(path)))
+    sums = store.tokens_sum(shard)
+    check_seal(sums, read_documents_header(path).token_sums)
     for name, info in spec.agents.items():
-        path = store.memory_shard(name, shard)
-        labels = read_memory(path, spec.memory_header(name), shard, num_rows)
-        lacking = np.flatnonzero(is_ok & (labels.category_N >= len(info.categories)))
+        path = store.memory_shard(info.folder, shard)
+        header, seal = spec.memory_header(name, shard), seals.get(store.name_of(path))
+        labels = read_memory(path, header, shard, num_rows, seal)
+        lacking = np.flatnonzero(documents.is_ok() & (labels.category_N >= len(info.categories)))
         if len(lacking):
             raise DataError(
                 f"{path} has no category for row {lacking[0]}, whose status is ok. "
@@ -121,31 +129,27 @@ def _check_shard(store: StoreDir, spec: StoreSpec, shard: int) -> None:
 def _shard_rows(
     store: StoreDir, spec: StoreSpec, shard: int, radix: NDArray[np.int64]
 ) -> _ShardRows:
-    documents = read_table(store.documents(shard), ["doc", "num_tokens", "status"])
-    is_ok = ok_rows(documents["status"])
-    code_N = np.zeros(documents.num_rows, np.int64)
-    for name, factor in zip(spec.agents, radix, strict=False):
-        category = read_table(store.memory_shard(name, shard), ["category"])["category"]
+    num_rows = spec.shards[shard].num_rows
+    is_ok, num_tokens_N = selectable(store.documents(shard))
+    code_N = np.zeros(num_rows, np.int64)
+    for info, factor in zip(spec.agents.values(), radix, strict=False):
+        path = store.memory_shard(info.folder, shard)
+        category = read_sealed(path, ["category"])["category"]
         code_N += category.to_numpy().astype(np.int64) * factor
-    columns = documents["doc"].to_numpy(), code_N, documents["num_tokens"].to_numpy()
-    return _ShardRows(*(column[is_ok] for column in columns))
-
-
-def ok_rows(status: pa.ChunkedArray) -> NDArray[np.bool_]:
-    """Return which rows have the status ok, by the codes of the column's dictionary."""
-    parts = [np.zeros(0, np.bool_)]
-    for chunk in status.chunks:
-        code = chunk.dictionary.index(Status.OK.value).as_py()
-        parts.append(pc.equal(chunk.indices, code).to_numpy(zero_copy_only=False))
-    return np.concatenate(parts)
+    doc_N = doc_numbers(shard, num_rows)
+    return _ShardRows(doc_N[is_ok], code_N[is_ok], num_tokens_N[is_ok])
 
 
 def _count_cells(
-    store: StoreDir, spec: StoreSpec, radix: NDArray[np.int64], on_progress: Callable[[int], None]
+    store: StoreDir,
+    spec: StoreSpec,
+    radix: NDArray[np.int64],
+    seals: Mapping[str, Seal],
+    on_progress: Callable[[int], None],
 ) -> Counts:
     total = Counts(*(np.zeros(0, np.int64) for _ in range(3)))
     for shard in range(len(spec.shards)):
-        _check_shard(store, spec, shard)
+        _check_shard(store, spec, shard, seals)
         rows = _shard_rows(store, spec, shard, radix)
         total = _merged(total, _tally(rows.code_N, rows.num_tokens_N, int(radix[-1])))
         on_progress(spec.shards[shard].num_rows)
@@ -236,16 +240,8 @@ def _write_order(buckets: list[Path], path: Path) -> None:
             writer.write_table(rest)
 
 
-def _write_cells(
-    store: StoreDir, spec: StoreSpec, radix: NDArray[np.int64], counts: Counts
-) -> None:
-    code_C = counts.code_C
-    columns: dict[str, pa.Array] = {"cell": pa.array(np.arange(len(code_C)), pa.uint32())}
-    for (name, info), factor in zip(spec.agents.items(), radix, strict=False):
-        columns[name] = pa.array(code_C // factor % len(info.categories), pa.uint16())
-    first_row_C = np.cumsum(counts.num_docs_C) - counts.num_docs_C
-    columns["num_docs"] = pa.array(counts.num_docs_C, pa.uint64())
-    columns["num_tokens"] = pa.array(counts.num_tokens_C, pa.uint64())
-    columns["first_row"] = pa.array(first_row_C, pa.uint64())
-    names = {name: info.categories for name, info in spec.agents.items()}
-    write_sealed(store.cells, pa.table(columns), {"categories": names})
+def _write_cells(path: Path, spec: StoreSpec, radix: NDArray[np.int64], counts: Counts) -> None:
+    category_CA = np.zeros((len(counts.code_C), len(spec.agents)), np.uint16)
+    for i, (info, factor) in enumerate(zip(spec.agents.values(), radix, strict=False)):
+        category_CA[:, i] = counts.code_C // factor % len(info.categories)
+    write_cells(path, spec.agents, category_CA, counts.num_docs_C, counts.num_tokens_C)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from mads.codec import from_json, to_json
 from mads.errors import DataError
-from mads.store.sealed import METADATA_KEY, Seal, read_sealed, write_sealed
+from mads.store.sealed import REMEDY, Seal, read_metadata, read_sealed, write_sealed
 from mads.types import NO_CATEGORY, Labels, Scores, doc_id
 
 SCHEMA = pa.schema(
@@ -44,7 +43,7 @@ class MemoryHeader:
     agent: str
     categories: tuple[str, ...]
     classifier: str  # fingerprint of the agent
-    corpus: str  # fingerprint of the corpus
+    shard: str  # fingerprint of the shard
     edges: tuple[float, ...] | None = None
     unbinned: bool = False  # whether scores are still to be binned
     version: int = VERSION
@@ -74,7 +73,7 @@ def write_memory(
     # Consecutive numbers: as differences they take no room and are read ten times faster.
     encoding = {"doc": "DELTA_BINARY_PACKED"}
     options = {"use_dictionary": ["category"], "column_encoding": encoding}
-    write_sealed(path, table, asdict(header), compression="zstd", **options)
+    write_sealed(path, table, to_json(header), compression="zstd", **options)
 
 
 def write_scores(
@@ -85,7 +84,7 @@ def write_scores(
     table = pa.table([doc_N, scores.score_N, scores.known_N], schema=SCORES_SCHEMA)
     encoding = {"doc": "DELTA_BINARY_PACKED"}
     options = {"use_dictionary": False, "column_encoding": encoding}
-    write_sealed(path, table, asdict(header), compression="zstd", **options)
+    write_sealed(path, table, to_json(header), compression="zstd", **options)
 
 
 def _check_finite(path: Path, header: MemoryHeader, score_N: NDArray[np.float32]) -> None:
@@ -99,23 +98,13 @@ def _check_finite(path: Path, header: MemoryHeader, score_N: NDArray[np.float32]
 
 def read_header(path: Path) -> MemoryHeader:
     """Read the metadata of a memory file; raises DataError when it is damaged or foreign."""
-    try:
-        metadata = pq.read_metadata(path).metadata or {}
-        value = json.loads(metadata[METADATA_KEY])
-        value["categories"] = tuple(value["categories"])
-        if value.get("edges") is not None:
-            value["edges"] = tuple(value["edges"])
-        return MemoryHeader(**value)
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(
-            f"{path} is not a readable memory: {error}. Delete it and run `mads annotate` again."
-        ) from error
+    return from_json(MemoryHeader, read_metadata(path), path, "a memory", REMEDY)
 
 
 def check_header(path: Path, expected: MemoryHeader) -> None:
     """Raise DataError, with both values, when a memory was made from something else."""
     found = read_header(path)
-    for name in ("version", "agent", "categories", "classifier", "corpus", "unbinned", "edges"):
+    for name in ("version", "agent", "categories", "classifier", "shard", "unbinned", "edges"):
         have, want = getattr(found, name), getattr(expected, name)
         if have != want:
             raise DataError(

@@ -1,14 +1,14 @@
-"""Parquet files that carry a fingerprint of their own bytes, so that a change is noticed.
+"""Files that are known by their bytes, so that a change is noticed.
 
-The fingerprint is the sha256 of all bytes before the Parquet footer, and it lies in the footer. A
-file that is read whole is compared with itself; one that is read in part is compared with the
-manifest, by its size and its footer's fingerprint, which costs next to nothing.
+The sha256 of all bytes before a Parquet file's footer lies in the footer, and that of the footer
+in a seal. So a file that is read whole is compared with itself and with its seal, and one that is
+read in part has a verified footer at the cost of its last kilobytes. Any other file's seal holds
+the sha256 of all its bytes.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import struct
@@ -21,36 +21,22 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mads.errors import DataError
-from mads.files import atomic_path, is_machine_fault, reason_of
+from mads.errors import DataError, machine_problem
+from mads.files import atomic_path
 
 METADATA_KEY = b"mads"
 FINGERPRINT_KEY = b"mads.sha256"
+REMEDY = "Delete it, if it is there, and run the same `mads annotate` again; it makes it anew."
 _CHUNK = 1024 * 1024
 _TAIL = struct.Struct("<I4s")  # length of the footer, magic
 
 
 @dataclass(frozen=True, slots=True)
 class Seal:
-    """What the manifest says of a file: its bytes, and the fingerprint that its footer holds."""
+    """A file's size, and the sha256 of its footer (Parquet) or of all its bytes."""
 
     size: int
     sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class Maker:
-    """Which command writes a file, and what to do when the file is damaged."""
-
-    command: str
-    remedy: str
-
-
-ANNOTATE = Maker(
-    "mads annotate",
-    "Delete it, if it is there, and run the same `mads annotate` again; it makes it anew.",
-)
-REMEDY = ANNOTATE.remedy
 
 
 class _Hashed:
@@ -93,80 +79,98 @@ def write_sealed(
         writer.write_table(table)
 
 
-def read_seal(path: Path) -> Seal:
-    """Return a file's size and the fingerprint in its footer.
+def read_seal(path: Path, remedy: str = REMEDY) -> Seal:
+    """Return the seal of a file as it lies on the disk; of a Parquet file the footer alone is read.
 
-    Raises DataError when the file is missing, damaged or carries no fingerprint.
+    Raises DataError when the file is missing or damaged.
     """
-    size, claimed = _read_footer(path)
-    if claimed is None:
-        raise _differs(path, "fingerprint", "missing", "one in its footer")
-    return Seal(size, claimed)
+    try:
+        with path.open("rb") as handle:
+            size = os.fstat(handle.fileno()).st_size
+            if path.suffix != ".parquet":
+                return Seal(size, hashlib.file_digest(handle, "sha256").hexdigest())
+            handle.seek(_footer_start(handle))
+            return Seal(size, hashlib.sha256(handle.read()).hexdigest())
+    except (OSError, struct.error) as error:
+        raise _unreadable(path, error, remedy) from error
 
 
-def check_seal(path: Path, expected: Seal) -> None:
-    """Compare a file's size and footer with the manifest; nothing else of it is read.
+def check_seal(path: Path, expected: Seal, remedy: str = REMEDY) -> None:
+    """Compare a file with its seal, a Parquet file by its footer alone.
 
     Raises DataError, with both values, when they differ.
     """
-    size, claimed = _read_footer(path)
-    if claimed != expected.sha256:
-        raise _differs(path, "fingerprint", (claimed or "missing")[:16], expected.sha256[:16])
-    if size != expected.size:
-        raise _differs(path, "size", f"{size} bytes", f"{expected.size} bytes")
+    found = read_seal(path, remedy)
+    if found.sha256 != expected.sha256:
+        raise _differs(path, "fingerprint", found.sha256[:16], expected.sha256[:16], remedy)
+    if found.size != expected.size:
+        raise _differs(path, "size", f"{found.size} bytes", f"{expected.size} bytes", remedy)
 
 
 def read_sealed(
     path: Path,
     columns: list[str] | None = None,
     expected: Seal | None = None,
-    maker: Maker = ANNOTATE,
+    remedy: str = REMEDY,
 ) -> pa.Table:
-    """Read a file whose bytes agree with its own fingerprint, and with the manifest's if given.
+    """Read a Parquet file whose bytes agree with its footer, and that with its seal if given.
 
     Raises DataError, with both fingerprints, when they do not, and when the file is missing or
     damaged.
     """
+    if expected is not None:
+        check_seal(path, expected, remedy)
     try:
         data = path.read_bytes()
         with pq.ParquetFile(pa.BufferReader(data)) as file:
-            wanted = expected.sha256 if expected is not None else _claimed(file.metadata)
-            found = _fingerprint(io.BytesIO(data))
-            if found != wanted:
-                shown = wanted[:16] if wanted else "one in its footer"
-                raise _differs(path, "fingerprint", found[:16], shown, maker)
+            claimed = _claimed(file.metadata)
+            found = hashlib.sha256(data[: _footer_start_of(data)]).hexdigest()
+            if found != claimed:
+                shown = claimed[:16] if claimed else "one in its footer"
+                raise _differs(path, "fingerprint", found[:16], shown, remedy)
             return file.read(columns=columns)
-    except (OSError, pa.ArrowException, KeyError) as error:
-        raise _unreadable(path, error, maker) from error
+    except (OSError, pa.ArrowException, KeyError, ValueError, struct.error, MemoryError) as error:
+        raise _unreadable(path, error, remedy) from error
 
 
-def check_sealed(path: Path, expected: Seal) -> None:
-    """Read a file of any size and compare its bytes with the manifest (``read_sealed``)."""
-    check_seal(path, expected)
+def check_sealed(path: Path, expected: Seal, remedy: str = REMEDY) -> None:
+    """Read a file of any size and compare all its bytes with its seal."""
+    check_seal(path, expected, remedy)
+    if path.suffix != ".parquet":
+        return
     with path.open("rb") as handle:
-        found = _fingerprint(handle)
-    if found != expected.sha256:
-        raise _differs(path, "fingerprint", found[:16], expected.sha256[:16])
+        end = _footer_start(handle)
+        handle.seek(0)
+        digest, left = hashlib.sha256(), end
+        while chunk := handle.read(min(left, _CHUNK)):
+            digest.update(chunk)
+            left -= len(chunk)
+    found, claimed = digest.hexdigest(), _claimed(pq.read_metadata(path))
+    if found != claimed:
+        raise _differs(path, "fingerprint", found[:16], (claimed or "missing")[:16], remedy)
 
 
-def _fingerprint(handle: BinaryIO) -> str:
-    """Return the sha256 of all that stands before a Parquet file's footer."""
-    end = handle.seek(-_TAIL.size, os.SEEK_END)
-    length, _ = _TAIL.unpack(handle.read(_TAIL.size))
-    left = end - length
-    digest = hashlib.sha256()
-    handle.seek(0)
-    while chunk := handle.read(min(left, _CHUNK)):
-        digest.update(chunk)
-        left -= len(chunk)
-    return digest.hexdigest()
-
-
-def _read_footer(path: Path) -> tuple[int, str | None]:
+def read_metadata(path: Path, remedy: str = REMEDY) -> Any:
+    """Return the JSON in a sealed Parquet file's footer, or None where there is none."""
     try:
-        return path.stat().st_size, _claimed(pq.read_metadata(path))
-    except (OSError, pa.ArrowException) as error:
-        raise _unreadable(path, error) from error
+        raw = (pq.read_metadata(path).metadata or {}).get(METADATA_KEY)
+        return None if raw is None else json.loads(raw)
+    except (OSError, pa.ArrowException, ValueError, RecursionError) as error:
+        raise _unreadable(path, error, remedy) from error
+
+
+def _footer_start(handle: BinaryIO) -> int:
+    """Return where the footer of an open Parquet file begins."""
+    end = handle.seek(-_TAIL.size, os.SEEK_END)
+    length, magic = _TAIL.unpack(handle.read(_TAIL.size))
+    if magic != b"PAR1" or length > end:
+        raise OSError(0, "it is no Parquet file, or is cut")
+    return end - int(length)
+
+
+def _footer_start_of(data: bytes) -> int:
+    length, _ = _TAIL.unpack(data[-_TAIL.size :])
+    return len(data) - _TAIL.size - int(length)
 
 
 def _claimed(footer: pq.FileMetaData) -> str | None:
@@ -175,17 +179,16 @@ def _claimed(footer: pq.FileMetaData) -> str | None:
     return value.decode("ascii", "replace") if value else None
 
 
-def _differs(
-    path: Path, what: str, found: str, expected: str, maker: Maker = ANNOTATE
-) -> DataError:
+def _differs(path: Path, what: str, found: str, expected: str, remedy: str) -> DataError:
     return DataError(
-        f"{path} is not the file that `{maker.command}` wrote: its {what} is {found}, expected "
-        f"{expected}. {maker.remedy}"
+        f"{path} is not the file that was written: its {what} is {found}, expected "
+        f"{expected}. {remedy}"
     )
 
 
-def _unreadable(path: Path, error: Exception, maker: Maker = ANNOTATE) -> DataError:
-    if isinstance(error, OSError) and is_machine_fault(error):
-        return DataError(f"{path} cannot be read: {reason_of(error)}.")
-    reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
-    return DataError(f"{path} cannot be read: {reason}. {maker.remedy}")
+def _unreadable(path: Path, error: BaseException, remedy: str) -> DataError:
+    if isinstance(error, DataError):
+        return error
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    reason = text.splitlines()[0].rstrip(".") if text else type(error).__name__
+    return DataError(f"{path} cannot be read: {reason}. {machine_problem(error) or remedy}")

@@ -1,94 +1,136 @@
-"""What a store is made from."""
+"""What a store is made from: files, shards, agents. It only grows.
+
+files in order -> shards: consecutive rows of one large file, or many small files together
+a generation   -> the first so many shards, and one memory for each of its agents
+"""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated
 
+from mads.codec import Within
+from mads.config import CorpusConfig, TokenizerConfig
 from mads.corpus.files import CorpusFile
-from mads.errors import DataError
 from mads.store.memory import MemoryHeader
 
-FORMAT = 2
+Count = Annotated[int, Within(0, 2**62)]
 
 
-CORPUS_KEYS = ("text_field", "max_doc_bytes", "fingerprint")
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A run of rows of one corpus file; ``first_byte`` is where it begins in a file of lines."""
+
+    file: Count
+    first_row: Count
+    num_rows: Count
+    first_byte: Count = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A run of rows of one corpus file; shard i of the store mirrors it row for row."""
+    """Runs of rows of corpus files, one after the other; shard i of the store mirrors them.
 
-    file: int
-    first_row: int
-    num_rows: int
+    The fingerprint is that of their content and of how it is read, wherever the files lie.
+    """
+
+    segments: tuple[Segment, ...]
+    fingerprint: str
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of all segments."""
+        return sum(segment.num_rows for segment in self.segments)
 
 
 @dataclass(frozen=True, slots=True)
 class AgentInfo:
-    """What the manifest says of an agent: its categories in order and its fingerprint.
+    """What a store knows of an agent: its categories in order, its fingerprint, its memory.
 
-    ``edges`` are those of an agent that bins by quantiles (see ``MemoryHeader``).
+    ``folder`` is the memory's name; a changed agent gets a new one. ``edges`` are those of an
+    agent that bins by quantiles (see ``MemoryHeader``).
     """
 
     categories: tuple[str, ...]
     fingerprint: str
+    folder: str
     edges: tuple[float, ...] | None = None
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> AgentInfo:
-        """Read what ``dataclasses.asdict`` gave."""
-        edges = None if value["edges"] is None else tuple(map(float, value["edges"]))
-        return AgentInfo(tuple(value["categories"]), value["fingerprint"], edges)
 
 
 @dataclass(frozen=True, slots=True)
 class StoreSpec:
-    """What a store is made from. Two annotate calls with equal drafts make the same store."""
+    """What a store, or one generation of it, is made from. ``root`` is where its files lie."""
 
+    root: str
     files: tuple[CorpusFile, ...]
     shards: tuple[Shard, ...]
-    corpus: Mapping[str, Any]  # text_field, max_doc_bytes, fingerprint
-    tokenizer: Mapping[str, Any]
+    text_field: str
+    max_doc_bytes: int
+    tokenizer: TokenizerConfig
     agents: Mapping[str, AgentInfo]
     seed: int
 
-    def memory_header(self, agent: str) -> MemoryHeader:
+    def memory_header(self, agent: str, shard: int) -> MemoryHeader:
         """Return what a memory of this store must say of itself."""
-        info, corpus = self.agents[agent], self.corpus["fingerprint"]
-        return MemoryHeader(agent, info.categories, info.fingerprint, corpus, info.edges)
+        info = self.agents[agent]
+        of_shard = self.shards[shard].fingerprint
+        return MemoryHeader(agent, info.categories, info.fingerprint, of_shard, info.edges)
 
-    def scores_header(self, agent: str) -> MemoryHeader:
+    def scores_header(self, agent: str, shard: int) -> MemoryHeader:
         """Return what a file of scores, collected for quantiles, must say of itself."""
-        return dataclasses.replace(self.memory_header(agent), edges=None, unbinned=True)
+        return replace(self.memory_header(agent, shard), edges=None, unbinned=True)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the spec as JSON values."""
-        return {"format": FORMAT, **dataclasses.asdict(self)}
+    @property
+    def num_rows(self) -> int:
+        """Rows of all shards."""
+        return sum(shard.num_rows for shard in self.shards)
 
-    @staticmethod
-    def from_json(value: Mapping[str, Any], path: Path) -> StoreSpec:
-        """Read a spec; raises DataError when it is damaged or was written by another format."""
-        if not isinstance(value, dict) or value.get("format") != FORMAT:
-            found = value.get("format") if isinstance(value, dict) else type(value).__name__
-            raise DataError(
-                f"{path} has format {found!r}; this version of mads reads {FORMAT}. Run "
-                "`mads annotate` with another --out."
-            )
-        try:
-            return StoreSpec(
-                files=tuple(CorpusFile(**item) for item in value["files"]),
-                shards=tuple(Shard(**item) for item in value["shards"]),
-                corpus={name: value["corpus"][name] for name in CORPUS_KEYS},
-                tokenizer=dict(value["tokenizer"]),
-                agents={name: AgentInfo.from_json(item) for name, item in value["agents"].items()},
-                seed=value["seed"],
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DataError(
-                f"{path} is damaged: {type(error).__name__} {error}. Put the file back, or run "
-                "`mads annotate` with another --out."
-            ) from error
+    def fingerprint(self, tokenizer: str) -> str:
+        """Return what a generation's content is known by."""
+        facts = [
+            tokenizer,
+            self.seed,
+            [shard.fingerprint for shard in self.shards],
+            [[name, info.fingerprint, info.edges] for name, info in self.agents.items()],
+        ]
+        return hashlib.sha256(json.dumps(facts).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def make_shards(files: Sequence[CorpusFile], first: int, config: CorpusConfig) -> list[Shard]:
+    """Cut files[first:] into shards.
+
+    A file with more rows than ``shard_docs``, or more text than ``shard_bytes``, has shards of
+    its own; consecutive smaller ones are joined while together they have neither.
+
+    >>> small = [CorpusFile(f"{i}", 9, 10, 100, f"{i}") for i in range(5)]
+    >>> [len(shard.segments) for shard in make_shards(small, 0, CorpusConfig(shard_docs=20))]
+    [2, 2, 1]
+    """
+    shard_docs, shard_bytes = config.shard_docs, config.shard_bytes
+    groups: list[list[Segment]] = []
+    rows, text_bytes = shard_docs, shard_bytes  # as if a group before were full
+    for number, file in enumerate(files[first:], start=first):
+        if not file.num_rows:
+            continue
+        rows, text_bytes = rows + file.num_rows, text_bytes + file.text_bytes
+        if rows <= shard_docs and text_bytes <= shard_bytes:
+            groups[-1].append(Segment(number, 0, file.num_rows))
+            continue
+        groups += [[segment] for segment in _segments(number, file, shard_docs)]
+        rows, text_bytes = file.num_rows, file.text_bytes
+    return [_shard(group, files, config) for group in groups]
+
+
+def _segments(number: int, file: CorpusFile, shard_docs: int) -> Iterator[Segment]:
+    for i, first_row in enumerate(range(0, file.num_rows, shard_docs)):
+        first_byte = file.first_bytes[i] if file.first_bytes else 0
+        yield Segment(number, first_row, min(shard_docs, file.num_rows - first_row), first_byte)
+
+
+def _shard(segments: Sequence[Segment], files: Sequence[CorpusFile], config: CorpusConfig) -> Shard:
+    rows = [[files[s.file].sha256, s.first_row, s.num_rows] for s in segments]
+    facts = json.dumps([config.text_field, config.max_doc_bytes, rows])
+    return Shard(tuple(segments), hashlib.sha256(facts.encode()).hexdigest())

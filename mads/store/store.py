@@ -1,117 +1,154 @@
-"""The manifest of a store, written last: without it a store is not complete and not read."""
+"""A complete store, read only: one generation of it, and everything that is read verified."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import OrderedDict
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from mads.blocks import Verifier, read_sums
+from mads.codec import from_json
 from mads.corpus.tokenizer import StoreTokenizer, open_tokenizer
-from mads.corpus.tokens import TokenReader
-from mads.errors import DataError, UsageError
-from mads.files import LOCK, read_json
+from mads.corpus.tokens import TokenChecks, TokenReader
+from mads.errors import DataError, UsageError, machine_problem
+from mads.files import LOCK, read_sealed_json
 from mads.layout import StoreDir
+from mads.store.cells import read_cells
+from mads.store.documents import Documents, read_documents
+from mads.store.manifest import Generation, Manifest, read_manifest
 from mads.store.memory import read_memory
-from mads.store.sealed import REMEDY, Seal, check_seal, read_sealed
+from mads.store.sealed import REMEDY, Seal, check_seal
 from mads.store.spec import StoreSpec
 from mads.types import ROW_BITS, Cells, Labels, doc_id
 
+OPEN_SHARDS = 64
+"""Shards whose tokens are open at a time: two files each, far below any limit of open files."""
+
+_ROW = (1 << ROW_BITS) - 1
+
 
 class Store:
-    """A complete store, read only."""
+    """One generation of a store: the current one, or the one that a run names.
 
-    generation = 1
+    Raises UsageError or DataError when there is none, or the manifest is damaged.
+    """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, generation: int | None = None) -> None:
         self.dir = StoreDir(root)
-        if not self.dir.manifest.is_file():
-            raise _no_manifest(self.dir)
-        try:
-            self.manifest = read_json(self.dir.manifest)
-        except DataError as error:
-            if self.dir.manifest.is_file():
-                raise
-            raise _no_manifest(self.dir) from error  # removed just now, by `mads annotate`
-        self.spec = StoreSpec.from_json(self.manifest, self.dir.manifest)
-        _check_manifest(self.manifest, self.dir.manifest)
-        self._tokens: dict[int, TokenReader] = {}
+        self.manifest = _open_manifest(self.dir)
+        self.generation = generation or self.manifest.generation
+        if str(self.generation) not in self.manifest.generations:
+            raise DataError(
+                f"{root} has no generation {self.generation}, found "
+                f"{', '.join(self.manifest.generations)}. Was it made anew? Give the store that "
+                "the run was trained on."
+            )
+        self.spec: StoreSpec = self.manifest.at(self.generation)
+        self.index = self.dir.index(self.generation)
+        self._tokens: OrderedDict[int, TokenReader] = OrderedDict()
+        self._checks: dict[int, TokenChecks] = {}
+
+    @property
+    def facts(self) -> Generation:
+        """What the manifest says of the generation."""
+        return self.manifest.generations[str(self.generation)]
 
     @property
     def fingerprint(self) -> str:
         """Changes whenever a selection from the store could change."""
-        value: str = self.manifest["fingerprint"]
-        return value
+        return self.facts.fingerprint
 
     @cached_property
     def tokenizer(self) -> StoreTokenizer:
         """The store's tokenizer; raises DataError when it is not the one of the manifest."""
+        for path in sorted(self.dir.tokenizer.rglob("*")):
+            if path.is_file() and self.dir.name_of(path) in self.content:
+                check_seal(path, self.seal(path))
         tokenizer = open_tokenizer(self.dir.tokenizer)
-        expected = self.manifest["tokenizer_fingerprint"]
+        expected = self.manifest.tokenizer_fingerprint
         if tokenizer.fingerprint != expected:
             raise DataError(
-                f"{self.dir.tokenizer} is not the tokenizer of this store: "
-                f"found {tokenizer.fingerprint[:16]}, expected {expected[:16]}."
+                f"{self.dir.tokenizer} is not the tokenizer of this store: found "
+                f"{tokenizer.fingerprint[:16]}, expected {expected[:16]}. Put the old one back."
             )
         return tokenizer
 
     @cached_property
     def cells(self) -> Cells:
-        """The cell index.
+        """The cells; raises DataError when they were changed."""
+        return read_cells(self.index.cells, self.spec.agents, self.seal(self.index.cells))
 
-        Raises DataError when it, or the order that belongs to it, is missing, damaged or not the
-        one of the manifest.
-        """
-        table = read_sealed(self.dir.cells, expected=self.seal(self.dir.cells))
-        _ = self.order
-        agents = self.spec.agents
-        missing = [name for name in agents if name not in table.column_names]
-        if missing:
-            raise DataError(
-                f"{self.dir.cells} lacks the agents {missing}; run `mads annotate` again."
-            )
-        columns = [table[name].to_numpy() for name in agents]
-        return Cells(
-            agents=tuple(agents),
-            categories={name: info.categories for name, info in agents.items()},
-            category_CA=_stack(columns, table.num_rows),
-            num_docs_C=table["num_docs"].to_numpy().astype("int64"),
-            num_tokens_C=table["num_tokens"].to_numpy().astype("int64"),
-            first_row_C=table["first_row"].to_numpy().astype("int64"),
-        )
+    @cached_property
+    def content(self) -> dict[str, Seal]:
+        """The seals of all files that the generation was made from, by path in the store."""
+        path = self.index.content
+        check_seal(path, self.facts.files[self.dir.name_of(path)])
+        value = read_sealed_json(path, REMEDY)
+        seals: dict[str, Seal] = {}
+        for name, item in value.items():
+            seals[name] = from_json(Seal, item, path, "a list of seals", REMEDY)
+        return seals
 
     def seal(self, path: Path) -> Seal:
-        """Return what the manifest says of a file; raises DataError when it says nothing."""
-        name = str(path.relative_to(self.dir.root))
-        try:
-            return Seal(**self.manifest["content"][name])
-        except (KeyError, TypeError) as error:
+        """Return what the store says of a file; raises DataError when it says nothing."""
+        name = self.dir.name_of(path)
+        found = self.facts.files.get(name) or self.content.get(name)
+        if found is None:
             raise DataError(
-                f"{self.dir.manifest} is damaged: it says nothing of {name}. Run the same `mads "
-                "annotate` again; it writes the file anew."
-            ) from error
+                f"{self.dir.manifest} says nothing of {name} in generation {self.generation}. "
+                "Run the same `mads annotate` again; it writes the file anew."
+            )
+        return found
 
-    def documents(self, shard: int) -> pa.Table:
+    def documents(self, shard: int) -> Documents:
         """Return the table of a shard's documents; raises DataError when it was changed."""
         path = self.dir.documents(shard)
-        return read_sealed(path, expected=self.seal(path))
+        return read_documents(path, shard, self.spec.shards[shard].num_rows, self.seal(path))
 
     def memory(self, agent: str, shard: int) -> Labels:
         """Return an agent's labels of a shard; raises DataError when they were changed."""
-        path, rows = self.dir.memory_shard(agent, shard), self.spec.shards[shard].num_rows
-        header = self.spec.memory_header(agent)
+        path = self.dir.memory_shard(self.spec.agents[agent].folder, shard)
+        header, rows = self.spec.memory_header(agent, shard), self.spec.shards[shard].num_rows
         return read_memory(path, header, shard, rows, self.seal(path))
 
     @cached_property
     def order(self) -> Path:
         """The order's file; raises DataError when its size or footer is not the manifest's."""
-        check_seal(self.dir.order, self.seal(self.dir.order))
-        return self.dir.order
+        check_seal(self.index.order, self.seal(self.index.order))
+        return self.index.order
+
+    @cached_property
+    def _order_groups(self) -> _OrderGroups:
+        path, sums = self.order, self.index.order_sums
+        check_seal(sums, self.seal(sums))
+        data = np.memmap(path, np.uint8, "r")
+        verifier = Verifier(path, read_sums(sums, [path], REMEDY)[0], REMEDY)
+        with pq.ParquetFile(path) as file:
+            groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
+        ends = np.cumsum([0, *(group.num_rows for group in groups)])
+        extents = np.array([_extent(group) for group in groups]).reshape(-1, 2)
+        return _OrderGroups(verifier, data, ends, extents)
+
+    def check_order(self, rows: NDArray[np.int64]) -> None:
+        """Verify the bytes that hold runs of rows of the order, shape (R, 2): first and end.
+
+        Each block is read once in a process. Raises DataError for the first that was changed.
+        """
+        order = self._order_groups
+        first = np.searchsorted(order.ends, rows[:, 0], side="right") - 1
+        last = np.searchsorted(order.ends, rows[:, 1], side="left")
+        wanted = np.zeros(len(order.extents) + 1, np.int64)
+        np.add.at(wanted, first, 1)
+        np.add.at(wanted, last, -1)
+        for group in np.flatnonzero(np.cumsum(wanted)[:-1] > 0).tolist():
+            begin, end = order.extents[group].tolist()
+            order.verifier.check(order.data, begin, end)
 
     def order_rows(
         self, row_N: NDArray[np.int64], columns: list[str]
@@ -122,43 +159,98 @@ class Store:
         """
         path = self.order
         try:
+            self.check_order(np.stack([row_N, row_N + 1], axis=1))
             return _order_rows(path, row_N, columns)
-        except (OSError, pa.ArrowException, KeyError) as error:
-            reason = str(error).splitlines()[0]
-            raise DataError(f"{path} cannot be read: {reason}. {REMEDY}") from error
+        except (OSError, pa.ArrowException, KeyError, MemoryError) as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise DataError(
+                f"{path} cannot be read: {reason}. {machine_problem(error) or REMEDY}"
+            ) from error
 
     def order_docs(self, row_N: NDArray[np.int64]) -> NDArray[np.uint64]:
         """Return the documents at rows of the order."""
         return self.order_rows(row_N, ["doc"])["doc"]
 
-    def locate(self, doc_N: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return where documents stand in the corpus: their files' numbers and rows in them."""
-        shard_N = (doc_N >> np.uint64(ROW_BITS)).astype(np.int64)
-        row_N = (doc_N & np.uint64((1 << ROW_BITS) - 1)).astype(np.int64)
-        first = np.array([shard.first_row for shard in self.spec.shards], np.int64)
-        file_of = np.array([shard.file for shard in self.spec.shards], np.int64)
-        return file_of[shard_N], row_N + first[shard_N]
-
-    def document_at(self, file: int, row: int) -> int | None:
-        """Return the document at a row of a corpus file, or None (the inverse of ``locate``)."""
-        for number, shard in enumerate(self.spec.shards):
-            if shard.file == file and 0 <= row - shard.first_row < shard.num_rows:
-                return doc_id(number, row - shard.first_row)
-        return None
-
     def tokens(self, doc: int) -> tuple[TokenReader, int]:
         """Return the reader of a document's shard, and the document's row in it."""
-        shard, row = doc >> ROW_BITS, doc & ((1 << ROW_BITS) - 1)
-        if shard not in self._tokens:
-            paths = self.dir.tokens_bin(shard), self.dir.tokens_idx(shard)
-            self._tokens[shard] = TokenReader(*paths)
-        return self._tokens[shard], row
+        shard, row = doc >> ROW_BITS, doc & _ROW
+        reader = self._tokens.get(shard)
+        if reader is None:
+            reader = self._open_tokens(shard)
+            self._tokens[shard] = reader
+            if len(self._tokens) > OPEN_SHARDS:
+                self._tokens.popitem(last=False)
+        else:
+            self._tokens.move_to_end(shard)
+        return reader, row
+
+    def _open_tokens(self, shard: int) -> TokenReader:
+        paths = self.dir.tokens_bin(shard), self.dir.tokens_idx(shard)
+        if shard not in self._checks:
+            sums = self.dir.tokens_sum(shard)
+            check_seal(sums, self.seal(sums))
+            self._checks[shard] = TokenChecks(*paths)
+        return TokenReader(*paths, self._checks[shard])
+
+    @cached_property
+    def _segments(self) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]:
+        """Return each segment's first document, its file and its first row there."""
+        firsts, files, rows = [], [], []
+        for number, shard in enumerate(self.spec.shards):
+            at = 0
+            for segment in shard.segments:
+                firsts.append(doc_id(number, at))
+                files.append(segment.file)
+                rows.append(segment.first_row)
+                at += segment.num_rows
+        return np.array(firsts, np.uint64), np.array(files), np.array(rows)
+
+    def locate(self, doc_N: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return each document's corpus file (its place in ``spec.files``) and its row there."""
+        first_S, file_S, row_S = self._segments
+        segment_N = np.searchsorted(first_S, doc_N, side="right") - 1
+        inside_N = (doc_N - first_S[segment_N]).astype(np.int64)
+        return file_S[segment_N], row_S[segment_N] + inside_N
+
+    def document_at(self, file: int, row: int) -> int | None:
+        """Return the number of a corpus row's document, or None when the file has no such row."""
+        for number, shard in enumerate(self.spec.shards):
+            at = 0
+            for segment in shard.segments:
+                inside = row - segment.first_row
+                if segment.file == file and 0 <= inside < segment.num_rows:
+                    return doc_id(number, at + inside)
+                at += segment.num_rows
+        return None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _OrderGroups:
+    """The order's bytes, and each row group's first row (and the end of all) and its bytes."""
+
+    verifier: Verifier
+    data: NDArray[np.uint8]
+    ends: NDArray[np.int64]
+    extents: NDArray[np.int64]
+
+
+def _extent(group: pq.RowGroupMetaData) -> tuple[int, int]:
+    """Return where a row group's bytes begin and end."""
+    starts, stops = [], []
+    for i in range(group.num_columns):
+        column = group.column(i)
+        offsets = [column.data_page_offset]
+        if column.has_dictionary_page:
+            offsets.append(column.dictionary_page_offset)
+        starts.append(min(offsets))
+        stops.append(min(offsets) + column.total_compressed_size)
+    return min(starts), max(stops)
 
 
 def _order_rows(
     path: Path, row_N: NDArray[np.int64], columns: list[str]
 ) -> dict[str, NDArray[np.uint64]]:
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+    with pq.ParquetFile(path) as file:
         groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
         ends = np.cumsum(groups)
         group_N = np.searchsorted(ends, row_N, side="right")
@@ -172,14 +264,8 @@ def _order_rows(
     return found
 
 
-def _stack(columns: list[NDArray[np.uint16]], num_rows: int) -> NDArray[np.uint16]:
-    if not columns:
-        return np.zeros((num_rows, 0), np.uint16)
-    return np.stack(columns, axis=1).astype(np.uint16)
-
-
 def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """Read a Parquet file of a store or run; raises DataError when it is missing or damaged."""
+    """Read a Parquet file of a run; raises DataError when it is missing or damaged."""
     try:
         return pq.ParquetFile(path).read(columns=columns)
     except FileNotFoundError as error:
@@ -189,19 +275,10 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
         raise DataError(f"{path} cannot be read as Parquet: {reason}") from error
 
 
-def _check_manifest(manifest: Mapping[str, Any], path: Path) -> None:
-    """Raise DataError for a manifest that lacks what a reader of the store needs."""
-    kinds: dict[str, type] = {"fingerprint": str, "tokenizer_fingerprint": str}
-    kinds |= dict.fromkeys(("documents", "index", "content"), dict)
-    flaw = next((name for name, kind in kinds.items() if type(manifest.get(name)) is not kind), "")
-    if not flaw:
-        counts = ("cells", "docs")
-        flaw = next((f"index.{n}" for n in counts if type(manifest["index"].get(n)) is not int), "")
-    if flaw:
-        raise DataError(
-            f"{path} is damaged: it has no {flaw!r}, or of another type. Run the same "
-            "`mads annotate` again; it writes the file anew."
-        )
+def _open_manifest(store: StoreDir) -> Manifest:
+    if not store.manifest.is_file():
+        raise _no_manifest(store)
+    return read_manifest(store)
 
 
 def _no_manifest(store: StoreDir) -> Exception:

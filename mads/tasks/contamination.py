@@ -41,12 +41,13 @@ def refuse_contamination(recipe: Recipe, note: Callable[[str], None]) -> None:
     """
     _refuse_same_file(recipe)
     evaluation = {
-        name: [word_grams(example) for example in _all_items(name, task, recipe.seed)]
+        name: [word_grams(example) for example in _all_items(name, task, recipe.evaluation.seed)]
         for name, task in recipe.evaluation.tasks.items()
     }
     grams = set[str]().union(*(item for items in evaluation.values() for item in items))
     for other, task in recipe.rewards.tasks.items():
-        found = shared_grams(_all_items(other, task, recipe.seed), grams) if grams else set()
+        items_of = _all_items(other, task, recipe.evaluation.seed)
+        found = shared_grams(items_of, grams) if grams else set()
         for name, items in evaluation.items():
             shared = [sorted(item & found)[0] for item in items if item & found]
             if not shared:

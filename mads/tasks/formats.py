@@ -102,6 +102,8 @@ def _local_file(name: str, config: TaskConfig) -> Path:
     path = Path(config.path)
     if path.is_file():
         return path
+    if path.is_dir():
+        raise UsageError(f"task {name!r}: {config.path} is a folder. Give the file with its items.")
     looks_like_id = len(path.parts) == 2 and not path.is_absolute() and not path.suffix
     if not looks_like_id:
         raise UsageError(f"task {name!r}: {config.path} does not exist.")
@@ -140,5 +142,7 @@ def _items(path: Path) -> Iterator[dict[str, Any]]:
                 if line.strip():
                     item = json.loads(line)
                     yield item if isinstance(item, dict) else {}
+    except RecursionError as error:
+        raise DataError(f"{path} cannot be read: its JSON is nested too deeply.") from error
     except (OSError, ValueError, pa.ArrowException) as error:
         raise DataError(f"{path} cannot be read: {error}") from error

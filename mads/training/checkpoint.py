@@ -1,37 +1,62 @@
 """Checkpoints: a Hugging Face model folder with the optimizer's state beside it.
 
-A checkpoint is written under another name and renamed as a whole; ``latest`` moves last.
+A checkpoint is written under another name and renamed as a whole; ``latest`` moves last. Its
+state.json names the sha256 of every file, and nothing is loaded before all of them agree.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
+import re
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from mads.codec import Within, from_json, to_json
 from mads.errors import DataError
-from mads.files import PARTIAL, publish, read_json, write_text
+from mads.files import PARTIAL, publish, read_sealed_json, write_sealed_json, write_text
 from mads.layout import RunDir
 from mads.training.trainer import Trainer
 
 OPTIMIZER = "optimizer.safetensors"
 STATE = "state.json"
 MODEL = "model.safetensors"
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+_NAME = re.compile(r"step-([0-9]{8})")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What state.json says: how many steps are done, the round they end in, and the files."""
+
+    step: Annotated[int, Within(0, 2**40)]
+    round: Annotated[int, Within(0, 2**40)]
+    files: Mapping[str, str]  # name in the folder -> sha256
 
 
 def save_checkpoint(
-    run: RunDir, step: int, trainer: Trainer, tokenizer: Path, state: dict[str, Any], keep: int
+    run: RunDir, step: int, trainer: Trainer, tokenizer: Path, number: int, keep: int
 ) -> None:
-    """Save everything that the next step needs; ``step`` steps are done.
+    """Save everything that the next step needs; ``step`` steps are done, the last in a round.
 
-    ``state`` is the caller's own (JSON values). Of older checkpoints the newest are kept, ``keep``
-    in all (0 = all). Raises DataError when the disk is full.
+    Of older checkpoints the newest are kept, ``keep`` in all (0 = all). The main process writes,
+    the others wait. Raises DataError when the disk is full.
     """
+    if trainer.lm.world.is_main:
+        _write(run, step, trainer, tokenizer, number)
+        older = [path for path in _checkpoints(run) if path.name < run.checkpoint(step).name]
+        for path in older[: len(older) - keep + 1] if keep else []:
+            shutil.rmtree(path)
+    trainer.lm.world.barrier()
+
+
+def _write(run: RunDir, step: int, trainer: Trainer, tokenizer: Path, number: int) -> None:
     folder = run.checkpoint(step)
     partial = folder.with_name(folder.name + PARTIAL)
     shutil.rmtree(partial, ignore_errors=True)
@@ -42,7 +67,12 @@ def save_checkpoint(
         )
         tensors = _optimizer_tensors(trainer) | _unsaved_weights(trainer, partial / MODEL)
         save_file(tensors, partial / OPTIMIZER)
-        (partial / STATE).write_text(json.dumps({"step": step, **state}) + "\n")
+        files = {
+            str(path.relative_to(partial)): _sha256(path)
+            for path in sorted(partial.rglob("*"))
+            if path.is_file()
+        }
+        write_sealed_json(partial / STATE, to_json(Checkpoint(step, number, files)))
         publish(partial, folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
@@ -51,20 +81,67 @@ def save_checkpoint(
             "checkpoint before."
         ) from error
     write_text(run.latest, folder.name + "\n")
-    older = [path for path in _checkpoints(run) if path.name < folder.name]
-    for path in older[: len(older) - keep + 1] if keep else []:
-        shutil.rmtree(path)
 
 
-def load_checkpoint(run: RunDir, trainer: Trainer) -> dict[str, Any] | None:
-    """Load the latest checkpoint into the trainer and return its state; None without one.
+def latest_checkpoint(run: RunDir) -> Checkpoint | None:
+    """Return the latest checkpoint's state, after all its files were compared; None without one.
 
-    Newer ones, which exist when the user has put an older name into ``latest``, are removed.
-    Raises DataError when the checkpoint is damaged or belongs to another model.
+    Raises DataError, with the file and what to do, for a damaged one. Nothing is changed.
     """
     if not run.latest.is_file():
         return None
-    folder = run.latest.parent / run.latest.read_text().strip()
+    remedy = f"Put the name of an older one into {run.latest}, or delete it to begin again."
+    name = run.latest.read_text(encoding="utf-8", errors="replace").strip()
+    if not (known := _NAME.fullmatch(name)):
+        raise DataError(
+            f"{run.latest} names no checkpoint: found {name[:60]!r}, expected step-00000100, say. "
+            f"{remedy}"
+        )
+    folder = run.latest.parent / name
+    path = folder / STATE
+    try:
+        value = read_sealed_json(path, remedy)
+    except DataError as error:
+        text = str(error).removesuffix(remedy).rstrip()
+        raise DataError(f"checkpoint {folder} is damaged: {text} {remedy}") from error
+    found = from_json(Checkpoint, value, path, "a checkpoint's state", remedy)
+    if found.step != int(known[1]):
+        raise DataError(
+            f"{path} is of another checkpoint: found step {found.step}, expected {int(known[1])}. "
+            f"{remedy}"
+        )
+    for file, expected in found.files.items():
+        damage = _damage(folder / file, expected)
+        if damage:
+            raise DataError(f"checkpoint {folder} is damaged: {file} {damage}. {remedy}")
+    return found
+
+
+def _damage(path: Path, expected: str) -> str:
+    """Return what is wrong with a file of a checkpoint, or an empty text."""
+    try:
+        found = _sha256(path)
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    if found != expected:
+        return f"was changed: its sha256 is {found[:16]}, expected {expected[:16]}"
+    return ""
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def load_checkpoint(run: RunDir, checkpoint: Checkpoint, trainer: Trainer) -> None:
+    """Load a checkpoint that ``latest_checkpoint`` has found whole into the trainer.
+
+    Raises DataError when it belongs to another model, or lacks a tensor or has one too many.
+    """
+    folder = run.checkpoint(checkpoint.step)
+    remedy = f"Put the name of an older one into {run.latest}, or delete it to begin again."
     try:
         tensors = load_file(folder / OPTIMIZER)
         _load_weights(trainer, load_file(folder / MODEL), tensors, folder)
@@ -74,24 +151,26 @@ def load_checkpoint(run: RunDir, trainer: Trainer) -> dict[str, Any] | None:
             trainer.optimizer.state[parameter] = {
                 # The fused optimizer keeps its step counts on the parameters' device.
                 key: tensors[f"{key}.{name}"].to(parameter.device, copy=True)
-                for key in ("step", "exp_avg", "exp_avg_sq")
+                for key in MOMENTS
             }
-        state: dict[str, Any] = read_json(folder / STATE)
-    except (OSError, SafetensorError, KeyError, DataError) as error:
-        if isinstance(error, _OtherModelError):
-            raise
+            trainer.lm.mark_used([name])
+    except (OSError, SafetensorError, KeyError) as error:
+        raise DataError(f"checkpoint {folder} is damaged: {error}. {remedy}") from error
+    known = {f"{key}.{name}" for name in trainer.lm.parameters for key in MOMENTS}
+    known |= {f"weight.{name}" for name in trainer.lm.model.state_dict()}
+    extra = sorted(set(tensors) - known)
+    if extra:
         raise DataError(
-            f"checkpoint {folder} is damaged: {error}. Put the name of an older one into "
-            f"{run.latest}, or delete it to begin again."
-        ) from error
+            f"checkpoint {folder} is of another model: {OPTIMIZER} has {extra[0]!r}, which this "
+            f"model has not. {remedy}"
+        )
+
+
+def remove_newer(run: RunDir, step: int) -> None:
+    """Remove checkpoints after a step: they exist when the user named an older one ``latest``."""
     for path in _checkpoints(run):
-        if path.name > folder.name:
+        if path.name > run.checkpoint(step).name:
             shutil.rmtree(path)
-    return state
-
-
-class _OtherModelError(DataError):
-    """The checkpoint is whole, but of another model."""
 
 
 def _checkpoints(run: RunDir) -> list[Path]:
@@ -131,7 +210,7 @@ def _load_weights(
         if found is None:
             continue
         if found.shape != value.shape:
-            raise _OtherModelError(
+            raise DataError(
                 f"checkpoint {folder} is of another model: {name} has shape {tuple(found.shape)}, "
                 f"expected {tuple(value.shape)}."
             )
@@ -140,6 +219,13 @@ def _load_weights(
     missing = [name for name, value in state.items() if value.data_ptr() not in loaded]
     if missing:  # tied weights are stored once
         raise KeyError(missing[0])
+    extra = sorted(set(weights) - set(state))
+    # Where save_pretrained renames parameters, they are kept a second time under their own names.
+    if extra and not any(name.startswith("weight.") for name in tensors):
+        raise DataError(
+            f"checkpoint {folder} is of another model: {MODEL} has {extra[0]!r}, which this model "
+            "has not."
+        )
 
 
 def _optimizer_tensors(trainer: Trainer) -> dict[str, Tensor]:

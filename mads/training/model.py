@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that PyTorch's users know
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
 from transformers.configuration_utils import PretrainedConfig
 from transformers.utils import logging as transformers_logging
 
 from mads.config import ModelConfig, TrainingConfig
-from mads.errors import UsageError
+from mads.errors import DataError, UsageError
+from mads.training.world import ALONE, World
 
 NO_LABEL = -100
+
+_PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+# What transformers raises for a folder that it cannot make a model of.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    RecursionError,
+    SafetensorError,
+)
 
 # The run has a view of its own.
 transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -39,15 +55,22 @@ class TokenBatch:
         positions = None if self.positions_BT is None else self.positions_BT[start:stop]
         return TokenBatch(self.tokens_BT[start:stop], self.labels_BT[start:stop], positions)
 
+    def share(self, world: World) -> TokenBatch:
+        """Return this process's sequences: every ``size``-th, from its rank on."""
+        own = slice(world.rank, None, world.size)
+        positions = None if self.positions_BT is None else self.positions_BT[own]
+        return TokenBatch(self.tokens_BT[own], self.labels_BT[own], positions)
+
 
 def model_config(config: ModelConfig, vocab_size: int, context: int) -> PretrainedConfig:
     """Return the Hugging Face configuration; raises UsageError when ``model.hf`` has none."""
     if config.hf:
         try:
             found: PretrainedConfig = AutoConfig.from_pretrained(config.hf, trust_remote_code=False)
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise UsageError(f"model.hf: {config.hf!r} cannot be loaded: {reason}") from error
+        except _UNREADABLE as error:
+            raise UsageError(
+                f"model.hf: {config.hf!r} cannot be loaded: {_reason(error)}"
+            ) from error
         return found
     return LlamaConfig(
         vocab_size=config.vocab_size or -(-vocab_size // 64) * 64,
@@ -73,7 +96,8 @@ def count_parameters(config: PretrainedConfig) -> int:
 class LanguageModel:
     """A causal language model on its device, in its precision."""
 
-    def __init__(self, model: nn.Module, training: TrainingConfig) -> None:
+    def __init__(self, model: nn.Module, training: TrainingConfig, world: World = ALONE) -> None:
+        self.world = world
         self.device = torch.device(_device(training.device))
         self.model = model.to(self.device)
         wanted = training.precision
@@ -82,6 +106,7 @@ class LanguageModel:
         self.bfloat16 = wanted == "bfloat16"
         self._compiled = torch.compile(self.model) if training.compile else self.model
         self._evaluating = False
+        self._used: set[str] = set()
         # Float32 holds half of what a micro-batch of training is known to fit.
         self.gradient_tokens = max(training.micro_batch * training.context // 2, 1)
 
@@ -110,13 +135,38 @@ class LanguageModel:
         return flat.view(labels.shape)
 
     def gradients(self, loss: Tensor) -> dict[str, Tensor]:
-        """Return the gradient of a loss by parameter name; zeros for an unused parameter."""
+        """Return the gradient of a loss by parameter name; ``.grad`` is left as it was.
+
+        It is zero for a parameter that no loss has used so far. Raises DataError for one that was
+        used before, in a training step say, and has no gradient now.
+        """
         parameters = self.parameters
-        parts = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+        before = {name: p.grad for name, p in parameters.items()}
+        for p in parameters.values():
+            p.grad = None
+        try:
+            # Not torch.autograd.grad, which answers None for every sharded parameter.
+            loss.backward()  # type: ignore[no-untyped-call]
+            found = {name: p.grad for name, p in parameters.items()}
+        finally:
+            for name, p in parameters.items():
+                p.grad = before[name]
+        missing = sorted(name for name in self._used if found[name] is None)
+        if missing:
+            raise DataError(
+                f"the parameter {missing[0]!r} has no gradient, though training uses it "
+                f"({len(missing)} such parameters). Rewards need a model whose every loss uses the "
+                "same parameters: set model.hf to another one."
+            )
+        self.mark_used(name for name, part in found.items() if part is not None)
         return {
-            name: torch.zeros_like(p) if part is None else part
-            for (name, p), part in zip(parameters.items(), parts, strict=True)
+            name: torch.zeros_like(parameters[name]) if part is None else part
+            for name, part in found.items()
         }
+
+    def mark_used(self, names: Iterable[str]) -> None:
+        """Note parameters that a loss has used: from now on each of them must have a gradient."""
+        self._used.update(names)
 
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -141,7 +191,11 @@ class LanguageModel:
 
 
 def build_model(
-    config: ModelConfig, training: TrainingConfig, vocab_size: int, seed: int
+    config: ModelConfig,
+    training: TrainingConfig,
+    vocab_size: int,
+    seed: int,
+    world: World = ALONE,
 ) -> LanguageModel:
     """Build a model from the recipe with seeded initial weights, or load ``model.hf``.
 
@@ -163,7 +217,7 @@ def build_model(
             "places."
         )
     _device(training.device)
-    lm = LanguageModel(_load(config, shape, seed), training)
+    lm = LanguageModel(_load(config, shape, seed), training, world)
     if training.document_mask and not documents_are_apart(lm, vocab_size):
         raise UsageError(
             f"training.document_mask: the model {config.hf!r} lets a document see the one before "
@@ -174,10 +228,12 @@ def build_model(
 
 def _load(config: ModelConfig, shape: PretrainedConfig, seed: int) -> nn.Module:
     model: nn.Module
+    if config.hf and config.pretrained:
+        _refuse_pickle(config.hf)
     try:
         if config.hf and config.pretrained:
             model = AutoModelForCausalLM.from_pretrained(
-                config.hf, dtype=torch.float32, trust_remote_code=False
+                config.hf, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
             )
             return model
         with torch.random.fork_rng(devices=[]):
@@ -186,11 +242,26 @@ def _load(config: ModelConfig, shape: PretrainedConfig, seed: int) -> nn.Module:
                 shape, dtype=torch.float32
             )
             return model
-    except (OSError, ValueError, AttributeError) as error:
-        reason = str(error).splitlines()[0]
+    except _UNREADABLE as error:
         raise UsageError(
-            f"model.hf: {config.hf!r} is no causal language model: {reason}"
+            f"model.hf: {config.hf!r} is no causal language model: {_reason(error)}"
         ) from error
+
+
+def _refuse_pickle(name: str) -> None:
+    """Raise UsageError for a folder whose weights are a pickle only."""
+    folder = Path(name)
+    pickles = [folder / file for file in _PICKLES if (folder / file).is_file()]
+    if pickles and not list(folder.glob("*.safetensors")):
+        raise UsageError(
+            f"model.hf: {pickles[0]} is a pickle, which can run code when it is read. Convert it "
+            "to model.safetensors (save_pretrained of transformers does), and give that folder."
+        )
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of an error."""
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def documents_are_apart(lm: LanguageModel, vocab_size: int) -> bool:

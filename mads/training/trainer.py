@@ -66,7 +66,9 @@ class Trainer:
         # Only dropout draws from the global generator; a seed per step makes resuming exact.
         torch.manual_seed(derive(self._seed, "step", number))
         self.lm.model.train()
-        num_labels = int((batch.labels_BT != NO_LABEL).sum())
+        world = self.lm.world
+        batch = batch.share(world)
+        num_labels = int(world.total(int((batch.labels_BT != NO_LABEL).sum())))
         total = torch.zeros((), device=self.lm.device)
         size = self._config.micro_batch
         for start in range(0, len(batch.tokens_BT), size):
@@ -76,12 +78,13 @@ class Trainer:
         norm = torch.nn.utils.clip_grad_norm_(
             self.lm.parameters.values(), self._config.grad_clip or math.inf
         )
-        loss = float(total)
-        if not math.isfinite(loss) or not math.isfinite(float(norm)):
+        loss = world.total(float(total))
+        if world.any(not math.isfinite(loss) or not math.isfinite(float(norm))):
             raise DataError(
                 f"step {number}: the loss is {loss} (gradient norm {float(norm)}). Resume from "
                 "the last checkpoint with a lower training.learning_rate."
             )
+        self.lm.mark_used(name for name, p in self.lm.parameters.items() if p.grad is not None)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return StepResult(loss, float(norm), rate)

@@ -8,32 +8,36 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from mads.agents.column import ColumnAgent, bin_numbers
-from mads.config import AgentConfig
+from mads.agents.agent import QuantileBins
+from mads.agents.column import ColumnConfig, open_column
 from mads.errors import DataError, UsageError
-from mads.types import TO_BIN, DocumentBatch, Status
+from mads.types import Agent, DocumentBatch, Status
 
-NAMED = AgentConfig(
-    backend="column",
+NAMED = ColumnConfig(
+    "column",
     field="meta.set",
     categories=("Book", "GitHub", "Web"),
     rename={"RedPajamaBook": "Book", "C4": "Web"},
 )
-NUMBERED = AgentConfig(
-    backend="column", field="score", categories=("a", "b", "c", "d", "e"), edges=(1, 2, 3, 4)
+NUMBERED = ColumnConfig(
+    "column", field="score", categories=("a", "b", "c", "d", "e"), edges=(1, 2, 3, 4)
 )
 
 
-def batch(config: AgentConfig, values: list[Any]) -> DocumentBatch:
+def batch(config: ColumnConfig, values: list[Any]) -> DocumentBatch:
     n = len(values)
     return DocumentBatch(["x"] * n, [Status.OK] * n, [1] * n, {config.field: values})
 
 
-def categories_of(config: AgentConfig, values: list[Any]) -> list[str]:
-    agent = ColumnAgent("mine", config)
+def opened(config: ColumnConfig) -> Agent:
+    agent = open_column("mine", config)
+    assert not isinstance(agent, QuantileBins)
+    return agent
+
+
+def categories_of(config: ColumnConfig, values: list[Any]) -> list[str]:
+    agent = opened(config)
     labels = agent.label(batch(config, values))
     assert labels.category_N.dtype == np.uint16
     assert labels.score_N.dtype == np.float32
@@ -43,7 +47,7 @@ def categories_of(config: AgentConfig, values: list[Any]) -> list[str]:
 def test_a_value_is_a_category_or_is_renamed_to_one() -> None:
     found = categories_of(NAMED, ["GitHub", "RedPajamaBook", "C4", "Book"])
     assert found == ["GitHub", "Book", "Web", "Book"]
-    scores = ColumnAgent("mine", NAMED).label(batch(NAMED, ["C4", "Book"])).score_N
+    scores = opened(NAMED).label(batch(NAMED, ["C4", "Book"])).score_N
     assert scores.tolist() == [1.0, 1.0]
 
 
@@ -63,31 +67,25 @@ def test_numbers_and_booleans_are_compared_by_their_text() -> None:
 def test_bins_are_closed_at_both_ends_and_clamp() -> None:
     values = [-1, 0, 0.999, 1, 1.5, 2, 3.999, 4, 5.0, 7.3, "2.5"]
     assert "".join(categories_of(NUMBERED, values)) == "aaabbcdeeec"
-    scores = ColumnAgent("mine", NUMBERED).label(batch(NUMBERED, [5.0, -1, 7.25])).score_N
+    scores = opened(NUMBERED).label(batch(NUMBERED, [5.0, -1, 7.25])).score_N
     assert scores.tolist() == [5.0, -1.0, 7.25]
 
 
-@given(st.lists(st.floats(-10, 10), min_size=1))
-def test_a_bin_holds_the_numbers_between_its_edges(values: list[float]) -> None:
-    edges = (-2.0, 0.5, 3.0)
-    bins = bin_numbers(np.array(values), edges)
-    assert bins.tolist() == [sum(value >= edge for edge in edges) for value in values]
-
-
-def test_with_quantiles_a_number_waits_for_its_bin() -> None:
-    config = AgentConfig(backend="column", field="score", quantiles=3, other="q2")
-    agent = ColumnAgent("mine", config)
-    assert agent.categories == ("q1", "q2", "q3")
-    labels = agent.label(batch(config, [4.5, None, "7", "high"]))
-    assert labels.category_N.tolist() == [TO_BIN, 1, TO_BIN, 1]
-    assert labels.score_N.tolist() == [4.5, 0, 7, 0]
+def test_with_quantiles_a_number_is_a_score() -> None:
+    config = ColumnConfig("column", field="score", quantiles=3, other="q2")
+    agent = open_column("mine", config)
+    assert isinstance(agent, QuantileBins)
+    assert (agent.categories, agent.other) == (("q1", "q2", "q3"), 1)
+    scores = agent.score(batch(config, [4.5, None, "7", "high"]))
+    assert scores.known_N.tolist() == [True, False, True, False]
+    assert scores.score_N.tolist() == [4.5, 0, 7, 0]
     named = replace(config, categories=("low", "mid", "top"), other="")
-    assert ColumnAgent("mine", named).categories == ("low", "mid", "top")
+    assert open_column("mine", named).categories == ("low", "mid", "top")
 
 
 def test_other_takes_what_is_no_number() -> None:
     config = replace(NUMBERED, other="c")
-    agent = ColumnAgent("mine", config)
+    agent = opened(config)
     labels = agent.label(batch(config, [None, "high", True, [1], 4.5]))
     assert labels.category_N.tolist() == [2, 2, 2, 2, 4]
     assert labels.score_N.tolist() == [0, 0, 0, 0, 4.5]
@@ -125,10 +123,10 @@ def test_an_empty_batch_has_no_labels() -> None:
     ],
 )
 def test_a_value_without_a_place_is_refused(
-    config: AgentConfig, value: object, message: str
+    config: ColumnConfig, value: object, message: str
 ) -> None:
     with pytest.raises(DataError, match=re.escape(message)):
-        ColumnAgent("mine", config).label(batch(config, [value]))
+        opened(config).label(batch(config, [value]))
 
 
 @pytest.mark.parametrize(
@@ -136,7 +134,14 @@ def test_a_value_without_a_place_is_refused(
     [
         (replace(NAMED, field=""), "agents.mine.field: the back-end 'column' needs the dotted"),
         (replace(NAMED, categories=(), rename={}), "agents.mine.categories: the back-end"),
-        (replace(NAMED, model="quality"), "agents.mine.model: the back-end 'column' has no model"),
+        (
+            ColumnConfig("column", field="x", quantiles=5, categories=("a", "b")),
+            "agents.mine.categories: found 2, but quantiles makes 5 bins; give as many names",
+        ),
+        (
+            ColumnConfig("column", field="x", quantiles=1),
+            "agents.mine.quantiles: found 1, expected",
+        ),
         (
             replace(NAMED, rename={"x": "Bok"}),
             "agents.mine.rename: 'x' becomes 'Bok', which is no category; did you mean 'Book'?",
@@ -156,11 +161,11 @@ def test_a_value_without_a_place_is_refused(
         (replace(NUMBERED, rename={"5": "e"}), "use rename or edges, not both"),
         (replace(NUMBERED, quantiles=5), "agents.mine.quantiles: found edges too; use one of them"),
         (
-            AgentConfig(backend="column", field="x", quantiles=5, rename={"a": "q1"}),
+            ColumnConfig("column", field="x", quantiles=5, rename={"a": "q1"}),
             "agents.mine.rename: a number has no names; use rename or quantiles, not both",
         ),
         (
-            AgentConfig(backend="column", field="x", quantiles=5, other="q6"),
+            ColumnConfig("column", field="x", quantiles=5, other="q6"),
             "agents.mine.other: 'q6' is no category; known: q1, q2, q3, q4, q5",
         ),
         (
@@ -169,15 +174,15 @@ def test_a_value_without_a_place_is_refused(
         ),
     ],
 )
-def test_a_section_that_describes_no_agent_is_refused(config: AgentConfig, message: str) -> None:
+def test_a_section_that_describes_no_agent_is_refused(config: ColumnConfig, message: str) -> None:
     with pytest.raises(UsageError, match=re.escape(message)):
-        ColumnAgent("mine", config)
+        open_column("mine", config)
 
 
 def test_all_problems_are_told_at_once() -> None:
-    config = AgentConfig(backend="column", other="x")
+    config = ColumnConfig("column", other="x")
     with pytest.raises(UsageError) as caught:
-        ColumnAgent("mine", config)
+        open_column("mine", config)
     assert str(caught.value).count("\n  agents.mine.") == 3
 
 
@@ -192,8 +197,8 @@ def test_all_problems_are_told_at_once() -> None:
         replace(NAMED, rename={}, quantiles=3),
     ],
 )
-def test_the_fingerprint_follows_all_that_changes_a_label(changed: AgentConfig) -> None:
-    fingerprint = ColumnAgent("mine", NAMED).fingerprint
+def test_the_fingerprint_follows_all_that_changes_a_label(changed: ColumnConfig) -> None:
+    fingerprint = open_column("mine", NAMED).fingerprint
     same = replace(NAMED, rename=dict(reversed(NAMED.rename.items())))
-    assert ColumnAgent("yours", same).fingerprint == fingerprint
-    assert ColumnAgent("mine", changed).fingerprint != fingerprint
+    assert open_column("yours", same).fingerprint == fingerprint
+    assert open_column("mine", changed).fingerprint != fingerprint

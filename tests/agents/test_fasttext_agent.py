@@ -8,16 +8,17 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from mads.agents import fasttext_model
-from mads.agents.fasttext_agent import FastTextAgent, bin_scores, expectation
+from mads.agents.agent import QuantileBins, bin_numbers
+from mads.agents.fasttext_agent import FastTextConfig, expectation, open_fasttext
 from mads.agents.fasttext_model import MODELS, clean_text, read_card
-from mads.config import AgentConfig
 from mads.errors import UsageError
-from mads.types import TO_BIN, DocumentBatch, Labels, Status
+from mads.types import Agent, DocumentBatch, Labels, Status
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 TOPICS = (
@@ -37,18 +38,24 @@ SPAM = (
 )
 
 
-def label(agent: FastTextAgent, texts: list[str]) -> Labels:
+def opened(name: str, **keys: Any) -> Agent:
+    agent = open_fasttext(name, FastTextConfig("fasttext", **keys))
+    assert not isinstance(agent, QuantileBins)
+    return agent
+
+
+def label(agent: Agent, texts: list[str]) -> Labels:
     n = len(texts)
     return agent.label(DocumentBatch(texts, [Status.OK] * n, [len(t) for t in texts], {}))
 
 
-def names(agent: FastTextAgent, texts: list[str]) -> list[str]:
+def names(agent: Agent, texts: list[str]) -> list[str]:
     return [agent.categories[i] for i in label(agent, texts).category_N]
 
 
 def test_bins_are_unit_wide_closed_at_both_ends_and_clamp() -> None:
     scores = [-0.1, 0.0, 0.999, 1.0, 1.5, 2.0, 3.999, 4.0, 4.5, 5.0, 7.3]
-    found = bin_scores(np.array(scores, np.float32), 5)
+    found = bin_numbers(np.array(scores, np.float32), [1.0, 2.0, 3.0, 4.0])
     assert found.tolist() == [0, 0, 0, 1, 1, 2, 3, 4, 4, 4, 4]
     assert found.dtype == np.uint16
 
@@ -60,7 +67,7 @@ def test_the_expectation_is_the_mean_of_the_bin_centres() -> None:
 
 
 def test_a_classifier_takes_the_most_probable_category(toy: Callable[..., Path]) -> None:
-    agent = FastTextAgent("pets", AgentConfig(model=str(toy())))
+    agent = opened("pets", model=str(toy()))
     labels = label(agent, ["the cat purrs", "a dog barks", ""])
     assert names(agent, ["the cat purrs", "a dog barks", ""]) == ["cat", "dog", "dog"]
     assert (labels.score_N[:2] > 0.5).all()
@@ -71,7 +78,7 @@ def test_an_ordinal_score_is_calibrated_and_its_bin_is_the_category(
     toy: Callable[..., Path],
 ) -> None:
     flat = {"raw": [0.5, 1.5], "score": [1.25, 1.25]}
-    agent = FastTextAgent("pets", AgentConfig(model=str(toy(kind="ordinal", calibration=flat))))
+    agent = opened("pets", model=str(toy(kind="ordinal", calibration=flat)))
     labels = label(agent, ["the cat purrs", "\n"])
     assert labels.score_N.tolist() == [1.25, 0.0]
     assert labels.category_N.tolist() == [1, 1]  # the card's empty_category is the second
@@ -79,15 +86,16 @@ def test_an_ordinal_score_is_calibrated_and_its_bin_is_the_category(
 
 def test_an_ordinal_score_waits_for_its_quantile(toy: Callable[..., Path]) -> None:
     flat = {"raw": [0.5, 1.5], "score": [1.25, 1.25]}
-    config = AgentConfig(model=str(toy(kind="ordinal", calibration=flat)))
-    binned = FastTextAgent("pets", replace(config, quantiles=3))
-    labels = label(binned, ["the cat purrs", "\n"])
-    assert labels.score_N.tolist() == [1.25, 0.0]
-    assert labels.category_N.tolist() == [TO_BIN, TO_BIN]
+    config = FastTextConfig("fasttext", model=str(toy(kind="ordinal", calibration=flat)))
+    binned = open_fasttext("pets", replace(config, quantiles=3))
+    assert isinstance(binned, QuantileBins)
+    scores = binned.score(DocumentBatch(["the cat purrs", "\n"], [Status.OK] * 2, [1, 1], {}))
+    assert scores.score_N.tolist() == [1.25, 0.0]
+    assert scores.known_N.tolist() == [True, True]
     assert binned.categories == ("q1", "q2", "q3")
-    named = FastTextAgent("pets", replace(config, quantiles=3, categories=("a", "b", "c")))
+    named = open_fasttext("pets", replace(config, quantiles=3, categories=("a", "b", "c")))
     assert named.categories == ("a", "b", "c")
-    plain = FastTextAgent("pets", config)
+    plain = open_fasttext("pets", config)
     assert len({binned.fingerprint, named.fingerprint, plain.fingerprint}) == 3
 
 
@@ -97,17 +105,24 @@ def test_a_probability_is_no_scale_for_quantiles(toy: Callable[..., Path]) -> No
         match=r"agents\.pets\.quantiles: the model 'toy' is a classifier, whose score is no "
         r"scale\. Remove quantiles, or give an ordinal model",
     ):
-        FastTextAgent("pets", AgentConfig(model=str(toy()), quantiles=3))
+        open_fasttext("pets", FastTextConfig("fasttext", model=str(toy()), quantiles=3))
 
 
-def test_keys_of_another_back_end_are_refused() -> None:
-    with pytest.raises(UsageError, match="the back-end 'fasttext' has no categories"):
-        FastTextAgent("q", AgentConfig(categories=("a", "b")))
-    config = AgentConfig(field="meta.x", other="y")
-    with pytest.raises(UsageError, match=r"agents\.q: the back-end 'fasttext' has no field, other"):
-        FastTextAgent("q", config)
-    with pytest.raises(UsageError, match=r"agents\.q\.model: 'q' is not shipped"):
-        FastTextAgent("q", replace(config, field="", other=""))
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"categories": ("a", "b")}, r"agents\.q\.categories: the categories of a fastText model"),
+        ({"quantiles": 1}, r"agents\.q\.quantiles: found 1, expected 2 to 100\."),
+        (
+            {"quantiles": 3, "categories": ("a", "b")},
+            r"agents\.q\.categories: found 2, but quantiles makes 3 bins",
+        ),
+        ({}, r"agents\.q\.model: 'q' is not shipped"),
+    ],
+)
+def test_a_section_that_describes_no_agent_is_refused(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        open_fasttext("q", FastTextConfig("fasttext", **keys))
 
 
 def test_agents_of_the_same_texts_clean_them_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +132,7 @@ def test_agents_of_the_same_texts_clean_them_once(monkeypatch: pytest.MonkeyPatc
         cleaned.append(text)
         return clean_text(text)
 
-    agents = [FastTextAgent(name, AgentConfig()) for name in ("quality", "domain", "topic")]
+    agents = [opened(name) for name in ("quality", "domain", "topic")]
     texts = [LESSON, SPAM, "", LESSON + SPAM]
     monkeypatch.setattr(fasttext_model, "clean_text", counted)
     together = [label(agent, texts) for agent in agents]
@@ -129,7 +144,7 @@ def test_agents_of_the_same_texts_clean_them_once(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_batch_larger_than_one_prediction_keeps_its_order() -> None:
-    agent = FastTextAgent("domain", AgentConfig())
+    agent = opened("domain")
     texts = [f"document number {i} about {'law' if i % 2 else 'code();'}" for i in range(2_100)]
     whole = label(agent, texts)
     halves = [label(agent, texts[:1_500]), label(agent, texts[1_500:])]
@@ -152,7 +167,7 @@ def test_a_batch_larger_than_one_prediction_keeps_its_order() -> None:
 def test_a_shipped_model_and_its_card_agree(
     name: str, categories: tuple[str, ...], empty: str
 ) -> None:
-    agent = FastTextAgent(name, AgentConfig())
+    agent = opened(name)
     assert agent.categories == categories
     assert agent.fields == ()
     assert names(agent, ["", "\ud800\n"]) == [empty, empty]
@@ -177,7 +192,7 @@ def test_three_models_are_shipped_and_small() -> None:
 
 
 def test_quality_ranks_a_lesson_over_gossip_over_spam() -> None:
-    agent = FastTextAgent("quality", AgentConfig())
+    agent = opened("quality")
     gossip = "So we went to the mall yesterday and omg the shoes, lol. Then Kate called me again."
     scores = label(agent, [LESSON, gossip, SPAM]).score_N
     assert scores[0] > 2 > scores[1] >= scores[2]
@@ -185,7 +200,7 @@ def test_quality_ranks_a_lesson_over_gossip_over_spam() -> None:
 
 
 def test_domain_knows_code_papers_and_questions() -> None:
-    agent = FastTextAgent("domain", AgentConfig())
+    agent = opened("domain")
     texts = [
         'import os\n\ndef main():\n    """Run."""\n    for x in range(3):\n        print(x)\n' * 3,
         r"\begin{lemma} Let $X$ be a scheme and $\mathcal{F}$ a sheaf. \end{lemma} \begin{proof} "
@@ -197,7 +212,7 @@ def test_domain_knows_code_papers_and_questions() -> None:
 
 
 def test_topic_knows_plain_subjects() -> None:
-    agent = FastTextAgent("topic", AgentConfig())
+    agent = opened("topic")
     texts = [
         "The patient should ask a doctor about symptoms, medication and the disease treatment.",
         "Investors sold stocks as the bank raised interest rates; the fund's loan portfolio fell.",
@@ -215,7 +230,7 @@ def test_quality_agrees_with_people_on_real_pages() -> None:
         pytest.skip("the shared data is absent")
     with gzip.open(path) as file:
         items = [json.loads(line) for line in file]
-    agent = FastTextAgent("quality", AgentConfig())
+    agent = opened("quality")
     score_N = label(agent, [item["text"] for item in items]).score_N
     good_N = np.array([item["label"] == 1 for item in items])
     above = score_N[good_N][:, None] > score_N[~good_N][None, :]

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from annotate.test_annotate import SHARD_DOCS, content, run
+from annotate.test_annotate import SHARDS, content, run
 from toys import MakeRecipe
 
 from mads.config import Recipe
@@ -98,11 +98,15 @@ def test_killed_at_any_moment_the_store_is_the_same(
     agents = to_table(toy_recipe())["agents"] | {"thirds": thirds}
     toy_recipe = partial(toy_recipe, agents=agents)
     whole, out = tmp_path / "whole", tmp_path / "store"
-    run([toy_corpus], whole, toy_recipe(corpus={"workers": 1, "shard_docs": SHARD_DOCS}))
+    run(
+        [toy_corpus],
+        whole,
+        toy_recipe(corpus={"workers": 1, **SHARDS}),
+    )
     killed = []
     for number, more in enumerate((1, 3, 25, 50, 60)):
         workers = 1 + number % 2
-        recipe = toy_recipe(corpus={"workers": workers, "shard_docs": SHARD_DOCS})
+        recipe = toy_recipe(corpus={"workers": workers, **SHARDS})
         goal = num_files(out) + more
         with running(toy_corpus, out, recipe) as process:
             wait_until(partial(has_come, out, goal, process))
@@ -115,11 +119,15 @@ def test_killed_at_any_moment_the_store_is_the_same(
             assert process.stderr is not None
             assert "mads: " not in process.stderr.read()
     assert sum(killed) >= 3
-    for name in ("documents/shard-00038.parquet", "tokens/shard-00038.bin", "index/cells.parquet"):
+    for name in (
+        "documents/shard-00038.parquet",
+        "tokens/shard-00038.bin",
+        "index/0001/cells.parquet",
+    ):
         if not (out / name).exists():
-            (out / name).parent.mkdir(exist_ok=True)
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
             (out / (name + PARTIAL)).write_bytes(b"half")
-    recipe = toy_recipe(corpus={"workers": 2, "shard_docs": SHARD_DOCS})
+    recipe = toy_recipe(corpus={"workers": 2, **SHARDS})
     run([toy_corpus], out, recipe)
     assert content(out) == content(whole)
     assert not list(out.rglob(f"*{PARTIAL}"))
@@ -129,14 +137,14 @@ def test_a_killed_worker_is_reported(
     toy_corpus: Path, toy_recipe: MakeRecipe, tmp_path: Path
 ) -> None:
     out = tmp_path / "store"
-    recipe = toy_recipe(corpus={"workers": 1, "shard_docs": SHARD_DOCS})
+    recipe = toy_recipe(corpus={"workers": 1, **SHARDS})
     with running(toy_corpus, out, recipe) as process:
         wait_until(lambda: num_files(out) >= 12)
         for pid in workers_of(process.pid):
             os.kill(pid, signal.SIGKILL)
         _, words = process.communicate(timeout=DEADLINE)
         assert process.returncode == 1
-    assert "mads: a worker process was killed, most likely for want of memory." in words
+    assert "mads: a worker process was killed, most likely for want of RAM." in words
     assert "Traceback" not in words
 
 
@@ -145,7 +153,7 @@ def test_ctrl_c_says_so_without_a_traceback(
     toy_corpus: Path, toy_recipe: MakeRecipe, tmp_path: Path, workers_first: bool
 ) -> None:
     out = tmp_path / "store"
-    recipe = toy_recipe(corpus={"workers": 1, "shard_docs": SHARD_DOCS})
+    recipe = toy_recipe(corpus={"workers": 1, **SHARDS})
     with running(toy_corpus, out, recipe) as process:
         wait_until(lambda: num_files(out) >= 12)
         if workers_first:  # as on a busy machine

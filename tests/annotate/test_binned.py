@@ -30,7 +30,9 @@ QUANTILES = {"backend": "column", "field": "edu", "quantiles": 5}
 
 def make_recipe(toy_recipe: MakeRecipe, workers: int = 1, **agent: Any) -> Recipe:
     agents = {"domain": DOMAIN, "edu": QUANTILES | agent}
-    return toy_recipe(agents=agents, corpus={"workers": workers, "shard_docs": 40})
+    return toy_recipe(
+        agents=agents, corpus={"workers": workers, "shard_docs": 40, "shard_bytes": 1}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +86,8 @@ def test_bins_hold_equal_counts_and_rising_scores(store: StoreDir) -> None:
 
 
 def test_anyone_can_read_which_scores_a_category_means(store: StoreDir) -> None:
-    edges = read_json(store.manifest)["agents"]["edu"]["edges"]
-    assert read_json(store.manifest)["agents"]["domain"]["edges"] is None
+    edges = read_json(store.manifest)["spec"]["agents"]["edu"]["edges"]
+    assert read_json(store.manifest)["spec"]["agents"]["domain"]["edges"] is None
     for path in store.memory("edu").iterdir():
         value = json.loads(pq.read_metadata(path).metadata[b"mads"])
         assert (value["edges"], value["unbinned"]) == (edges, False)
@@ -136,7 +138,7 @@ def test_killed_while_it_bins_it_goes_on(
 
     out = tmp_path / "store"
     with monkeypatch.context() as patch:
-        for name in ("quantile_edges", "write_json", "write_memory"):
+        for name in ("quantile_edges", "write_spec", "write_memory"):
             patch.setattr(module, name, killing(getattr(module, name)))
         patch.setattr(shutil, "rmtree", killing(shutil.rmtree))
         with pytest.raises(KeyboardInterrupt):
@@ -161,38 +163,63 @@ def test_an_agent_with_quantiles_is_added_to_a_store(
     without = make_recipe(toy_recipe)
     run([corpus], tmp_path / "s", replace(without, agents={"domain": without.agents["domain"]}))
     run([corpus], tmp_path / "s", without)
-    assert content(tmp_path / "s") == content(store.root)
+    for name in ("cells", "order"):
+        found = getattr(StoreDir(tmp_path / "s").index(2), name).read_bytes()
+        assert found == getattr(store.index(1), name).read_bytes()
+    assert labels(StoreDir(tmp_path / "s")) == labels(store)
 
 
-def test_edited_scores_are_refused(
-    corpus: Path, toy_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_damaged_scores_are_refused_and_exchanged_ones_made_anew(
+    store: StoreDir,
+    corpus: Path,
+    toy_recipe: MakeRecipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
+    out = StoreDir(tmp_path / "store")
     with monkeypatch.context() as patch:
         patch.setattr(annotate_module, "bin_scores", killed)
         with pytest.raises(KeyboardInterrupt):
-            run([corpus], tmp_path / "store", make_recipe(toy_recipe))
-    path = StoreDir(tmp_path / "store").scores_shard("edu", 1)
-    assert read_header(path).unbinned
-    path.write_bytes(StoreDir(tmp_path / "store").scores_shard("edu", 2).read_bytes())
-    with pytest.raises(
-        DataError, match=r"scores\.partial/shard-00001\.parquet belongs to another shard: row 0 is"
-    ):
-        run([corpus], tmp_path / "store", make_recipe(toy_recipe))
+            run([corpus], out.root, make_recipe(toy_recipe))
+    one, two = (out.scores_shard("edu", shard) for shard in (1, 2))
+    assert read_header(one).unbinned
+    whole = one.read_bytes()
+    one.write_bytes(whole[:200] + bytes([whole[200] ^ 1]) + whole[201:])
+    with pytest.raises(DataError, match=r"shard-00001\.parquet is not the file that was written"):
+        run([corpus], out.root, make_recipe(toy_recipe))
+    one.write_bytes(two.read_bytes())
+    run([corpus], out.root, make_recipe(toy_recipe))
+    assert content(out.root) == content(store.root)
 
 
-@pytest.mark.parametrize(
-    ("change", "now"), [({"quantiles": 4}, "agent 'edu'"), ({"field": "quality"}, "agent 'edu'")]
-)
-def test_another_agent_is_refused_with_both_fingerprints(
-    store: StoreDir, corpus: Path, toy_recipe: MakeRecipe, change: dict[str, Any], now: str
+@pytest.mark.parametrize("change", [{"quantiles": 4}, {"field": "quality"}])
+def test_other_bins_are_another_memory(
+    store: StoreDir, corpus: Path, toy_recipe: MakeRecipe, tmp_path: Path, change: dict[str, Any]
 ) -> None:
-    with pytest.raises(
-        DataError, match=rf"another {now}: found [0-9a-f]{{16}}…, now [0-9a-f]{{16}}…"
-    ):
-        run([corpus], store.root, make_recipe(toy_recipe, **change))
+    shutil.copytree(store.root, tmp_path / "store")
+    result = run([corpus], tmp_path / "store", make_recipe(toy_recipe, **change))
+    assert (result.generation, result.new_agents) == (2, ["edu"])
+    old, new = (Store(tmp_path / "store", number).spec.agents["edu"] for number in (1, 2))
+    assert old.folder == "edu" != new.folder
+    assert old.edges != new.edges
+
+
+def test_edges_stay_when_the_corpus_grows(
+    store: StoreDir, corpus: Path, toy_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    shutil.copytree(corpus, tmp_path / "corpus")
+    shutil.copytree(store.root, tmp_path / "store")
+    more = [{"text": f"more {i}", "meta": {"domain": "news"}, "edu": 1000 + i} for i in range(10)]
+    write_jsonl(tmp_path / "corpus" / "c.jsonl", more)
+    before = Store(store.root).spec.agents["edu"].edges
+    result = run([tmp_path / "corpus"], tmp_path / "store", make_recipe(toy_recipe))
+    assert (result.generation, result.new_files, result.new_shards) == (2, 1, 1)
+    grown = Store(tmp_path / "store")
+    assert grown.spec.agents["edu"].edges == before
+    assert grown.memory("edu", len(grown.spec.shards) - 1).category_N.tolist() == [4] * 10
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mads.agents.column import bin_numbers
+from mads.agents.agent import bin_numbers
 from mads.annotate.quantiles import nearest_edges, quantile_edges, sort_keys
 
 

@@ -14,15 +14,18 @@ from mads.console import initial_state, update
 from mads.console.bayes import (
     GAIN,
     LEAST_SCALE,
+    BayesConfig,
+    Belief,
     Posterior,
     drifted,
     effect_scale,
     regressed,
     standardised,
 )
+from mads.console.stable import StableConfig
 from mads.types import CategoryRewards, ConsoleState, Feedback
 
-CONFIG = ConsoleConfig(rule="bayes")
+CONFIG = BayesConfig(rule="bayes")
 TWO = {"quality": ("low", "high"), "domain": ("web", "code")}
 
 
@@ -116,7 +119,7 @@ def test_what_marginal_means_confuse_is_separated() -> None:
     )
     assert abs(gap) < 0.15 * true
     assert state.theta["domain"] > 0.8
-    fooled = played(replace(CONFIG, rule="stable"), signal=1.0, noise=1.0)
+    fooled = played(StableConfig(rule="stable"), signal=1.0, noise=1.0)
     assert fooled.weights["quality"]["high"] > 1.3 * fooled.weights["quality"]["low"]
     assert fooled.theta["quality"] > 0.3
 
@@ -124,7 +127,7 @@ def test_what_marginal_means_confuse_is_separated() -> None:
 def test_the_score_is_one_plus_the_fitted_effects() -> None:
     """Equation 6 holds: Σ θ w = 1 + GAIN · Σ effects, unless a guard rail acts."""
     state = played(replace(CONFIG, weight_limit=1e9, min_entropy=0.0, theta_floor=0.0), 0.5, 1.0)
-    assert state.belief is not None
+    assert isinstance(state.memory, Belief)
     for quality in ("low", "high"):
         for domain in ("web", "code"):
             score = (
@@ -132,7 +135,7 @@ def test_the_score_is_one_plus_the_fitted_effects() -> None:
                 + state.theta["domain"] * state.weights["domain"][domain]
             )
             effects = (
-                state.belief.mean[f"quality/{quality}"] + state.belief.mean[f"domain/{domain}"]
+                state.memory.mean[f"quality/{quality}"] + state.memory.mean[f"domain/{domain}"]
             )
             assert score == pytest.approx(1 + GAIN * effects)
 
@@ -182,6 +185,6 @@ def test_prior_weights_are_where_it_starts() -> None:
     silent = {"quality": {"low": reward(0.0), "high": reward(0.0)}, "domain": {"web": reward(0.0)}}
     free = replace(CONFIG, theta_floor=0.0)
     end = update(state, feedback(silent), free).state
-    assert end.belief is not None
-    assert end.belief.mean["domain/code"] == pytest.approx((2.0 - 1.0) * 0.5 / GAIN)
+    assert isinstance(end.memory, Belief)
+    assert end.memory.mean["domain/code"] == pytest.approx((2.0 - 1.0) * 0.5 / GAIN)
     assert end.weights["domain"]["code"] > 1.2 > end.weights["domain"]["web"]

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
-from console.toy import feedback, reward
+from console.toy import feedback, reward, section
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mads.config import ConsoleConfig
 from mads.console import initial_state, update
-from mads.console.guards import floored_simplex, limited, relative_entropy, spread_out
+from mads.console.guards import (
+    GuardedConfig,
+    floored_simplex,
+    limited,
+    relative_entropy,
+    spread_out,
+)
+from mads.console.paper import PaperConfig
+from mads.console.stable import StableConfig
 
 
 def test_the_simplex_by_hand() -> None:
@@ -65,7 +71,8 @@ def test_tempering_stops_at_the_least_entropy_and_keeps_the_order() -> None:
 @pytest.mark.parametrize("rule", ["bayes", "stable"])
 def test_poisoned_rewards_cannot_collapse_the_weights(rule: str) -> None:
     """DoReMi's collapse to one category; every guard that acts is counted."""
-    config = ConsoleConfig(rule=rule)  # type: ignore[arg-type]
+    config = section(rule)
+    assert isinstance(config, GuardedConfig)
     names = [f"c{i}" for i in range(7)]
     state = initial_state({"domain": names, "coin": ["heads", "tails"]})
     counts: dict[str, int] = {}
@@ -89,7 +96,7 @@ def test_poisoned_rewards_cannot_collapse_the_weights(rule: str) -> None:
 
 
 def test_the_literal_rule_has_no_guard_rails() -> None:
-    config = ConsoleConfig(rule="paper", theta_rate=1.0, weight_limit=1.0, theta_floor=0.5)
+    config = PaperConfig(rule="paper", theta_rate=1.0)
     state = initial_state({"q": ["a", "b"], "d": ["x", "y"]})
     rewards = {
         "q": {"a": reward(1.0), "b": reward(0.0)},
@@ -98,5 +105,6 @@ def test_the_literal_rule_has_no_guard_rails() -> None:
     result = update(state, feedback(rewards), config)
     assert result.guards == {}
     assert result.state.weights["q"]["a"] != result.state.weights["q"]["b"]
-    guarded = update(state, feedback(rewards), replace(config, rule="stable"))
+    limits = StableConfig(rule="stable", theta_rate=1.0, weight_limit=1.0, theta_floor=0.5)
+    guarded = update(state, feedback(rewards), limits)
     assert guarded.state.weights["q"]["a"] == guarded.state.weights["q"]["b"]

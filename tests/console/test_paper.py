@@ -5,12 +5,16 @@ from __future__ import annotations
 import pytest
 from console.toy import feedback
 
-from mads.config import ConsoleConfig
 from mads.console import initial_state, update
-from mads.console.paper import agent_reward, category_weight, collaborative_weights
+from mads.console.paper import (
+    PaperConfig,
+    agent_reward,
+    category_weight,
+    collaborative_weights,
+)
 from mads.types import CategoryReward, ConsoleState
 
-CONFIG = ConsoleConfig(rule="paper", weight_rate=0.1, theta_rate=0.1)
+CONFIG = PaperConfig(rule="paper", weight_rate=0.1, theta_rate=0.1)
 
 
 def reward(mean: float, stderr: float = 0.1) -> CategoryReward:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
-from console.toy import feedback, reward
+from console.toy import feedback, reward, section
 
-from mads.config import ConsoleConfig
 from mads.console import RULES, initial_state, update
+from mads.console.state import console_to_json, read_console
+from mads.errors import DataError
+from mads.files import write_sealed_json
 from mads.types import CategoryReward, ConsoleState
 
 CATEGORIES = {"quality": ["bad", "good"], "domain": ["web", "code", "novels"]}
-
-
-def config(rule: str) -> ConsoleConfig:
-    return ConsoleConfig(rule=rule)  # type: ignore[arg-type]
 
 
 @pytest.fixture(params=sorted(RULES))
@@ -32,7 +31,7 @@ def test_helpful_gains_and_harmful_loses(rule: str) -> None:
             "quality": {"bad": reward(-1.0), "good": reward(1.0)},
             "domain": {"web": reward(0.0), "code": reward(-1.0), "novels": reward(1.0)},
         }
-        state = update(state, feedback(rewards), config(rule)).state
+        state = update(state, feedback(rewards), section(rule)).state
     assert state.weights["quality"]["good"] > state.weights["quality"]["bad"]
     domain = state.weights["domain"]
     assert domain["novels"] > domain["web"] > domain["code"]
@@ -47,7 +46,7 @@ def test_rewards_that_are_not_finite_refuse_the_round(rule: str, bad: float) -> 
     )
     for broken in (reward(bad), reward(0.1, stderr=bad)):
         rewards = {"quality": {"bad": reward(1.0), "good": broken}}
-        result = update(state, feedback(rewards), config(rule))
+        result = update(state, feedback(rewards), section(rule))
         assert result.refused == "rewards that are not finite: quality/good"
         assert result.state == ConsoleState(5, state.weights, state.theta)
 
@@ -56,7 +55,7 @@ def test_no_rewards_refuse_the_round(rule: str) -> None:
     state = initial_state(CATEGORIES)
     empty: list[dict[str, dict[str, CategoryReward]]] = [{}, {"quality": {}}]
     for nothing in empty:
-        result = update(state, feedback(nothing), config(rule))
+        result = update(state, feedback(nothing), section(rule))
         assert result.refused == "no category was probed"
         assert result.state == ConsoleState(1, state.weights, state.theta)
 
@@ -64,7 +63,7 @@ def test_no_rewards_refuse_the_round(rule: str) -> None:
 def test_a_category_that_was_not_probed_keeps_its_weight(rule: str) -> None:
     state = initial_state(CATEGORIES)
     rewards = {"domain": {"web": reward(1.0), "code": reward(-1.0)}}
-    end = update(state, feedback(rewards), config(rule)).state
+    end = update(state, feedback(rewards), section(rule)).state
     assert end.weights["domain"]["novels"] == 1.0
     assert end.weights["quality"] == {"bad": 1.0, "good": 1.0}
     assert end.weights["domain"]["code"] < 1.0
@@ -73,7 +72,7 @@ def test_a_category_that_was_not_probed_keeps_its_weight(rule: str) -> None:
 def test_an_update_leaves_its_input_alone(rule: str) -> None:
     state = initial_state(CATEGORIES)
     rewards = {"quality": {"bad": reward(-1.0), "good": reward(1.0)}}
-    update(state, feedback(rewards), config(rule))
+    update(state, feedback(rewards), section(rule))
     assert state == initial_state(CATEGORIES)
 
 
@@ -81,3 +80,26 @@ def test_the_initial_state_is_equal() -> None:
     state = initial_state(CATEGORIES)
     assert state.theta == {"quality": 0.5, "domain": 0.5}
     assert {w for table in state.weights.values() for w in table.values()} == {1.0}
+
+
+def test_a_state_says_which_rule_made_it_and_no_other_goes_on(rule: str) -> None:
+    state = initial_state(CATEGORIES)
+    rewards = {"domain": {"web": reward(1.0), "code": reward(-1.0)}}
+    state = update(state, feedback(rewards), section(rule)).state
+    assert (state.rule, state.round) == (rule, 1)
+    (other, *_) = sorted(set(RULES) - {rule})
+    with pytest.raises(
+        DataError, match=f"made by the rule '{rule}', but console.rule is '{other}'"
+    ):
+        update(state, feedback(rewards), section(other))
+
+
+def test_the_state_survives_its_json(rule: str, tmp_path: Path) -> None:
+    """Also what the rule remembers: the next round is the same."""
+    state = initial_state(CATEGORIES)
+    for mean in (1.0, -0.5):
+        rewards = {"domain": {"web": reward(mean), "code": reward(-1.0)}}
+        state = update(state, feedback(rewards), section(rule)).state
+    path = tmp_path / "console.json"
+    write_sealed_json(path, console_to_json(state))
+    assert read_console(path) == state

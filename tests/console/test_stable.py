@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from console.toy import feedback
 
-from mads.config import ConsoleConfig
 from mads.console import initial_state, update
 from mads.console.stable import (
+    StableConfig,
     agent_gain,
     effects,
     exponentiated_gradient,
@@ -20,7 +20,7 @@ from mads.console.stable import (
 )
 from mads.types import CategoryReward
 
-CONFIG = ConsoleConfig(rule="stable")
+CONFIG = StableConfig(rule="stable")
 
 
 def reward(mean: float, stderr: float = 0.1, share: float = 0.5) -> CategoryReward:

@@ -7,7 +7,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from mads.config import ConsoleConfig
+from mads.console import RULES
 from mads.types import NO_CATEGORY, CategoryReward, CategoryRewards, DocumentRewards, Feedback
+
+
+def section(rule: str) -> ConsoleConfig:
+    """Return a rule's section of the recipe, with all defaults."""
+    return RULES[rule].section(rule=rule)
 
 
 def reward(mean: float, stderr: float = 0.05, share: float = 0.3) -> CategoryReward:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mads.corpus import files as module
 from mads.corpus.files import find_files, scan, scan_file
 from mads.errors import DataError, UsageError
 
@@ -51,7 +52,7 @@ def test_a_link_to_a_file_without_a_suffix_is_read(tmp_path: Path) -> None:
     (tmp_path / "blob").write_bytes(gzip.compress(LINES))
     (tmp_path / "x.jsonl.gz").symlink_to("blob")
     (path,) = find_files([tmp_path])
-    assert scan_file(path).num_rows == 500
+    assert scan_file(path, 100).num_rows == 500
 
 
 @pytest.mark.parametrize(
@@ -72,6 +73,14 @@ def test_a_path_that_cannot_be_used_is_refused(tmp_path: Path, name: str, messag
         find_files([tmp_path / name])
 
 
+def test_a_loop_of_links_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").symlink_to("b.jsonl")
+    (tmp_path / "b.jsonl").symlink_to("a.jsonl")
+    (tmp_path / "c.jsonl").write_bytes(LINES)
+    with pytest.raises(UsageError, match=r"[ab]\.jsonl cannot be followed: .*Remove the link\."):
+        find_files([tmp_path])
+
+
 def test_no_path_is_no_corpus() -> None:
     with pytest.raises(UsageError, match="no corpus: give at least one file or folder"):
         find_files([])
@@ -86,29 +95,57 @@ def test_lines_are_counted_with_and_without_the_last_newline(
 ) -> None:
     for data, rows in ((LINES, 500), (LINES[:-1], 500), (LINES + b"\n", 501), (b"{}", 1)):
         (tmp_path / name).write_bytes(pack(data))
-        found = scan_file(tmp_path / name)
+        found = scan_file(tmp_path / name, 100)
         assert (found.num_rows, found.text_bytes) == (rows, len(data))
+
+
+@pytest.mark.parametrize("every", [1, 7, 500, 501])
+@pytest.mark.parametrize("chunk", [1, 13, 4096])
+def test_a_scan_tells_where_every_kth_line_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int, chunk: int
+) -> None:
+    monkeypatch.setattr(module, "CHUNK_BYTES", chunk)
+    for name, pack in (("a.jsonl", bytes), ("a.jsonl.gz", gzip.compress)):
+        (tmp_path / name).write_bytes(pack(LINES))
+        starts = [0, *(i + 1 for i, byte in enumerate(LINES) if byte == ord("\n"))]
+        assert scan_file(tmp_path / name, every).first_bytes == tuple(starts[:500:every])
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ('[{"text": "a"},\n{"text": "b"}]', "one JSON array"),
+        ('\n  [\n{"text": "a"}]', "one JSON array"),
+        ('{\n  "text": "a"\n}\n', "JSON over several lines"),
+        ('\ufeff{\n  "text": "a"\n}\n', "JSON over several lines"),
+    ],
+)
+def test_json_that_is_not_one_record_a_line_is_told(tmp_path: Path, text: str, what: str) -> None:
+    (tmp_path / "a.jsonl").write_text(text, encoding="utf-8")
+    message = rf"a\.jsonl is {what}, expected one JSON object per line\. Write it as JSON lines"
+    with pytest.raises(DataError, match=message):
+        scan_file(tmp_path / "a.jsonl", 100)
 
 
 def test_several_compressed_frames_are_one_file(tmp_path: Path) -> None:
     for name, pack in (("a.jsonl.gz", gzip.compress), ("a.jsonl.zst", zstd)):
         (tmp_path / name).write_bytes(pack(LINES[:999]) + pack(LINES[999:]))
-        assert scan_file(tmp_path / name).num_rows == 500
+        assert scan_file(tmp_path / name, 100).num_rows == 500
 
 
 def test_a_fingerprint_is_of_the_bytes_on_disk(tmp_path: Path) -> None:
     first, second = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
     first.write_bytes(LINES)
     second.write_bytes(LINES)
-    assert scan_file(first).sha256 == scan_file(second).sha256
-    assert scan_file(first).size == len(LINES)
+    assert scan_file(first, 100).sha256 == scan_file(second, 100).sha256
+    assert scan_file(first, 100).size == len(LINES)
     second.write_bytes(LINES.replace(b"line 7 ", b"line 8 "))
-    assert scan_file(first).sha256 != scan_file(second).sha256
+    assert scan_file(first, 100).sha256 != scan_file(second, 100).sha256
 
 
 def test_parquet_rows_come_from_the_footer(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["a", "b", "c"]}), tmp_path / "a.parquet")
-    assert scan_file(tmp_path / "a.parquet").num_rows == 3
+    assert scan_file(tmp_path / "a.parquet", 100).num_rows == 3
 
 
 @pytest.mark.parametrize(("name", "pack"), [("a.jsonl.gz", gzip.compress), ("a.jsonl.zst", zstd)])
@@ -121,7 +158,7 @@ def test_every_truncation_is_found(
     for length in (1, 2, 3, 5, 10, 17, len(data) // 2, len(data) - 9, len(data) - 1):
         path.write_bytes(data[:length])
         with pytest.raises(DataError, match=message):
-            scan_file(path)
+            scan_file(path, 100)
 
 
 def damaged_files(folder: Path) -> dict[str, str]:
@@ -155,14 +192,14 @@ def damaged_files(folder: Path) -> dict[str, str]:
 
 def test_a_checksum_that_fits_is_accepted(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl.zst").write_bytes(CHECKED_ZST)
-    assert scan_file(tmp_path / "a.jsonl.zst").num_rows == 2
+    assert scan_file(tmp_path / "a.jsonl.zst", 100).num_rows == 2
 
 
 def test_all_damaged_files_are_listed_at_once(tmp_path: Path) -> None:
     expected = damaged_files(tmp_path)
     (tmp_path / "good.jsonl").write_bytes(LINES)
     with pytest.raises(DataError) as error:
-        list(scan(find_files([tmp_path]), workers=1))
+        list(scan(find_files([tmp_path]), 100, workers=1))
     text = str(error.value)
     assert error.value.exit_code == 1
     assert text.startswith(f"{len(expected)} of {len(expected) + 1} corpus files cannot be read:")
@@ -176,7 +213,7 @@ def test_a_scan_keeps_the_order_of_the_files(tmp_path: Path) -> None:
     for name, rows in zip("cab", sizes, strict=True):
         (tmp_path / f"{name}.jsonl").write_bytes(b"{}\n" * rows)
     files = [tmp_path / f"{name}.jsonl" for name in "cab"]
-    found = list(scan(files, workers=2))
+    found = list(scan(files, 100, workers=2))
     assert [(file.path, file.num_rows) for file in found] == [
         (str(path), size) for path, size in zip(files, sizes, strict=True)
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import subprocess
 import sys
@@ -16,14 +17,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mads.corpus import rows as module
-from mads.corpus.rows import RowFormat, lookup, raw_lines, read_batches
+from mads.corpus.files import open_lines, scan_file
+from mads.corpus.rows import RowFormat, RowReader, lookup, raw_lines
 from mads.errors import DataError
 from mads.types import DocumentBatch, Status
 
 
 def read(path: Path, first: int, count: int, row_format: RowFormat) -> DocumentBatch:
     """Return all batches as one."""
-    batches = list(read_batches(path, first, count, row_format))
+    first_byte = scan_file(path, 1).first_bytes[first] if first and path.suffix != ".parquet" else 0
+    batches = list(RowReader(path, row_format).batches(first, count, first_byte))
     return DocumentBatch(
         texts=[text for batch in batches for text in batch.texts],
         statuses=[status for batch in batches for status in batch.statuses],
@@ -55,6 +58,59 @@ def test_a_row_is_a_line_number_less_one_wherever_reading_begins(tmp_path: Path)
         found = read(path, first, count, RowFormat())
         wanted = [str(i) if i % 3 else "" for i in range(first, first + count)]
         assert found.texts == wanted
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.parquet"])
+@pytest.mark.parametrize("cuts", [[0, 100, 250, 400], [30, 100, 250], [0, 100, 30, 31]])
+def test_runs_of_rows_are_the_same_in_one_pass_and_in_many(
+    tmp_path: Path, name: str, cuts: list[int]
+) -> None:
+    path, lines = tmp_path / name, [json.dumps({"text": f"t{i}"}) + "\n" for i in range(400)]
+    if name == "a.parquet":
+        pq.write_table(pa.table({"text": [f"t{i}" for i in range(400)]}), path, row_group_size=90)
+    else:
+        with pa.output_stream(path, compression="detect") as stream:
+            stream.write("".join(lines).encode())
+    reader = RowReader(path, RowFormat())
+    for first, stop in itertools.pairwise(cuts):
+        count = max(stop - first, 5)
+        batches = reader.batches(first, count, len("".join(lines[:first])))
+        found = [text for batch in batches for text in batch.texts]
+        assert found == [f"t{i}" for i in range(first, first + count)]
+
+
+def test_a_pass_through_a_file_reads_each_byte_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, size = tmp_path / "a.jsonl.gz", 0
+    data = b'{"text": "x"}\n' * 3000
+    path.write_bytes(gzip.compress(data))
+    read_from = open_lines
+
+    class Counted:
+        def __init__(self, path: Path) -> None:
+            self.stream = read_from(path)
+
+        def __enter__(self) -> Counted:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.stream.close()
+
+        def read(self, length: int) -> bytes:
+            nonlocal size
+            chunk: bytes = self.stream.read(length)
+            size += len(chunk)
+            return chunk
+
+    monkeypatch.setattr(module, "open_lines", Counted)
+    monkeypatch.setattr(module, "CHUNK_BYTES", 1000)
+    reader = RowReader(path, RowFormat())
+    for first in range(0, 3000, 100):
+        assert sum(map(len, reader.batches(first, 100, first * 14))) == 100
+    assert size <= len(data)
+    assert sum(map(len, reader.batches(1500, 100, 1500 * 14))) == 100  # back: opened anew
+    assert size <= len(data) + 1600 * 14 + 1000
 
 
 def test_fewer_rows_than_expected_are_refused(tmp_path: Path) -> None:
@@ -214,8 +270,8 @@ BOMB = """
 import sys
 from pathlib import Path
 import pyarrow as pa
-from mads.corpus.files import scan_file
-from mads.corpus.rows import RowFormat, read_batches
+from mads.corpus.files import open_lines, scan_file
+from mads.corpus.rows import RowFormat, RowReader
 
 path = Path(sys.argv[1])
 with pa.OSFile(str(path), "wb") as raw, pa.CompressedOutputStream(raw, "zstd") as stream:
@@ -224,8 +280,8 @@ with pa.OSFile(str(path), "wb") as raw, pa.CompressedOutputStream(raw, "zstd") a
         stream.write(b"a" * 1_000_000)
     stream.write(b'"}\\n{"text": "after"}\\n')
 assert path.stat().st_size < 200_000
-rows = scan_file(path).num_rows
-for batch in read_batches(path, 0, rows, RowFormat()):
+rows = scan_file(path, 100).num_rows
+for batch in RowReader(path, RowFormat()).batches(0, rows):
     print(*batch.statuses, *batch.num_bytes, *batch.texts)
 # Not getrusage, whose figure begins with that of the process that started this one.
 status = Path("/proc/self/status").read_text()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mads.corpus.tokens import TokenReader, TokenWriter
+from mads.corpus.tokens import TokenChecks, TokenReader, TokenWriter, write_token_sums
 from mads.errors import DataError
 
 ROWS = [[5, 6, 7], [], [65_535], list(range(100)), [], [0]]
@@ -99,8 +99,8 @@ def test_a_token_outside_the_type_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("s.idx", b"", r"s\.idx cannot be read: "),
-        ("s.idx", b"MMIDIDX\x00\x00", r"s\.idx cannot be read: "),
+        ("s.idx", b"", r"s\.idx is truncated: found 0 bytes\. Delete"),
+        ("s.idx", b"MMIDIDX\x00\x00", r"s\.idx is truncated: found 9 bytes"),
         ("s.idx", b"x" * 400, r"s\.idx is not a Megatron index written by mads\."),
         ("s.bin", b"123", r"s\.bin does not fit its index: found 3 bytes, expected 210\. Delete"),
     ],
@@ -129,3 +129,26 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         (tmp_path / name).unlink()
         with pytest.raises(DataError, match=rf"No such file or directory: .*{name}"):
             TokenReader(*paths)
+
+
+def test_every_flipped_byte_is_noticed_before_it_counts(tmp_path: Path) -> None:
+    bin_path, idx_path = write(tmp_path, ROWS, 60_000)
+    write_token_sums(bin_path, idx_path)
+    for path in (bin_path, idx_path):
+        whole = path.read_bytes()
+        for place in range(len(whole)):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+            checks = TokenChecks(bin_path, idx_path)
+            with pytest.raises(DataError, match=rf"{path.name} is damaged: its bytes 0 to "):
+                TokenReader(bin_path, idx_path, checks).row(3)
+        path.write_bytes(whole)
+    reader = TokenReader(bin_path, idx_path, TokenChecks(bin_path, idx_path))
+    assert [reader.row(i).tolist() for i in range(len(ROWS))] == ROWS
+
+
+def test_sums_of_another_size_are_refused(tmp_path: Path) -> None:
+    bin_path, idx_path = write(tmp_path, ROWS, 60_000)
+    write_token_sums(bin_path, idx_path)
+    bin_path.write_bytes(bin_path.read_bytes() * 1000)
+    with pytest.raises(DataError, match=r"found 5 blocks of 64 KiB, but s\.sum has sums of 2\."):
+        TokenChecks(bin_path, idx_path)

@@ -11,12 +11,11 @@ from hypothesis import strategies as st
 from selection.toy import make_cells, planned_rows
 
 from mads.config import SelectionConfig
-from mads.errors import DataError
 from mads.seeds import derive, shuffled
-from mads.selection.plan import Cursors, cell_scores, decayed, make_plan
+from mads.selection.plan import Cursors, decayed, make_plan
 from mads.selection.policies import POLICIES
 from mads.selection.take import Rows, take
-from mads.types import Cells, ConsoleState
+from mads.types import Cells
 from mads.units import Unit
 
 STEPS = 50
@@ -262,30 +261,3 @@ def test_a_lower_temperature_follows_the_score_more_closely() -> None:
         assert plan.quota_C.sum() == pytest.approx(500)
         quotas.append(plan.quota_C[1])
     assert 250 < quotas[0] < quotas[1] < quotas[2]
-
-
-def test_equation_6_by_hand() -> None:
-    cells, _ = make_cells([[1], [1]])
-    cells = Cells(
-        agents=("quality", "topic"),
-        categories={"quality": ("low", "high"), "topic": ("x", "y", "z")},
-        category_CA=np.array([[0, 2], [1, 0]], np.uint16),
-        num_docs_C=cells.num_docs_C,
-        num_tokens_C=cells.num_tokens_C,
-        first_row_C=cells.first_row_C,
-    )
-    # Names in another order than the store's: the state is keyed by name (mistake 5).
-    state = ConsoleState(
-        round=1,
-        weights={"topic": {"z": 3.0, "y": 2.0, "x": 1.0}, "quality": {"high": 10.0, "low": 20.0}},
-        theta={"topic": 0.25, "quality": 0.75},
-    )
-    assert cell_scores(cells, state) == pytest.approx([0.75 * 20 + 0.25 * 3, 0.75 * 10 + 0.25])
-
-
-def test_a_state_of_another_store_is_refused() -> None:
-    cells, _ = make_cells([[1], [1]])
-    with pytest.raises(DataError, match=r"no weight for \['c1'\] of agent 'a'.*another store"):
-        cell_scores(cells, ConsoleState(0, {"a": {"c0": 1.0}}, {"a": 1.0}))
-    with pytest.raises(DataError, match="agent 'a'"):
-        cell_scores(cells, ConsoleState(0, {"b": {}}, {"b": 1.0}))

@@ -99,7 +99,7 @@ def test_a_file_that_is_not_the_plans_is_refused(store: Store, folder: RoundDir)
     assert read_rewards(folder, plan, ["reward"]).to_pydict() == {"reward": [0.5, -0.5]}
     write_sealed(folder.selection, read_selection(folder, plan).slice(1), compression="zstd")
     message = (
-        r"selection\.parquet is not the file that `mads select` or `mads train` wrote: its "
+        r"selection\.parquet is not the file that was written: its "
         r"fingerprint is \w{16}, expected \w{16}\. Put the file back that belongs to the plan"
     )
     with pytest.raises(DataError, match=message):

@@ -139,7 +139,7 @@ def test_a_missing_or_damaged_order_says_what_to_do(tmp_path: Path) -> None:
         OrderReader(path, cells, CONFIG).select(plan)
     path.write_bytes(b"PAR1 nonsense")
     with pytest.raises(
-        DataError, match=r"order.parquet cannot be read: .*\. Delete it and run the"
+        DataError, match=r"order.parquet cannot be read: .*\. Run the same `mads annotate --verify`"
     ):
         OrderReader(path, cells, CONFIG).select(plan)
 

@@ -14,16 +14,17 @@ from pathlib import Path
 import planted
 import pyarrow.parquet as pq
 import pytest
-from command import mads
+from report.test_explain import mads
 
 from mads.annotate.annotate import annotate
 from mads.config import Recipe
 from mads.console import initial_state
+from mads.console.scores import cell_scores
 from mads.console.state import console_to_json
-from mads.errors import DataError, MadsError
-from mads.export.command import Exports, Request, select_and_write
+from mads.errors import MadsError
+from mads.export.command import Exports, Followed, Request, select_and_write
 from mads.recipe import to_table, to_toml
-from mads.selection.query import unchanged
+from mads.selection.plan import Cursors
 from mads.store.store import Store
 from mads.units import Budget
 
@@ -86,10 +87,9 @@ def select(root: Path, out: Path, recipe: Recipe) -> tuple[tuple[str, ...], list
     """Return the store's agents and the documents that equal weights select."""
     store = Store(root)
     state = initial_state(store.cells.categories)
-    path = out.with_suffix(".json")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(console_to_json(state)))
-    request = Request(store, None, path, Budget(2000), recipe)
+    score_C, start = cell_scores(store.cells, state), Cursors.start(len(store.cells))
+    follow = Followed(score_C, console_to_json(state), start)
+    request = Request(store, follow, Budget(2000, "tokens"), recipe)
     select_and_write(request, out, Exports(None, False, lambda *_: None))
     return tuple(store.spec.agents), pq.read_table(out / "selection.parquet")["doc"].to_pylist()
 
@@ -162,20 +162,3 @@ def refused_or_whole(
         assert code == 1
         assert NOT_COMPLETE.search(err.replace("\n", " "))
         assert not out.exists()
-
-
-def test_a_store_that_changes_while_it_is_read_is_told(tmp_path: Path) -> None:
-    root = planted.build(tmp_path)
-    store, manifest = Store(root), root / "corpus.json"
-    with unchanged(store):
-        pass
-    text = manifest.read_text()
-    changed = r"was changed by `mads annotate` while it was read\. Run"
-    with pytest.raises(DataError, match=changed), unchanged(store):
-        manifest.write_text(text.replace(store.fingerprint, "0" * 64))
-    manifest.unlink()
-    with (
-        pytest.raises(DataError, match=r"store is not complete: it has no corpus\.json\. Run"),
-        unchanged(store),
-    ):
-        raise ValueError("what half of a new index may cause")

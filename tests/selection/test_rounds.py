@@ -11,11 +11,14 @@ import pytest
 
 from mads.config import Recipe
 from mads.console import initial_state
+from mads.console.scores import cell_scores
+from mads.console.state import console_to_json
 from mads.errors import DataError
 from mads.layout import RoundDir
 from mads.seeds import derive
-from mads.selection.plan import Cursors, cell_scores, make_plan
+from mads.selection.plan import Cursors, make_plan
 from mads.selection.plan_file import Head, read_plan, read_selection, write_selection
+from mads.selection.policies import Floats
 from mads.selection.query import OrderReader
 from mads.selection.rounds import select_round, stretches
 from mads.store.store import Store
@@ -37,6 +40,11 @@ def state(store: Store) -> ConsoleState:
     return replace(state, weights=weights)
 
 
+def begin(store: Store, state: ConsoleState) -> tuple[Floats, Cursors]:
+    """Return a state's scores, and the cursors before any selection."""
+    return cell_scores(store.cells, state), Cursors.start(len(store.cells))
+
+
 def make_recipe(tmp_path: Path, select_every: int, **selection: object) -> Recipe:
     recipe = planted.recipe(tmp_path, first_update=200, steps=200)
     changed = replace(recipe.selection, select_every=select_every, **selection)  # type: ignore[arg-type]
@@ -55,7 +63,7 @@ def test_each_selection_starts_where_the_one_before_ended(
     """Equal to selecting step by step, each time with a new connection, over several passes."""
     recipe = make_recipe(tmp_path, select_every=1, policy=policy)
     cells, config, budget = store.cells, recipe.selection, recipe.training.batch_tokens
-    chosen = select_round(store, state, Cursors.start(len(cells)), recipe, 3, (20, 110))
+    chosen = select_round(store, *begin(store, state), recipe, 3, (20, 110))
     assert [c.step for c in chosen] == list(range(20, 110))
     cursors = Cursors.start(len(cells))
     for number, found in enumerate(chosen):
@@ -77,7 +85,14 @@ def test_decay_acts_within_a_round(store: Store, state: ConsoleState, tmp_path: 
     uses = {}
     for select_every, decay in ((0, 0.0), (1, 0.0), (1, 10.0)):
         recipe = make_recipe(tmp_path, select_every, policy="top", decay=decay)
-        chosen = select_round(store, state, Cursors.start(len(store.cells)), recipe, 0, (0, 25))
+        chosen = select_round(
+            store,
+            cell_scores(store.cells, state),
+            Cursors.start(len(store.cells)),
+            recipe,
+            0,
+            (0, 25),
+        )
         uses[select_every, decay] = max(int(c.selection.uses_N.max()) for c in chosen)
     assert uses[0, 0.0] == 0
     assert uses[1, 0.0] > uses[1, 10.0]
@@ -88,9 +103,9 @@ def test_the_files_of_a_round_hold_all_its_selections(
 ) -> None:
     """The plan's ranges are joined: as many as for one selection, and each row in one of them."""
     recipe = make_recipe(tmp_path, select_every=1)
-    chosen = select_round(store, state, Cursors.start(len(store.cells)), recipe, 0, (0, 80))
+    chosen = select_round(store, *begin(store, state), recipe, 0, (0, 80))
     folder = RoundDir(tmp_path / "round")
-    write_selection(folder, store, state, chosen, Head(1, "sample", Budget(1000)))
+    write_selection(folder, store, console_to_json(state), chosen, Head(1, "sample", Budget(1000)))
     plan = read_plan(folder.plan, store)
     assert plan.cursors.row.tolist() == chosen[-1].selection.cursors.row_C.tolist()
     table = read_selection(folder, plan)
@@ -110,7 +125,7 @@ def test_a_stretch_larger_than_the_corpus_goes_through_it_again(
     store: Store, state: ConsoleState, tmp_path: Path
 ) -> None:
     recipe = make_recipe(tmp_path, select_every=60)
-    chosen = select_round(store, state, Cursors.start(len(store.cells)), recipe, 0, (0, 100))
+    chosen = select_round(store, *begin(store, state), recipe, 0, (0, 100))
     steps = [c.step for c in chosen]
     assert steps.count(0) >= 2
     for first, stop in ((0, 60), (60, 100)):
@@ -121,4 +136,11 @@ def test_a_stretch_larger_than_the_corpus_goes_through_it_again(
 def test_a_corpus_that_is_used_up(store: Store, state: ConsoleState, tmp_path: Path) -> None:
     recipe = make_recipe(tmp_path, select_every=1, max_passes=1)
     with pytest.raises(DataError, match=r"round 2: the corpus is used up; .* selection.max_passes"):
-        select_round(store, state, Cursors.start(len(store.cells)), recipe, 2, (0, 200))
+        select_round(
+            store,
+            cell_scores(store.cells, state),
+            Cursors.start(len(store.cells)),
+            recipe,
+            2,
+            (0, 200),
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,21 +12,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mads.config import TokenizerConfig
 from mads.corpus.files import CorpusFile
 from mads.errors import DataError
 from mads.layout import StoreDir
 from mads.seeds import derive, mix64
 from mads.store import index as module
 from mads.store.buckets import BASE_BYTES
+from mads.store.documents import Documents, status_codes, write_documents
 from mads.store.index import build_index
 from mads.store.memory import write_memory
-from mads.store.sealed import write_sealed
-from mads.store.spec import AgentInfo, Shard, StoreSpec
+from mads.store.sealed import read_seal
+from mads.store.spec import AgentInfo, Segment, Shard, StoreSpec
 from mads.types import NO_CATEGORY, Labels, Status, doc_id
 
 AGENTS = {
-    "colour": AgentInfo(("red", "green", "blue"), "fingerprint of colour"),
-    "size": AgentInfo(("small", "large"), "fingerprint of size"),
+    "colour": AgentInfo(("red", "green", "blue"), "fingerprint of colour", "colour"),
+    "size": AgentInfo(("small", "large"), "fingerprint of size", "size"),
 }
 Doc = tuple[int, int, int, str]  # colour, size, tokens, status
 LARGE, SMALL = 2**30, 1
@@ -47,28 +50,35 @@ def write_parts(root: Path, shards: list[list[Doc]], seed: int = 5) -> tuple[Sto
     """Write what annotate leaves before it builds the index."""
     store = StoreDir(root)
     spec = StoreSpec(
+        root="/corpus",
         files=(CorpusFile("corpus.jsonl", 1, sum(map(len, shards)), 1, "sha"),),
-        shards=tuple(Shard(0, 0, len(shard)) for shard in shards),
-        corpus={"fingerprint": "fingerprint of corpus"},
-        tokenizer={},
+        shards=tuple(
+            Shard((Segment(0, 0, len(shard)),), f"fingerprint of shard {number}")
+            for number, shard in enumerate(shards)
+        ),
+        text_field="text",
+        max_doc_bytes=1,
+        tokenizer=TokenizerConfig(),
         agents=AGENTS,
         seed=seed,
     )
     for number, shard in enumerate(shards):
         doc_N = np.array([doc_id(number, row) for row in range(len(shard))], np.uint64)
         ok = [status == Status.OK for _, _, _, status in shard]
-        table = {
-            "doc": pa.array(doc_N),
-            "num_tokens": pa.array(
-                [d[2] if k else 0 for d, k in zip(shard, ok, strict=True)], "u4"
-            ),
-            "status": pa.array([d[3] for d in shard], pa.string()).dictionary_encode(),
-        }
-        write_sealed(store.documents(number), pa.table(table))
+        store.tokens_sum(number).parent.mkdir(parents=True, exist_ok=True)
+        store.tokens_sum(number).write_bytes(b"sums")
+        table = Documents(
+            np.array([d[2] if k else 0 for d, k in zip(shard, ok, strict=True)], np.uint32),
+            np.zeros(len(shard), np.int64),
+            np.zeros(len(shard), np.uint64),
+            np.array(status_codes([Status(d[3]) for d in shard]), np.int8),
+        )
+        sums = read_seal(store.tokens_sum(number))
+        write_documents(store.documents(number), number, f"shard {number}", sums, table)
         for column, name in enumerate(AGENTS):
             category = [d[column] if k else NO_CATEGORY for d, k in zip(shard, ok, strict=True)]
             labels = Labels(np.array(category, np.uint16), np.zeros(len(shard), np.float32))
-            header = spec.memory_header(name)
+            header = spec.memory_header(name, number)
             write_memory(store.memory_shard(name, number), header, doc_N, labels)
     return store, spec
 
@@ -110,29 +120,28 @@ def test_the_index_equals_a_dictionary(
     shards = split(documents(3000, seed=sum(sizes[:1])), *sizes)
     store, spec = write_parts(tmp_path, shards)
     handled: list[int] = []
-    counts = build_index(store, spec, ram_bytes, handled.append)
+    counts = build_index(store, spec, store.index(1), ram_bytes, handled.append)
     cells, order = oracle(shards, spec.seed)
-    assert pq.read_table(store.cells).to_pylist() == cells
-    assert pq.read_table(store.order).select(KEYS).to_pylist() == order
+    assert pq.read_table(store.index(1).cells).to_pylist() == cells
+    assert pq.read_table(store.index(1).order).select(KEYS).to_pylist() == order
     assert counts == (len(cells), len(order))
     assert sum(handled) == 2 * 3000
-    assert sorted(path.name for path in (tmp_path / "index").iterdir()) == [
-        "cells.parquet",
-        "order.parquet",
+    assert sorted(path.name for path in (tmp_path / "index" / "0001").iterdir()) == [
+        *("cells.parquet", "content.json", "order.parquet", "order.sum")
     ]
 
 
 def test_the_schema_is_that_of_the_design(tmp_path: Path) -> None:
     store, spec = write_parts(tmp_path, [documents(50, seed=1)])
-    build_index(store, spec, LARGE, lambda _: None)
-    types = {field.name: str(field.type) for field in pq.read_schema(store.order)}
+    build_index(store, spec, store.index(1), LARGE, lambda _: None)
+    types = {field.name: str(field.type) for field in pq.read_schema(store.index(1).order)}
     assert types == {
         "doc": "uint64",
         "cell": "uint32",
         "num_tokens": "uint32",
         "tokens_before": "uint64",
     }
-    types = {field.name: str(field.type) for field in pq.read_schema(store.cells)}
+    types = {field.name: str(field.type) for field in pq.read_schema(store.index(1).cells)}
     assert types == {
         "cell": "uint32",
         "colour": "uint16",
@@ -148,10 +157,10 @@ def test_buckets_leave_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     files = []
     for name, ram_bytes in (("one", LARGE), ("some", BASE_BYTES + 250_000), ("many", SMALL)):
         store, spec = write_parts(tmp_path / name, split(documents(5000, seed=2), 2000, 3000))
-        build_index(store, spec, ram_bytes, lambda _: None)
-        files.append((store.order.read_bytes(), store.cells.read_bytes()))
+        build_index(store, spec, store.index(1), ram_bytes, lambda _: None)
+        files.append((store.index(1).order.read_bytes(), store.index(1).cells.read_bytes()))
     assert files[0] == files[1] == files[2]
-    metadata = pq.read_metadata(store.order)
+    metadata = pq.read_metadata(store.index(1).order)
     groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
     assert set(groups[:-1]) == {700}
     assert 0 < groups[-1] <= 700
@@ -163,8 +172,8 @@ def test_a_document_keeps_its_place_whatever_else_there_is(tmp_path: Path) -> No
     orders = []
     for name, docs in (("all", found), ("fewer", fewer)):
         store, spec = write_parts(tmp_path / name, split(docs, 150, 250))
-        build_index(store, spec, LARGE, lambda _: None)
-        orders.append(pq.read_table(store.order)["doc"].to_pylist())
+        build_index(store, spec, store.index(1), LARGE, lambda _: None)
+        orders.append(pq.read_table(store.index(1).order)["doc"].to_pylist())
     kept = set(orders[1])
     assert [doc for doc in orders[0] if doc in kept] == orders[1]
 
@@ -173,8 +182,8 @@ def test_another_seed_is_another_order(tmp_path: Path) -> None:
     orders = []
     for seed in (1, 2):
         store, spec = write_parts(tmp_path / str(seed), [documents(200, seed=4)], seed)
-        build_index(store, spec, LARGE, lambda _: None)
-        orders.append(pq.read_table(store.order)["doc"].to_pylist())
+        build_index(store, spec, store.index(1), LARGE, lambda _: None)
+        orders.append(pq.read_table(store.index(1).order)["doc"].to_pylist())
     assert orders[0] != orders[1]
     assert sorted(orders[0]) == sorted(orders[1])
 
@@ -184,21 +193,22 @@ def test_a_corpus_without_a_readable_document_is_refused(tmp_path: Path) -> None
     with pytest.raises(
         DataError, match=r"no document of this corpus can be selected; .* corpus\.text_field right"
     ):
-        build_index(store, spec, LARGE, lambda _: None)
+        build_index(store, spec, store.index(1), LARGE, lambda _: None)
 
 
 def test_a_memory_that_does_not_mirror_its_shard_is_refused(tmp_path: Path) -> None:
     store, spec = write_parts(tmp_path, [documents(20, seed=7), documents(30, seed=8)])
     path = store.memory_shard("size", 0)
     path.write_bytes(store.memory_shard("size", 1).read_bytes())
-    with pytest.raises(DataError, match=r"size/shard-00000\.parquet has 30 rows, expected 20\."):
-        build_index(store, spec, LARGE, lambda _: None)
+    other = "its shard is 'fingerprint of shard 1', expected 'fingerprint of shard 0'"
+    with pytest.raises(DataError, match=rf"size/shard-00000\.parquet does not belong .*: {other}"):
+        build_index(store, spec, store.index(1), LARGE, lambda _: None)
     path.write_bytes(store.memory_shard("colour", 0).read_bytes())
     with pytest.raises(DataError, match="its agent is 'colour', expected 'size'"):
-        build_index(store, spec, LARGE, lambda _: None)
+        build_index(store, spec, store.index(1), LARGE, lambda _: None)
     path.unlink()
-    with pytest.raises(DataError, match=r"size/shard-00000\.parquet cannot be read: .*No such"):
-        build_index(store, spec, LARGE, lambda _: None)
+    with pytest.raises(DataError, match=r"shard-00000\.parquet cannot be read: No such"):
+        build_index(store, spec, store.index(1), LARGE, lambda _: None)
 
 
 def test_exchanged_shards_of_equal_length_are_refused(tmp_path: Path) -> None:
@@ -209,15 +219,14 @@ def test_exchanged_shards_of_equal_length_are_refused(tmp_path: Path) -> None:
     two.write_bytes(first)
     with pytest.raises(
         DataError,
-        match=r"size/shard-00000\.parquet belongs to another shard: row 0 is document 4294967296, "
-        "expected 0",
+        match=r"size/shard-00000\.parquet does not belong to this store: its shard is",
     ):
-        build_index(store, spec, LARGE, lambda _: None)
+        build_index(store, spec, store.index(1), LARGE, lambda _: None)
     one.write_bytes(first)
     two.write_bytes(second)
     store.documents(0).write_bytes(store.documents(1).read_bytes())
     with pytest.raises(DataError, match="does not list the 30 documents of its shard"):
-        build_index(store, spec, LARGE, lambda _: None)
+        build_index(store, spec, store.index(1), LARGE, lambda _: None)
 
 
 def test_an_edited_memory_is_refused_with_both_fingerprints(tmp_path: Path) -> None:
@@ -229,12 +238,12 @@ def test_an_edited_memory_is_refused_with_both_fingerprints(tmp_path: Path) -> N
         pq.write_table(table.set_column(column, table.schema.field(column), values), path)
         with pytest.raises(
             DataError,
-            match=rf"{path.name} is not the file that `mads annotate` wrote: its fingerprint is "
+            match=rf"{path.name} is not the file that was written: its fingerprint is "
             "[0-9a-f]{16}, expected [0-9a-f]{16}. Delete it",
         ):
-            build_index(store, spec, LARGE, lambda _: None)
+            build_index(store, spec, store.index(1), LARGE, lambda _: None)
         path.write_bytes(whole)
-    build_index(store, spec, LARGE, lambda _: None)
+    build_index(store, spec, store.index(1), LARGE, lambda _: None)
 
 
 @pytest.mark.parametrize("num_codes", [12, module.MAX_DENSE + 1])
@@ -257,19 +266,12 @@ def test_a_readable_document_without_a_category_is_refused(tmp_path: Path) -> No
     with pytest.raises(
         DataError, match=r"size/shard-00000\.parquet has no category for row 1, whose status is ok"
     ):
-        build_index(store, spec, LARGE, lambda _: None)
+        build_index(store, spec, store.index(1), LARGE, lambda _: None)
 
 
 def test_too_many_cells_are_refused(tmp_path: Path) -> None:
-    many = AgentInfo(tuple(map(str, range(60_000))), "x")
+    many = AgentInfo(tuple(map(str, range(60_000))), "x", "x")
     store, spec = write_parts(tmp_path, [documents(5, seed=9)])
-    large = StoreSpec(
-        spec.files,
-        spec.shards,
-        spec.corpus,
-        spec.tokenizer,
-        {f"a{i}": many for i in range(5)},
-        0,
-    )
+    large = replace(spec, agents={f"a{i}": many for i in range(5)})
     with pytest.raises(DataError, match=r"too many categories: their product exceeds 2\^62"):
-        build_index(store, large, LARGE, lambda _: None)
+        build_index(store, large, store.index(1), LARGE, lambda _: None)

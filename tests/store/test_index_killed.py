@@ -19,16 +19,23 @@ from mads.store.buckets import Buckets
 from mads.store.index import build_index
 
 
+def order_of(store: StoreDir) -> list[dict[str, int]]:
+    rows: list[dict[str, int]] = pq.read_table(store.index(1).order).select(KEYS).to_pylist()
+    return rows
+
+
 def test_leftovers_of_a_killed_call_are_harmless(tmp_path: Path) -> None:
     shards = [documents(300, seed=6)]
     store, spec = write_parts(tmp_path, shards)
-    buckets = tmp_path / "index" / "buckets.partial"
+    buckets = tmp_path / "index" / "0001" / "buckets.partial"
     buckets.mkdir(parents=True)
     for number in range(5):
         (buckets / f"{number:06d}").write_bytes(b"\x01" * 100)
-    (tmp_path / "index" / "order.parquet.partial").write_bytes(b"half")
-    build_index(store, spec, SMALL, lambda _: None)
-    assert pq.read_table(store.order).select(KEYS).to_pylist() == oracle(shards, spec.seed)[1]
+    (tmp_path / "index" / "0001" / "order.parquet.partial").write_bytes(b"half")
+    build_index(store, spec, store.index(1), SMALL, lambda _: None)
+    assert (
+        pq.read_table(store.index(1).order).select(KEYS).to_pylist() == oracle(shards, spec.seed)[1]
+    )
     assert not buckets.exists()
 
 
@@ -37,7 +44,7 @@ def test_a_killed_call_goes_on_from_its_buckets(
 ) -> None:
     shards = split(documents(900, seed=6), 400, 500)
     whole, spec = write_parts(tmp_path / "whole", shards)
-    build_index(whole, spec, SMALL, lambda _: None)
+    build_index(whole, spec, whole.index(1), SMALL, lambda _: None)
     store, spec = write_parts(tmp_path / "killed", shards)
 
     def killed(*_: object) -> None:
@@ -46,17 +53,17 @@ def test_a_killed_call_goes_on_from_its_buckets(
     with monkeypatch.context() as patch:
         patch.setattr(module, "_write_order", killed)
         with pytest.raises(KeyboardInterrupt):
-            build_index(store, spec, SMALL, lambda _: None)
+            build_index(store, spec, store.index(1), SMALL, lambda _: None)
     seen: list[int] = []
     with monkeypatch.context() as patch:
         patch.setattr(module, "_write_cells", killed)  # killed once more, after the order
         with pytest.raises(KeyboardInterrupt):
-            build_index(store, spec, SMALL, seen.append)
-    build_index(store, spec, SMALL, seen.append)
+            build_index(store, spec, store.index(1), SMALL, seen.append)
+    build_index(store, spec, store.index(1), SMALL, seen.append)
     assert seen == []  # no memory was read again
-    assert store.order.read_bytes() == whole.order.read_bytes()
-    assert store.cells.read_bytes() == whole.cells.read_bytes()
-    assert not list((tmp_path / "killed" / "index").glob("*.partial"))
+    assert store.index(1).order.read_bytes() == whole.index(1).order.read_bytes()
+    assert store.index(1).cells.read_bytes() == whole.index(1).cells.read_bytes()
+    assert not list((tmp_path / "killed" / "index").rglob("*.partial"))
 
 
 @pytest.mark.parametrize("note_rows", [1, 250, 10_000])
@@ -66,7 +73,7 @@ def test_a_call_killed_while_it_fills_goes_on_from_its_last_note(
     monkeypatch.setattr(module, "NOTE_ROWS", note_rows)
     shards = split(documents(4000, seed=6), *[500] * 8)
     whole, spec = write_parts(tmp_path / "whole", shards)
-    build_index(whole, spec, SMALL, lambda _: None)
+    build_index(whole, spec, whole.index(1), SMALL, lambda _: None)
     store, spec = write_parts(tmp_path / "killed", shards)
     add = Buckets.add
     calls: list[int] = []
@@ -82,12 +89,12 @@ def test_a_call_killed_while_it_fills_goes_on_from_its_last_note(
         patch.setattr(Buckets, "add", killed)
         for _ in range(3):
             with pytest.raises(KeyboardInterrupt):
-                build_index(store, spec, SMALL, handled.append)
-        build_index(store, spec, SMALL, handled.append)
-    assert store.order.read_bytes() == whole.order.read_bytes()
-    assert store.cells.read_bytes() == whole.cells.read_bytes()
-    assert {path.name for path in store.order.parent.iterdir()} == {
-        *("cells.parquet", "order.parquet")
+                build_index(store, spec, store.index(1), SMALL, handled.append)
+        build_index(store, spec, store.index(1), SMALL, handled.append)
+    assert store.index(1).order.read_bytes() == whole.index(1).order.read_bytes()
+    assert store.index(1).cells.read_bytes() == whole.index(1).cells.read_bytes()
+    assert {path.name for path in store.index(1).order.parent.iterdir()} == {
+        *("cells.parquet", "content.json", "order.parquet", "order.sum")
     }
     # Counted once; the shards added again are those that no note covered.
     assert len(calls) == {1: 11, 250: 11, 10_000: 15}[note_rows]
@@ -114,21 +121,23 @@ for name in ("begin", "add", "note", "remove"):
 index._write_order = killing(index._write_order)
 root = Path(sys.argv[2])
 store, spec = write_parts(root, split(documents(1500, seed=6), 500, 500, 500))
-index.build_index(store, spec, SMALL, lambda rows: None)
+index.build_index(store, spec, store.index(1), SMALL, lambda rows: None)
 """
 
 
 def test_killed_again_and_again_the_index_is_the_same(tmp_path: Path) -> None:
     shards = split(documents(1500, seed=6), 500, 500, 500)
     whole, spec = write_parts(tmp_path / "whole", shards)
-    build_index(whole, spec, SMALL, lambda _: None)
+    build_index(whole, spec, whole.index(1), SMALL, lambda _: None)
     root, tests = tmp_path / "killed", Path(__file__).parents[1]
     for more in (2, 1, 2, 3):  # each call comes a step further than the one before
         command = [sys.executable, "-c", KILLED, str(tests), str(root), str(more)]
         assert subprocess.run(command).returncode == -signal.SIGKILL
-    build_index(StoreDir(root), spec, SMALL, lambda _: None)
+    build_index(StoreDir(root), spec, StoreDir(root).index(1), SMALL, lambda _: None)
     for name in ("order", "cells"):
-        assert getattr(StoreDir(root), name).read_bytes() == getattr(whole, name).read_bytes()
+        assert getattr(StoreDir(root).index(1), name).read_bytes() == (
+            getattr(whole.index(1), name).read_bytes()
+        )
 
 
 @pytest.mark.parametrize("name", ["counts.json", "filled.json"])
@@ -145,10 +154,12 @@ def test_damaged_notes_are_left_alone(
     with monkeypatch.context() as patch:
         patch.setattr(module, "_write_order", killed)
         with pytest.raises(KeyboardInterrupt):
-            build_index(store, spec, SMALL, lambda _: None)
-    (store.order.parent / "buckets.partial" / name).write_text(content)
-    build_index(store, spec, SMALL, lambda _: None)
-    assert pq.read_table(store.order).select(KEYS).to_pylist() == oracle(shards, spec.seed)[1]
+            build_index(store, spec, store.index(1), SMALL, lambda _: None)
+    (store.index(1).order.parent / "buckets.partial" / name).write_text(content)
+    build_index(store, spec, store.index(1), SMALL, lambda _: None)
+    assert (
+        pq.read_table(store.index(1).order).select(KEYS).to_pylist() == oracle(shards, spec.seed)[1]
+    )
 
 
 def test_buckets_of_other_memories_are_filled_anew(
@@ -163,9 +174,11 @@ def test_buckets_of_other_memories_are_filled_anew(
     with monkeypatch.context() as patch:
         patch.setattr(module, "_write_order", killed)
         with pytest.raises(KeyboardInterrupt):
-            build_index(store, replace(spec, seed=9), SMALL, lambda _: None)
-    build_index(store, spec, SMALL, lambda _: None)
-    assert pq.read_table(store.order).select(KEYS).to_pylist() == oracle(shards, spec.seed)[1]
+            build_index(store, replace(spec, seed=9), store.index(1), SMALL, lambda _: None)
+    build_index(store, spec, store.index(1), SMALL, lambda _: None)
+    assert (
+        pq.read_table(store.index(1).order).select(KEYS).to_pylist() == oracle(shards, spec.seed)[1]
+    )
 
 
 def test_buckets_of_a_memory_that_was_made_anew_are_filled_anew(
@@ -179,8 +192,10 @@ def test_buckets_of_a_memory_that_was_made_anew_are_filled_anew(
     with monkeypatch.context() as patch:
         patch.setattr(module, "_write_order", killed)
         with pytest.raises(KeyboardInterrupt):
-            build_index(store, spec, SMALL, lambda _: None)
+            build_index(store, spec, store.index(1), SMALL, lambda _: None)
     shards = [documents(300, seed=7)]
     write_parts(tmp_path, shards)
-    build_index(store, spec, SMALL, lambda _: None)
-    assert pq.read_table(store.order).select(KEYS).to_pylist() == oracle(shards, spec.seed)[1]
+    build_index(store, spec, store.index(1), SMALL, lambda _: None)
+    assert (
+        pq.read_table(store.index(1).order).select(KEYS).to_pylist() == oracle(shards, spec.seed)[1]
+    )

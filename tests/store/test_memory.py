@@ -12,9 +12,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from mads.errors import DataError
-from mads.store.memory import MemoryHeader, check_header, read_header, read_memory, write_memory
+from mads.store.memory import (
+    MemoryHeader,
+    check_header,
+    read_header,
+    read_memory,
+    read_scores,
+    write_memory,
+    write_scores,
+)
 from mads.store.sealed import METADATA_KEY, Seal, read_seal
-from mads.types import NO_CATEGORY, TO_BIN, Labels
+from mads.types import NO_CATEGORY, Labels, Scores
 
 HEADER = MemoryHeader("topic", ("art'; DROP TABLE x; --", "../x", "日本\n"), "c" * 64, "f" * 64)
 DOCS = np.arange(4, dtype=np.uint64) + np.uint64(3 << 32)
@@ -48,7 +56,7 @@ def test_a_score_that_is_not_finite_is_refused(tmp_path: Path, score: float) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("category", [3, TO_BIN])
+@pytest.mark.parametrize("category", [3, NO_CATEGORY - 1])
 def test_a_category_that_the_agent_lacks_is_refused(tmp_path: Path, category: int) -> None:
     message = rf"agent 'topic' gave category {category} to row 1 of m\.parquet; it has 3 categories"
     with pytest.raises(DataError, match=message):
@@ -62,8 +70,8 @@ def test_a_category_that_the_agent_lacks_is_refused(tmp_path: Path, category: in
         ("agent", "domain", "its agent is 'topic', expected 'domain'"),
         ("categories", ("a", "b"), r"its categories is .*DROP TABLE.*, expected \('a', 'b'\)"),
         ("classifier", "d" * 64, f"its classifier is '{'c' * 64}', expected '{'d' * 64}'"),
-        ("corpus", "e" * 64, f"its corpus is '{'f' * 64}', expected '{'e' * 64}'"),
-        ("version", 1, "its version is 2, expected 1"),
+        ("shard", "e" * 64, f"its shard is '{'f' * 64}', expected '{'e' * 64}'"),
+        ("version", 1, "its version is 3, expected 1"),
         ("edges", (0.5, 1.0), r"its edges is None, expected \(0\.5, 1\.0\)"),
         ("unbinned", True, "its unbinned is False, expected True"),
     ],
@@ -78,14 +86,19 @@ def test_a_memory_of_something_else_is_refused_with_both_values(
         check_header(path, expected)
 
 
-def test_scores_wait_for_their_bins_only_in_a_file_that_says_so(tmp_path: Path) -> None:
-    header = replace(HEADER, unbinned=True)
-    found = labels([0, TO_BIN, NO_CATEGORY, TO_BIN], [0, 1, 0, 2])
-    write_memory(tmp_path / "m.parquet", header, DOCS, found)
-    assert read_header(tmp_path / "m.parquet") == header
-    assert read_memory(tmp_path / "m.parquet", header, 3, 4).category_N.tolist() == [
-        *(0, TO_BIN, NO_CATEGORY, TO_BIN)
-    ]
+def test_scores_wait_for_their_bins_in_a_file_that_says_so(tmp_path: Path) -> None:
+    header, path = replace(HEADER, unbinned=True), tmp_path / "m.parquet"
+    scores = Scores(np.array([0, 1, 0, 2], np.float32), np.array([False, True, False, True]))
+    write_scores(path, header, DOCS, scores)
+    assert read_header(path) == header
+    found = read_scores(path, header, 3, 4)
+    assert found.known_N.tolist() == [False, True, False, True]
+    assert found.score_N.tolist() == [0, 1, 0, 2]
+    with pytest.raises(DataError, match="its unbinned is True, expected False"):
+        read_memory(path, HEADER, 3, 4)
+    broken = Scores(np.array([0, np.nan], np.float32), np.ones(2, bool))
+    with pytest.raises(DataError, match=r"gave the score nan to row 1 of m\.parquet"):
+        write_scores(path, header, DOCS[:2], broken)
 
 
 def test_edges_are_read_back_to_the_last_bit(tmp_path: Path) -> None:
@@ -118,7 +131,7 @@ def test_an_edited_value_is_noticed(tmp_path: Path) -> None:
     check_header(path, HEADER)  # the editor kept the header
     with pytest.raises(
         DataError,
-        match=r"m\.parquet is not the file that `mads annotate` wrote: its fingerprint is",
+        match=r"m\.parquet is not the file that was written: its fingerprint is",
     ):
         read_memory(path, HEADER, 3, 4)
 
@@ -141,7 +154,9 @@ def test_what_is_no_memory_is_refused(tmp_path: Path) -> None:
         else:
             header = None if content is None else {METADATA_KEY: content}
             pq.write_table(table.replace_schema_metadata(header), path)
-        with pytest.raises(DataError, match=rf"{name} is not a readable memory: .* Delete it and"):
+        with pytest.raises(
+            DataError, match=rf"{name} (is not a memory|cannot be read): .* Delete it,"
+        ):
             read_header(path)
-    with pytest.raises(DataError, match="missing is not a readable memory: "):
+    with pytest.raises(DataError, match="missing cannot be read: "):
         read_header(tmp_path / "missing")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,7 @@ from mads.store.sealed import (
 )
 
 TABLE = pa.table({"n": np.arange(5000), "word": [f"word {i}" for i in range(5000)]})
-CHANGED = r"f\.parquet is not the file that `mads annotate` wrote: its "
+CHANGED = r"f\.parquet is not the file that was written: its "
 FINGERPRINTS = CHANGED + r"fingerprint is [0-9a-f]{16}, expected [0-9a-f]{16}\. Delete it, if it is"
 
 
@@ -103,15 +105,56 @@ def test_a_size_that_differs_is_told(path: Path) -> None:
 def test_a_file_without_a_fingerprint_is_refused(path: Path) -> None:
     seal = read_seal(path)
     pq.write_table(TABLE, path)
-    missing = CHANGED + "fingerprint is missing, expected "
-    with pytest.raises(DataError, match=missing + "one in its footer"):
-        read_seal(path)
-    with pytest.raises(DataError, match=missing + seal.sha256[:16]):
+    with pytest.raises(DataError, match=FINGERPRINTS):
         check_seal(path, seal)
     with pytest.raises(DataError, match=CHANGED + r"fingerprint is [0-9a-f]{16}, expected one in"):
         read_sealed(path)
     with pytest.raises(DataError, match=FINGERPRINTS):
         read_sealed(path, expected=seal)
+
+
+def test_every_flipped_byte_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "f.parquet"
+    write_sealed(path, TABLE.slice(0, 20), {"a": 1})
+    seal, whole = read_seal(path), path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(DataError, match=r"f\.parquet "):
+            read_sealed(path, expected=seal)
+        with pytest.raises(DataError, match=r"f\.parquet "):
+            check_sealed(path, seal)
+
+
+def test_any_other_file_is_known_by_all_its_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "f.sum"
+    path.write_bytes(b"some bytes")
+    seal = read_seal(path)
+    check_sealed(path, seal)
+    path.write_bytes(b"same Bytes")
+    for check in (check_seal, check_sealed):
+        with pytest.raises(DataError, match=r"f\.sum is not the file that was written: its"):
+            check(path, seal)
+
+
+def test_the_remedy_is_to_delete_only_where_the_file_is_damaged(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, remedy in (
+        (errno.EMFILE, "limit of open files"),
+        (errno.EACCES, "no permission"),
+        (errno.EIO, "disk does not answer"),
+    ):
+
+        def refuse(*_: object, number: int = number, **__: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "open", refuse)
+            with pytest.raises(
+                DataError, match=rf"f\.parquet cannot be read: .*{remedy}"
+            ) as caught:
+                read_seal(path)
+        assert "Delete" not in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"no parquet at all", None])

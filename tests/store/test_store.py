@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 from toys import Document, MakeStore
 
+from mads.blocks import write_sums
 from mads.errors import DataError, UsageError
-from mads.files import read_json
+from mads.files import read_sealed_json, write_sealed_json
 from mads.layout import StoreDir
+from mads.store import store as module
+from mads.store.manifest import read_manifest
 from mads.store.memory import doc_numbers, write_memory
 from mads.store.sealed import read_seal, sealed_writer, write_sealed
 from mads.store.store import Store, read_table
@@ -48,15 +51,17 @@ def test_a_store_without_its_manifest(copy: StoreDir) -> None:
         Store(copy.root)
 
 
+FORMAT = r"corpus\.json has format {}; this version of mads reads 3\. Run `mads annotate` with"
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("", r"corpus\.json cannot be read as JSON: "),
-        ("[]", r"corpus\.json has format 'list'; this version of mads reads 2\."),
-        ("{}", r"corpus\.json has format None; this version of mads reads 2\."),
-        ('{"format": 1}', r"format 1; .* reads 2\. Run `mads annotate` with another --out\."),
-        ('{"format": 2, "files": 3}', r"corpus\.json is damaged: "),
-        ('{"format": 2}', r"corpus\.json is damaged: KeyError"),
+        ("[]", r"corpus\.json holds a list, expected an object\. Put the file back"),
+        ("{}", FORMAT.format("None")),
+        ('{"format": 2}', FORMAT.format(2)),
+        ('{"format": 3}', r"corpus\.json has no 'sha256': it was changed, or is not mads's own"),
     ],
 )
 def test_a_manifest_that_cannot_be_used(copy: StoreDir, content: str, message: str) -> None:
@@ -68,31 +73,44 @@ def test_a_manifest_that_cannot_be_used(copy: StoreDir, content: str, message: s
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (
-            {"fingerprint": None},
-            r"it has no 'fingerprint', or of another type\. Run the same `mads",
-        ),
-        ({"tokenizer_fingerprint": 3}, "it has no 'tokenizer_fingerprint', or of another type"),
-        ({"documents": []}, "it has no 'documents'"),
-        ({"index": 3}, "it has no 'index'"),
-        ({"content": []}, "it has no 'content'"),
-        ({"index": {"cells": 3}}, r"it has no 'index\.docs'"),
-        ({"corpus": {"text_field": "text"}}, r"KeyError 'max_doc_bytes'\. Put the file back, or"),
-        ({"tokenizer": 3}, "TypeError"),
+        ({"tokenizer_fingerprint": 3}, r"tokenizer_fingerprint: found 3, expected a text\. Put"),
+        ({"vocab_size": -1}, r"vocab_size: found -1, expected 0 to "),
+        ({"generation": 7}, "there is no generation 7; found 1"),
+        ({"generations": []}, r"generations: found \[\], expected a section"),
+        ({"spec": {"root": "/"}}, r"spec\.files: missing"),
+        ({"colour": 1}, r"colour: unknown key"),
     ],
 )
-def test_a_manifest_that_lacks_something(
+def test_a_manifest_that_says_something_else(
     copy: StoreDir, change: dict[str, object], message: str
 ) -> None:
-    copy.manifest.write_text(json.dumps(json.loads(copy.manifest.read_text()) | change))
-    with pytest.raises(DataError, match=rf"corpus\.json is damaged: {message}"):
+    write_sealed_json(copy.manifest, read_sealed_json(copy.manifest, "") | change)
+    what = r"corpus\.json is (not a manifest of a store|damaged): "
+    with pytest.raises(DataError, match=what + message):
         Store(copy.root)
+
+
+def test_every_changed_byte_of_the_manifest_is_refused_or_without_effect(copy: StoreDir) -> None:
+    whole, manifest = copy.manifest.read_bytes(), read_manifest(copy)
+    for place in range(0, len(whole), 7):
+        copy.manifest.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        try:
+            found = read_manifest(copy)
+        except DataError:
+            continue
+        assert found == manifest
+
+
+def test_a_generation_that_is_not_there(copy: StoreDir) -> None:
+    assert Store(copy.root, 1).generation == Store(copy.root).generation == 1
+    with pytest.raises(DataError, match=r"store has no generation 3, found 1\. Was it made anew\?"):
+        Store(copy.root, 3)
 
 
 def test_a_missing_or_damaged_index_says_what_to_do(copy: StoreDir) -> None:
     advice = "Delete it, if it is there, and run the same `mads annotate` again; it makes it"
     for content in (b"PAR1", None):
-        for path in (copy.order, copy.cells):
+        for path in (copy.index(1).order, copy.index(1).cells):
             path.unlink(missing_ok=True)
             if content:
                 path.write_bytes(content)
@@ -109,24 +127,26 @@ def test_cells_have_names_counts_and_places(toy_store: Path) -> None:
     assert cells.category_CA.shape == (len(cells), 2)
     assert cells.num_docs_C.sum() == 300
     assert cells.first_row_C.tolist() == [0, *np.cumsum(cells.num_docs_C)[:-1]]
-    order = pq.read_table(StoreDir(toy_store).order)
+    order = pq.read_table(StoreDir(toy_store).index(1).order)
     tokens = np.bincount(order["cell"].to_numpy(), order["num_tokens"].to_numpy())
     assert cells.num_tokens_C.tolist() == tokens.tolist()
 
 
-def seal_anew(store: StoreDir, path: Path) -> None:
-    """Make the manifest say what the file's footer says."""
-    manifest = read_json(store.manifest)
-    manifest["content"][str(path.relative_to(store.root))] = asdict(read_seal(path))
-    store.manifest.write_text(json.dumps(manifest))
+def seal_anew(store: StoreDir, *paths: Path) -> None:
+    """Make the manifest say what the files themselves say."""
+    manifest = read_manifest(store)
+    facts = manifest.generations["1"]
+    files = {**facts.files, **{store.name_of(path): read_seal(path) for path in paths}}
+    replace(manifest, generations={"1": replace(facts, files=files)}).write(store)
 
 
 def test_rows_of_the_order_are_found_over_row_groups(copy: StoreDir) -> None:
-    table = pq.read_table(copy.order)
-    with sealed_writer(copy.order, table.schema) as writer:
+    table = pq.read_table(copy.index(1).order)
+    with sealed_writer(copy.index(1).order, table.schema) as writer:
         writer.write_table(table, row_group_size=64)
-    seal_anew(copy, copy.order)
-    assert pq.read_metadata(copy.order).num_row_groups == 5
+    write_sums(copy.index(1).order_sums, [copy.index(1).order])
+    seal_anew(copy, copy.index(1).order, copy.index(1).order_sums)
+    assert pq.read_metadata(copy.index(1).order).num_row_groups == 5
     docs = table["doc"].to_numpy()
     rows = np.array([299, 0, 63, 64, 64, 130], np.int64)
     assert Store(copy.root).order_docs(rows).tolist() == docs[rows].tolist()
@@ -146,20 +166,22 @@ def test_tokens_of_a_document(toy_store: Path, toy_documents: list[dict[str, str
 def test_another_tokenizer_is_refused(copy: StoreDir) -> None:
     path = copy.tokenizer / "tokenizer.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"truncation": None}, indent=3))
-    found = r"is not the tokenizer of this store: found [0-9a-f]{16}, expected [0-9a-f]{16}\."
+    found = r"tokenizer\.json is not the file that was written: its fingerprint is [0-9a-f]{16}, "
     with pytest.raises(DataError, match=found):
         _ = Store(copy.root).tokenizer
 
 
 def test_an_index_without_an_agent_is_refused(copy: StoreDir) -> None:
-    write_sealed(copy.cells, pq.read_table(copy.cells).drop_columns(["quality"]))
-    seal_anew(copy, copy.cells)
-    with pytest.raises(DataError, match=r"lacks the agents \['quality'\]; run `mads annotate`"):
+    write_sealed(copy.index(1).cells, pq.read_table(copy.index(1).cells).drop_columns(["quality"]))
+    seal_anew(copy, copy.index(1).cells)
+    with pytest.raises(
+        DataError, match=r"cells\.parquet has the columns \[.*\], expected \[.*'quality'"
+    ):
         _ = Store(copy.root).cells
 
 
 CHANGED = (
-    r"is not the file that `mads annotate` wrote: its fingerprint is [0-9a-f]{16}, expected "
+    r"is not the file that was written: its fingerprint is [0-9a-f]{16}, expected "
     r"[0-9a-f]{16}\. Delete it, if it is there, and run the same `mads annotate` again"
 )
 
@@ -172,50 +194,82 @@ def test_a_memory_that_is_not_the_manifests_is_refused(copy: StoreDir, how: str)
         == pq.read_table(copy.memory_shard("quality", 1))["category"].to_pylist()
     )
     path = copy.memory_shard("quality", 1)
-    header = Store(copy.root).spec.memory_header("quality")
+    header = Store(copy.root).spec.memory_header("quality", 1)
     if how == "edited":  # by someone who seals it again
         labels = Labels(labels.category_N[::-1], labels.score_N)
         write_memory(path, header, doc_numbers(1, 100), labels)
     else:
         path.write_bytes(copy.memory_shard("quality", 0).read_bytes())
-    with pytest.raises(DataError, match=rf"quality/shard-00001\.parquet {CHANGED}"):
+    message = CHANGED if how == "edited" else "does not belong to this store: its shard is"
+    with pytest.raises(DataError, match=rf"quality/shard-00001\.parquet {message}"):
         Store(copy.root).memory("quality", 1)
 
 
 def test_a_table_of_documents_that_is_not_the_manifests_is_refused(copy: StoreDir) -> None:
-    assert Store(copy.root).documents(0).num_rows == 150
+    assert len(Store(copy.root).documents(0).status_N) == 150
     copy.documents(0).write_bytes(copy.documents(1).read_bytes())
     with pytest.raises(DataError, match=rf"documents/shard-00000\.parquet {CHANGED}"):
         Store(copy.root).documents(0)
 
 
-@pytest.mark.parametrize("name", ["order", "cells"])
+@pytest.mark.parametrize("name", ["order", "cells", "order_sums", "content"])
 def test_an_index_that_is_not_the_manifests_is_refused(
     copy: StoreDir, toy_documents: list[Document], make_store: MakeStore, name: str
 ) -> None:
     other = StoreDir(make_store(toy_documents, seed=1, corpus={"max_doc_bytes": 99}))
-    path: Path = getattr(copy, name)
-    path.write_bytes(getattr(other, name).read_bytes())
-    with pytest.raises(DataError, match=rf"index/{name}\.parquet {CHANGED}"):
+    path: Path = getattr(copy.index(1), name)
+    path.write_bytes(getattr(other.index(1), name).read_bytes())
+    changed = CHANGED.replace("fingerprint is", "(fingerprint|size) is")
+
+    def read() -> None:
+        store = Store(copy.root)
+        _ = store.cells
+        store.order_docs(np.zeros(1, np.int64))
+        store.documents(0)
+
+    with pytest.raises(DataError, match=rf"index/0001/{path.name} {changed}"):
+        read()
+
+
+def test_a_flipped_byte_anywhere_in_the_order_is_noticed_before_it_counts(copy: StoreDir) -> None:
+    path = copy.index(1).order
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 5):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(DataError, match=r"order\.parquet "):
+            Store(copy.root).order_docs(np.arange(300))
+
+
+def test_a_file_that_the_manifest_does_not_know(copy: StoreDir) -> None:
+    manifest = read_manifest(copy)
+    facts = manifest.generations["1"]
+    files = {name: seal for name, seal in facts.files.items() if "cells" not in name}
+    replace(manifest, generations={"1": replace(facts, files=files)}).write(copy)
+    message = r"says nothing of index/0001/cells\.parquet in generation 1\. Run the same"
+    with pytest.raises(DataError, match=message):
         _ = Store(copy.root).cells
 
 
-def test_a_flipped_bit_in_the_order_is_noticed_where_it_is_read(copy: StoreDir) -> None:
-    data = bytearray(copy.order.read_bytes())
-    data[60] ^= 1
-    copy.order.write_bytes(data)
-    store = Store(copy.root)
-    _ = store.cells  # reads the order's footer only
-    with pytest.raises(DataError, match=r"order\.parquet cannot be read: .*Delete it, if it is"):
-        store.order_docs(np.arange(300))
+def test_few_files_are_open_however_many_shards_are_read(
+    toy_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "OPEN_SHARDS", 2)
+    store = Store(toy_store)
+    for shard in (0, 1, 2, 0, 1, 2):
+        reader, row = store.tokens(doc_id(shard, 3))
+        assert len(reader.row(row)) > 1
+        assert len(store._tokens) <= 2
+    assert sorted(store._checks) == [0, 1, 2]  # what was verified is remembered
 
 
-def test_a_manifest_that_does_not_know_a_file(copy: StoreDir) -> None:
-    manifest = read_json(copy.manifest)
-    del manifest["content"]["index/cells.parquet"]
-    copy.manifest.write_text(json.dumps(manifest))
-    with pytest.raises(DataError, match=r"it says nothing of index/cells\.parquet\. Run the same"):
-        _ = Store(copy.root).cells
+def test_documents_are_found_in_their_files_and_back(toy_store: Path) -> None:
+    store = Store(toy_store)
+    docs = [doc_id(0, 0), doc_id(0, 149), doc_id(1, 0), doc_id(2, 49)]
+    file_N, row_N = store.locate(np.array(docs, np.uint64))
+    assert file_N.tolist() == [0, 0, 1, 2]
+    assert row_N.tolist() == [0, 149, 0, 49]
+    assert [store.document_at(f, r) for f, r in zip(file_N, row_N, strict=True)] == docs
+    assert store.document_at(1, 100) is None
 
 
 def test_a_parquet_file_that_cannot_be_read(tmp_path: Path, toy_store: Path) -> None:
@@ -224,6 +278,6 @@ def test_a_parquet_file_that_cannot_be_read(tmp_path: Path, toy_store: Path) -> 
     (tmp_path / "x.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match=r"x\.parquet cannot be read as Parquet: "):
         read_table(tmp_path / "x.parquet")
-    (tmp_path / "x.parquet").write_bytes(StoreDir(toy_store).cells.read_bytes()[:-20])
+    (tmp_path / "x.parquet").write_bytes(StoreDir(toy_store).index(1).cells.read_bytes()[:-20])
     with pytest.raises(DataError, match=r"x\.parquet cannot be read as Parquet: "):
         read_table(tmp_path / "x.parquet")

@@ -28,9 +28,11 @@ def forward(probe: Probe) -> Measured:
         return document_losses(probe.lm, probe.documents, config.batch_size)
 
     with parameters_kept(probe.lm) as kept:
-        length = norm(kept)
+        world = probe.lm.world
+        length = norm(kept, world)
         for i, direction in enumerate(probe.directions):
-            unit, epsilon = direction.unit, config.epsilon * length / norm(direction.unit)
+            unit = direction.unit
+            epsilon = config.epsilon * length / norm(unit, world)
             up_N, down_N = moved(kept, unit, epsilon), moved(kept, unit, -epsilon)
             reward_DN[i] = (up_N - down_N) / (2 * epsilon)
             loss_DN[i] = (up_N + down_N) / 2

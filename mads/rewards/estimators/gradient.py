@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from mads.rewards.direction import dot
 from mads.rewards.estimators.probe import Measured, Probe, document_gradients
 
 
@@ -14,8 +15,5 @@ def gradient(probe: Probe) -> Measured:
     for n, (parts, loss) in enumerate(document_gradients(probe.lm, probe.documents)):
         loss_N[n] = loss
         for d, direction in enumerate(probe.directions):
-            reward_DN[d, n] = sum(
-                float((part.double() * direction.unit[name].double()).sum())
-                for name, part in parts.items()
-            )
+            reward_DN[d, n] = dot(parts, direction.unit, probe.lm.world)
     return Measured(reward_DN, loss_N)

@@ -60,11 +60,11 @@ def projected(probe: Probe) -> Measured:
     reference_DK = np.zeros((len(probe.directions), config.projection_dims))
     for d, direction in enumerate(probe.directions):
         for task, share in direction.parts:
-            found = sketch(reference_gradient(lm, task)[0])
-            reference_DK[d] += share * found.cpu().numpy()
+            found = sketch(reference_gradient(lm, task)[0]).cpu().numpy()
+            reference_DK[d] += share * lm.world.sum(found)
     gradient_NK = np.empty((len(probe.documents), config.projection_dims))
     loss_N = np.empty(len(probe.documents))
     for n, (parts, loss) in enumerate(document_gradients(lm, probe.documents)):
-        gradient_NK[n] = sketch(parts).cpu().numpy()
+        gradient_NK[n] = lm.world.sum(sketch(parts).cpu().numpy())
         loss_N[n] = loss
     return Measured(influence(gradient_NK, reference_DK, config.damping), loss_N)

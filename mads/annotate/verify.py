@@ -1,0 +1,69 @@
+"""Whether the files of a store are still those that were written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from mads.blocks import block_sums, read_sums
+from mads.corpus.tokens import REMEDY as TOKENS_REMEDY
+from mads.errors import DataError
+from mads.layout import StoreDir
+from mads.store.manifest import Manifest
+from mads.store.sealed import check_sealed
+from mads.store.seen import Seen
+from mads.store.store import Store
+
+
+def check_files(
+    store: StoreDir,
+    manifest: Manifest,
+    seen: Seen,
+    on_progress: Callable[[str, int, int], None],
+) -> None:
+    """Compare every file that is there and was not ``seen`` before with what is known of it.
+
+    Raises DataError, with both values, for one that was changed; a changed file of an index is
+    removed instead, since an index can be made anew. A file that is gone is left to the caller.
+    """
+    for number in manifest.generations:
+        try:
+            opened = Store(store.root, int(number))
+            content = opened.content
+        except DataError:
+            store.index(int(number)).content.unlink(missing_ok=True)
+            continue
+        for path in (store.root / name for name in opened.facts.files):
+            _check_index(opened, path, seen)
+        for done, (name, seal) in enumerate(content.items(), start=1):
+            path = store.root / name
+            if path.is_file() and not seen.holds(path):
+                check_sealed(path, seal)
+                seen.note(path)
+            on_progress("check the store", done, len(content))
+        for shard in range(len(opened.spec.shards)):
+            _check_tokens(store, shard, seen)
+
+
+def _check_index(opened: Store, path: Path, seen: Seen) -> None:
+    if not path.is_file() or seen.holds(path):
+        return
+    try:
+        check_sealed(path, opened.seal(path))
+        seen.note(path)
+    except DataError:
+        path.unlink()
+
+
+def _check_tokens(store: StoreDir, shard: int, seen: Seen) -> None:
+    files = [store.tokens_bin(shard), store.tokens_idx(shard)]
+    if all(seen.holds(path) for path in files) or not all(path.is_file() for path in files):
+        return
+    if not store.tokens_sum(shard).is_file():
+        return
+    for path, sums in zip(
+        files, read_sums(store.tokens_sum(shard), files, TOKENS_REMEDY), strict=True
+    ):
+        if (block_sums(path) != sums).any():
+            raise DataError(f"{path} is damaged: its checksums differ. {TOKENS_REMEDY}")
+        seen.note(path)

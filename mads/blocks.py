@@ -1,0 +1,85 @@
+"""Checksums of large files by blocks, so that whoever reads a part need not read the whole.
+
+A file of sums holds one CRC-32 (uint32, little endian) for each block of 64 KiB of one or more
+files, one after the other. It is small, and is itself verified by its sha256.
+
+    100,000 bytes -> block 0 (65,536 bytes), block 1 (34,464 bytes) -> 8 bytes of sums
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mads.errors import DataError, machine_problem
+from mads.files import atomic_path
+
+BLOCK = 1 << 16
+SUM = np.dtype("<u4")
+
+Sums = NDArray[np.uint32]
+
+
+def block_sums(path: Path) -> Sums:
+    """Return the CRC-32 of each block of a file."""
+    sums = []
+    with path.open("rb") as handle:
+        while block := handle.read(BLOCK):
+            sums.append(zlib.crc32(block))
+    return np.array(sums, SUM)
+
+
+def write_sums(path: Path, files: Sequence[Path]) -> None:
+    """Write the sums of files, one after the other."""
+    with atomic_path(path) as partial:
+        np.concatenate([block_sums(file) for file in files]).astype(SUM).tofile(partial)
+
+
+def read_sums(path: Path, files: Sequence[Path], remedy: str) -> list[Sums]:
+    """Return the sums of each file; raises DataError when their number does not fit the files."""
+    try:
+        found = np.frombuffer(path.read_bytes(), np.uint8)
+        counts = [-(-file.stat().st_size // BLOCK) for file in files]
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or path} cannot be read: {error.strerror}. "
+            f"{machine_problem(error) or remedy}"
+        ) from error
+    if len(found) != SUM.itemsize * sum(counts):
+        names = " and ".join(str(file) for file in files)
+        raise DataError(
+            f"{names}: found {sum(counts)} blocks of 64 KiB, but {path.name} has sums of "
+            f"{len(found) / SUM.itemsize:g}. {remedy}"
+        )
+    return np.split(found.view(SUM), np.cumsum(counts)[:-1])
+
+
+class Verifier:
+    """Compares the blocks of a file with their sums, each block once.
+
+    It outlives the file's being open: what was verified once is not read again.
+    """
+
+    def __init__(self, path: Path, sums: Sums, remedy: str) -> None:
+        self._path, self._sums, self._remedy = path, sums, remedy
+        self._checked = np.zeros(len(sums), bool)
+
+    def check(self, data_B: NDArray[np.uint8], start: int, stop: int) -> None:
+        """Raise DataError, with the place, unless the bytes [start, stop) are as written.
+
+        ``data_B`` are all the file's bytes, such as a map of it.
+        """
+        for block in range(start // BLOCK, -(-stop // BLOCK)):
+            if self._checked[block]:
+                continue
+            part = data_B[block * BLOCK : (block + 1) * BLOCK]
+            if zlib.crc32(part.data) != self._sums[block]:
+                raise DataError(
+                    f"{self._path} is damaged: its bytes {block * BLOCK:,} to "
+                    f"{block * BLOCK + len(part):,} are not those that were written. {self._remedy}"
+                )
+            self._checked[block] = True

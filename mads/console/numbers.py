@@ -1,0 +1,17 @@
+"""What a console state's JSON may hold: the words and the range that its readers share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from mads.codec import Within
+
+LARGEST = 1e100  # a product of two, divided by a temperature, stays finite
+
+Number = Annotated[float, Within(-LARGEST, LARGEST)]
+
+WHAT = "a console state"
+REMEDY = (
+    "Give a console.json as `mads train` writes it, or one of your own with round, theta and "
+    "weights."
+)

@@ -1,0 +1,92 @@
+"""One round of feedback: measure rewards, and let the strategy learn from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from mads.config import Recipe
+from mads.rewards.measure import RoundRewards, measure, spread_from
+from mads.run.records import FeedbackRecord
+from mads.seeds import derive
+from mads.store.store import Store
+from mads.strategies.strategy import Strategy, Updated
+from mads.training.task_loss import BatchedTask
+from mads.training.trainer import Trainer
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RoundFeedback:
+    """What a round's feedback found: the next strategy, and what is kept and told of it."""
+
+    strategy: Strategy
+    table: pa.Table  # the rows of rewards.parquet
+    record: FeedbackRecord
+    task_losses: Mapping[str, float]  # of the reference tasks, nats per continuation token
+    notes: tuple[str, ...]  # for the user to read
+
+
+def gather(
+    store: Store,
+    trainer: Trainer,
+    tasks: Sequence[BatchedTask],
+    recipe: Recipe,
+    strategy: Strategy,
+    step: int,
+    before: pa.Table | None,
+) -> RoundFeedback:
+    """Measure the rewards for the round after ``strategy``'s, which begins with ``step``.
+
+    ``before`` are the rewards of the round before, if there are any: how far they spread decides
+    how many documents of each category are probed. Nothing of the trainer changes. Raises
+    DataError when the reference tasks give no direction, or when there is nothing to probe.
+    """
+    spread = None
+    if recipe.rewards.probe_tokens and before is not None:
+        spread = spread_from(store.cells, before)
+    found = measure(
+        store,
+        trainer.lm,
+        trainer.optimizer_state(step),
+        tasks,
+        recipe.rewards,
+        recipe.training.context,
+        derive(recipe.seed, "rewards", strategy.round + 1),
+        spread,
+    )
+    updated = strategy.updated(found.feedback)
+    return RoundFeedback(
+        strategy=updated.strategy,
+        table=found.table,
+        record=record_of(found, updated),
+        task_losses=found.task_losses,
+        notes=updated.notes + found.notes,
+    )
+
+
+def record_of(found: RoundRewards, updated: Updated) -> FeedbackRecord:
+    """Return what is noted of a round's rewards and of the update that follows."""
+    known = not updated.refused
+    return FeedbackRecord(
+        reward_s=found.seconds,
+        probes=found.table.num_rows,
+        probe_tokens=found.probe_tokens,
+        refused=updated.refused,
+        guards=updated.guards,
+        oracle_error=found.oracle_error if math.isfinite(found.oracle_error) else None,
+        rewards={
+            agent: {name: (r.mean, r.stderr) for name, r in table.items()}
+            for agent, table in found.feedback.categories.items()
+        }
+        if known
+        else None,
+        task_rewards={
+            task: {a: {name: r.mean for name, r in t.items()} for a, t in tables.items()}
+            for task, tables in found.per_task.items()
+        }
+        if known
+        else None,
+    )

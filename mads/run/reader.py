@@ -1,0 +1,204 @@
+"""Reading a run, finished or still going on: the twin of ``Store``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from mads.config import Recipe
+from mads.errors import DataError, UsageError
+from mads.layout import RoundDir, RunDir
+from mads.recipe import load_recipe
+from mads.run.folder import RunProvenance, read_provenance
+from mads.run.records import Metrics, Record, RoundRecord, StepRecord
+from mads.run.result import TrainResult, read_result
+from mads.run.schedule import strategy_name
+from mads.selection.plan import Cursors
+from mads.selection.plan_file import (
+    SavedPlan,
+    load_plan,
+    read_plan,
+    read_rewards,
+    read_selection,
+)
+from mads.store.store import Store
+from mads.strategies import read_strategy
+from mads.strategies.strategy import Strategy
+from mads.types import MeasuredRound
+
+
+@dataclass(frozen=True, slots=True)
+class RunRound:
+    """A complete round of a run; each file is checked when it is read."""
+
+    dir: RoundDir
+    number: int
+    recipe: Recipe
+
+    @property
+    def remedy(self) -> str:
+        """What to do when a file of the round is damaged."""
+        return (
+            "Put the name of a checkpoint before this round into checkpoints/latest, and run the "
+            "same `mads train` again; it makes the round anew."
+        )
+
+    @property
+    def strategy(self) -> Strategy:
+        """The strategy whose scores the selection follows.
+
+        Raises DataError when console.json is missing or damaged, or of another round or strategy.
+        """
+        found = read_strategy(self.dir.console, self.recipe)
+        expected = strategy_name(self.recipe)
+        if (found.name, found.round) != (expected, self.number):
+            raise DataError(
+                f"{self.dir.console} is of another round: found {found.name} in round "
+                f"{found.round}, expected {expected} in round {self.number}. {self.remedy}"
+            )
+        return found
+
+    def plan(self, store: Store) -> SavedPlan:
+        """Return the plan; raises DataError when it is damaged or of another store."""
+        plan = read_plan(self.dir.plan, store)
+        if plan.round != self.number:
+            raise DataError(
+                f"{self.dir.plan} is of another round: found {plan.round}, expected "
+                f"{self.number}. {self.remedy}"
+            )
+        return plan
+
+    def cursors(self, store: Store) -> Cursors:
+        """Return the cursors after the round's selections."""
+        return self.plan(store).cursors_after
+
+    def selection(self, columns: list[str] | None = None) -> pa.Table:
+        """Return the rows of selection.parquet; raises DataError when it was changed."""
+        plan = load_plan(self.dir.plan)
+        return read_selection(self.dir, plan, columns)
+
+    def rewards(self, columns: list[str] | None = None) -> pa.Table | None:
+        """Return the rows of rewards.parquet, None without; raises DataError when changed."""
+        plan = load_plan(self.dir.plan)
+        if self.dir.rewards.name not in plan.files:
+            return None
+        return read_rewards(self.dir, plan, columns)
+
+
+class Run:
+    """What `mads train` wrote, or is writing."""
+
+    def __init__(self, root: Path) -> None:
+        """Open a run; raises UsageError when it is not there, DataError when it is no run."""
+        self.dir = RunDir(root)
+        if not root.is_dir():
+            raise UsageError(f"run {root} does not exist. `mads train` makes one.")
+        if not self.dir.provenance.is_file():
+            raise DataError(
+                f"{root} is not a run: it has no {self.dir.provenance.name}. Give the folder that "
+                "`mads train --out` wrote."
+            )
+        self.provenance: RunProvenance = read_provenance(self.dir)
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The recipe, resolved as it was when the run began."""
+        return load_recipe(self.dir.recipe)
+
+    @property
+    def rounds(self) -> list[RunRound]:
+        """The complete rounds so far, the first one first."""
+        paths = (self.dir.root / "rounds").glob("[0-9]*/" + self.dir.round(0).plan.name)
+        numbers = sorted(int(path.parent.name) for path in paths)
+        return [RunRound(self.dir.round(n), n, self.recipe) for n in numbers]
+
+    def last_round(self) -> RunRound:
+        """Return the newest complete round; raises DataError without one."""
+        rounds = self.rounds
+        if not rounds:
+            raise DataError(
+                f"{self.dir.root} holds no complete round (no rounds/*/plan.json). Let "
+                "`mads train` go on until its first step."
+            )
+        return rounds[-1]
+
+    def latest_rewards(self, num_rounds: int) -> list[MeasuredRound]:
+        """Return the finite rewards of the latest rounds that were measured, the oldest first.
+
+        Raises UsageError for a run without rewards.
+        """
+        found: list[MeasuredRound] = []
+        for one in self.rounds[::-1]:
+            if len(found) == num_rounds:
+                break
+            table = one.rewards(["doc", "reward"])
+            if table is None:
+                continue
+            reward_N = table["reward"].to_numpy()
+            finite = np.isfinite(reward_N)
+            doc_N = table["doc"].to_numpy()[finite]
+            found.append(MeasuredRound(one.number, doc_N, reward_N[finite]))
+        if not found:
+            raise UsageError(
+                f"{self.dir.root} has no rewards yet: no round has been measured. Train past "
+                "training.first_update, with a strategy that needs rewards."
+            )
+        return found[::-1]
+
+    @property
+    def records(self) -> list[Record]:
+        """All of metrics.jsonl so far; raises DataError for a damaged line."""
+        return Metrics(self.dir.metrics).read()
+
+    @property
+    def steps(self) -> list[StepRecord]:
+        """The optimizer steps so far."""
+        return [record for record in self.records if isinstance(record, StepRecord)]
+
+    @property
+    def round_records(self) -> list[RoundRecord]:
+        """What was noted at the beginning of each round so far: losses, weights, feedback."""
+        return [record for record in self.records if isinstance(record, RoundRecord)]
+
+    @property
+    def checkpoints(self) -> list[int]:
+        """The numbers of steps after which there are checkpoints, the oldest first."""
+        names = (path.name for path in self.dir.latest.parent.glob("step-*"))
+        return sorted(int(name[5:]) for name in names if name[5:].isdecimal())
+
+    @property
+    def result(self) -> TrainResult | None:
+        """How the run ended; None while it goes on."""
+        return read_result(self.dir.result)
+
+
+def open_store(root: Path, run: Path | None) -> Store:
+    """Open the generation of a store that a run names, or the current one without a run.
+
+    Whatever the store has gained since, a run goes on with what it began with.
+    """
+    if run is None or not RunDir(run).provenance.is_file():
+        return Store(root)
+    return Store(root, read_provenance(RunDir(run)).generation)
+
+
+def followed(
+    store: Store, run: Path | None, console: Path | None, recipe: Recipe
+) -> tuple[Strategy, Cursors]:
+    """Return what a selection by hand follows: a run's last round, or a console state alone.
+
+    Raises UsageError when the run or the state does not exist, DataError when it is damaged or of
+    another store.
+    """
+    if run is not None:
+        last = Run(run).last_round()
+        return last.strategy, last.cursors(store)
+    assert console is not None
+    if not console.is_file():
+        raise UsageError(f"console state {console} does not exist.")
+    strategy = read_strategy(console, recipe, by_hand=True)
+    return strategy, Cursors.start(len(store.cells))

@@ -1,0 +1,67 @@
+"""The table of cells: documents that share one category of each agent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mads.errors import DataError
+from mads.store.sealed import REMEDY, Seal, read_sealed, write_sealed
+from mads.store.spec import AgentInfo
+from mads.types import Cells
+
+
+def cells_schema(agents: Mapping[str, AgentInfo]) -> pa.Schema:
+    """Return the schema of cells.parquet: one column of categories for each agent."""
+    counts = [pa.field(n, pa.uint64(), nullable=False) for n in ("num_docs", "num_tokens")]
+    return pa.schema(
+        [
+            pa.field("cell", pa.uint32(), nullable=False),
+            *(pa.field(name, pa.uint16(), nullable=False) for name in agents),
+            *counts,
+            pa.field("first_row", pa.uint64(), nullable=False),
+        ]
+    )
+
+
+def write_cells(
+    path: Path,
+    agents: Mapping[str, AgentInfo],
+    category_CA: NDArray[np.uint16],
+    num_docs_C: NDArray[np.int64],
+    num_tokens_C: NDArray[np.int64],
+) -> None:
+    """Write the cells of an index; a cell begins in the order where the one before ends."""
+    columns = [
+        np.arange(len(num_docs_C), dtype=np.uint32),
+        *(category_CA[:, i] for i in range(len(agents))),
+        num_docs_C.astype(np.uint64),
+        num_tokens_C.astype(np.uint64),
+        (np.cumsum(num_docs_C) - num_docs_C).astype(np.uint64),
+    ]
+    names = {name: info.categories for name, info in agents.items()}
+    write_sealed(path, pa.table(columns, schema=cells_schema(agents)), {"categories": names})
+
+
+def read_cells(path: Path, agents: Mapping[str, AgentInfo], seal: Seal) -> Cells:
+    """Read the cells; raises DataError when the file was changed or is of other agents."""
+    table = read_sealed(path, expected=seal)
+    if table.column_names != cells_schema(agents).names:
+        raise DataError(
+            f"{path} has the columns {table.column_names}, expected "
+            f"{cells_schema(agents).names}. {REMEDY}"
+        )
+    columns = [table[name].to_numpy() for name in agents]
+    empty = np.zeros((table.num_rows, 0), np.uint16)
+    return Cells(
+        agents=tuple(agents),
+        categories={name: info.categories for name, info in agents.items()},
+        category_CA=np.stack(columns, axis=1) if columns else empty,
+        num_docs_C=table["num_docs"].to_numpy().astype("int64"),
+        num_tokens_C=table["num_tokens"].to_numpy().astype("int64"),
+        first_row_C=table["first_row"].to_numpy().astype("int64"),
+    )

@@ -1,0 +1,78 @@
+"""What every strategy can do. A strategy is an immutable value: its settings and its state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mads.config import Recipe
+from mads.types import Cells, Feedback
+
+Floats = NDArray[np.float64]
+Weights = Mapping[str, Mapping[str, float]]
+
+
+class Evidence(StrEnum):
+    """What a strategy learns from, which has to be measured for it."""
+
+    NOTHING = "nothing"
+    DOCUMENT_REWARDS = "document rewards"
+
+
+class Strategy(Protocol):
+    """Turns evidence into one score per cell. Its JSON says ``strategy`` and ``round``."""
+
+    name: ClassVar[str]  # its key in STRATEGIES
+    needs: ClassVar[Evidence]
+
+    @property
+    def round(self) -> int:
+        """Of the run: the round whose selection follows these scores."""
+
+    @property
+    def theta(self) -> Mapping[str, float]:
+        """Return the collaborative weight per agent; empty for a strategy without weights."""
+
+    @property
+    def weights(self) -> Weights:
+        """Return ``w`` per agent and category; empty for a strategy without weights."""
+
+    @classmethod
+    def start(cls, cells: Cells, recipe: Recipe) -> Self:
+        """Return the strategy of round 0; raises UsageError for settings that do not fit cells."""
+
+    def updated(self, feedback: Feedback) -> Updated:
+        """Return the strategy of the next round; only of one that needs document rewards."""
+
+    def next_round(self) -> Self:
+        """Return the strategy of the next round, for which there is no evidence."""
+
+    def scores(self, cells: Cells) -> Floats:
+        """Return one score per cell, shape (C,); raises DataError when names do not match."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the state as JSON values, keyed by name."""
+
+    @classmethod
+    def from_json(cls, value: object, path: Path, recipe: Recipe) -> Self:
+        """Return the strategy from what ``to_json`` gave; raises DataError for a bad state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """The strategy after a round of evidence.
+
+    ``refused`` says why the evidence was not used ("" if it was); ``guards`` counts how often each
+    guard rail acted; ``notes`` are for the user to read.
+    """
+
+    strategy: Strategy
+    refused: str = ""
+    guards: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()

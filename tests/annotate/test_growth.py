@@ -1,0 +1,194 @@
+"""A store grows: files and agents are added, nothing old is made anew, older runs keep theirs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from annotate.test_annotate import content, run, times
+from toys import Document, MakeRecipe, write_jsonl
+
+from mads.annotate import annotate as module
+from mads.annotate.annotate import annotate
+from mads.annotate.growth import look
+from mads.corpus import files as corpus_files
+from mads.errors import DataError
+from mads.layout import StoreDir
+from mads.store.store import Store
+from mads.types import doc_id
+
+MORE: list[Document] = [
+    {"text": f"the new river {i}", "meta": {"domain": "news"}, "quality": i % 5} for i in range(30)
+]
+
+
+@pytest.fixture
+def corpus(toy_corpus: Path, tmp_path: Path) -> Path:
+    shutil.copytree(toy_corpus, tmp_path / "corpus")
+    return tmp_path / "corpus"
+
+
+@pytest.fixture
+def store(corpus: Path, toy_recipe: MakeRecipe, tmp_path: Path) -> StoreDir:
+    run([corpus], tmp_path / "store", toy_recipe())
+    return StoreDir(tmp_path / "store")
+
+
+def test_a_file_more_is_shards_more_and_a_generation(
+    store: StoreDir, corpus: Path, toy_recipe: MakeRecipe
+) -> None:
+    old = Store(store.root)
+    order, cells = old.index.order.read_bytes(), old.cells
+    parts = [store.root / name for name in ("documents", "tokens", "memories", "index")]
+    before = [times(part) for part in parts]
+    write_jsonl(corpus / "a-first.jsonl", MORE)  # whatever its name: documents keep their numbers
+    result = run([corpus], store.root, toy_recipe())
+    assert (result.generation, result.new_files, result.new_shards) == (2, 1, 1)
+    assert (result.rows, result.new_agents) == (330, [])
+    for part, then in zip(parts, before, strict=True):
+        now = times(part)
+        assert {path: now[path] for path in then} == then
+    new = Store(store.root)
+    assert (new.generation, len(new.spec.shards)) == (2, 4)
+    assert int(new.cells.num_docs_C.sum()) == 330
+    again = Store(store.root, 1)
+    assert again.fingerprint == old.fingerprint != new.fingerprint
+    assert again.cells.num_docs_C.tolist() == cells.num_docs_C.tolist()
+    assert again.index.order.read_bytes() == order
+    assert new.document_at(3, 7) == doc_id(3, 7)
+    assert new.spec.files[3].path == "a-first.jsonl"
+    unchanged = run([corpus], store.root, toy_recipe())
+    assert (unchanged.generation, unchanged.new_index, unchanged.new_files) == (2, False, 0)
+
+
+def test_a_grown_store_selects_as_one_that_was_made_at_once(
+    store: StoreDir, corpus: Path, toy_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    write_jsonl(corpus / "z.jsonl", MORE)
+    run([corpus], store.root, toy_recipe())
+    tokenizer = {"vocab_size": 400}
+    shutil.copytree(store.tokenizer, tmp_path / "fresh" / "tokenizer")  # trained before it grew
+    (tmp_path / "fresh" / "seen.json").write_text("{}")
+    shutil.copy(store.spec, tmp_path / "fresh" / "annotate.json")
+    run([corpus], tmp_path / "fresh", toy_recipe(tokenizer=tokenizer))
+    fresh = Store(tmp_path / "fresh")
+    assert fresh.fingerprint == Store(store.root).fingerprint
+    assert fresh.index.order.read_bytes() == Store(store.root).index.order.read_bytes()
+
+
+@pytest.mark.parametrize("step", ["_make_tokenizer", "_label", "bin_scores", "_build"])
+def test_a_killed_growth_leaves_the_old_generation_usable(
+    store: StoreDir,
+    corpus: Path,
+    toy_recipe: MakeRecipe,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    step: str,
+) -> None:
+    fingerprint = Store(store.root).fingerprint
+    write_jsonl(corpus / "z.jsonl", MORE)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, step, killed)
+        with pytest.raises(KeyboardInterrupt):
+            run([corpus], store.root, toy_recipe())
+    opened = Store(store.root)
+    assert (opened.generation, opened.fingerprint) == (1, fingerprint)
+    assert int(opened.cells.num_docs_C.sum()) == 300
+    # Given up, and grown by something else instead: what was begun is as good as none.
+    write_jsonl(corpus / "z.jsonl", [{**d, "text": d["text"] + "!"} for d in MORE])
+    result = run([corpus], store.root, toy_recipe())
+    assert (result.generation, result.rows) == (2, 330)
+    last = Store(store.root)
+    reader, row = last.tokens(doc_id(3, 0))
+    text = last.tokenizer.tokenizer.decode(reader.row(row).tolist()[:-1])
+    assert text == "the new river 0!"
+
+
+def test_finished_files_are_not_read_again(
+    store: StoreDir, corpus: Path, toy_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scanned: list[Path] = []
+    scan = corpus_files.scan_file
+
+    def counted(path: Path, shard_docs: int) -> Any:
+        scanned.append(path)
+        return scan(path, shard_docs)
+
+    def here(paths: Any, shard_docs: int, workers: int) -> Any:
+        del workers
+        return (counted(path, shard_docs) for path in paths)
+
+    monkeypatch.setattr("mads.annotate.growth.scan", here)
+    run([corpus], store.root, toy_recipe())
+    assert scanned == []
+    write_jsonl(corpus / "z.jsonl", MORE)
+    run([corpus], store.root, toy_recipe())
+    assert [path.name for path in scanned] == ["z.jsonl"]
+    scanned.clear()
+    annotate([corpus], store.root, toy_recipe(), lambda *_: None, verify=True)
+    assert len(scanned) == 4
+
+
+def test_what_has_another_time_is_compared(
+    store: StoreDir, corpus: Path, toy_recipe: MakeRecipe
+) -> None:
+    path = corpus / "part-0.jsonl"
+    path.write_bytes(path.read_bytes())  # the same, but written again
+    assert run([corpus], store.root, toy_recipe()).new_index is False
+    path.write_bytes(path.read_bytes().replace(b"river", b"RIVER", 1))
+    with pytest.raises(DataError, match=r"part-0\.jsonl has changed: found sha256"):
+        run([corpus], store.root, toy_recipe())
+
+
+def test_verify_finds_what_time_and_size_hide(
+    store: StoreDir, corpus: Path, toy_recipe: MakeRecipe
+) -> None:
+    import os
+
+    path = store.tokens_bin(0)
+    stat, whole = path.stat(), path.read_bytes()
+    path.write_bytes(whole[:9] + bytes([whole[9] ^ 1]) + whole[10:])
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    run([corpus], store.root, toy_recipe())  # looks untouched
+    with pytest.raises(DataError, match=r"shard-00000\.bin is damaged: its checksums differ"):
+        annotate([corpus], store.root, toy_recipe(), lambda *_: None, verify=True)
+
+
+def test_many_small_files_are_few_shards(toy_recipe: MakeRecipe, tmp_path: Path) -> None:
+    for i in range(60):
+        write_jsonl(tmp_path / "corpus" / f"{i:03d}.jsonl", [{**MORE[i % 30], "text": f"file {i}"}])
+    agents = {"domain": {"backend": "column", "field": "meta.domain", "categories": ["news"]}}
+    recipe = toy_recipe(agents=agents, corpus={"workers": 1, "shard_docs": 25})
+    result = run([tmp_path / "corpus"], tmp_path / "store", recipe)
+    assert (result.rows, result.new_shards) == (60, 3)
+    store = Store(tmp_path / "store")
+    for number in (0, 24, 25, 59):
+        doc = store.document_at(number, 0)
+        assert doc == doc_id(number // 25, number % 25)
+        reader, row = store.tokens(doc)
+        text = store.tokenizer.tokenizer.decode(reader.row(row).tolist()[:-1])
+        assert text == f"file {number}"
+
+
+def test_a_damaged_plan_beside_a_whole_manifest_is_written_anew(
+    store: StoreDir, corpus: Path, toy_recipe: MakeRecipe
+) -> None:
+    before = content(store.root)
+    for damage in (b"", b"{", b"[]", b'{"format": 3}', store.spec.read_bytes()[:-9]):
+        store.spec.write_bytes(damage)
+        assert look(store).begun is None
+        assert run([corpus], store.root, toy_recipe()).new_index is False
+        assert content(store.root) == before
+
+
+def test_both_damaged_is_told(store: StoreDir, corpus: Path, toy_recipe: MakeRecipe) -> None:
+    store.spec.write_text("{")
+    store.manifest.write_text("{")
+    with pytest.raises(DataError, match=r"corpus\.json cannot be read as JSON"):
+        run([corpus], store.root, toy_recipe())
