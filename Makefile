@@ -53,7 +53,9 @@ $(OUT)/run/result.json: $(OUT)/store/corpus.json | $(READY)
 $(OUT)/selection/plan.json: $(OUT)/run/result.json | $(READY)
 	@rm -rf $(OUT)/selection
 	$(BIN)/mads select --store $(OUT)/store --run $(OUT)/run --tokens $(TOKENS) \
-		--out $(OUT)/selection --texts
+		--out $(OUT)/selection --texts --corpus "$$($(BIN)/python -c \
+		'import json, sys; print(json.load(open(sys.argv[1]))["spec"]["root"])' \
+		$(OUT)/store/corpus.json)"
 
 test: $(READY)  ## all tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto

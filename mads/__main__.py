@@ -86,7 +86,6 @@ def run() -> int:
     """Run the command line in this process; return the exit code."""
     try:
         from mads.cli import run_command
-        from mads.terminal import visible
 
         code, message = run_command()
     except KeyboardInterrupt:
@@ -99,6 +98,8 @@ def run() -> int:
     if code == INTERRUPTED or (code and _interrupts):
         code, message = INTERRUPTED, WORDS
     if message:
+        from mads.terminal import visible
+
         print(visible(message, keep="\n"), file=sys.stderr)  # noqa: T201 - the one place
     return code
 

@@ -21,7 +21,6 @@ from mads.annotate import annotate
 from mads.layout import StoreDir
 from mads.recipe import to_table, to_toml
 from mads.store.index import build_index
-from mads.store.spec import StoreSpec
 
 Capture = pytest.CaptureFixture[str]
 
@@ -81,10 +80,11 @@ def test_annotate_prints_a_summary_and_then_that_it_is_complete(
     assert value["store"] == str(out)
     assert mads(monkeypatch, *call) == 0
     assert "was complete already" in capsys.readouterr().err
-    (out / "index" / "order.parquet").unlink()
+    order = StoreDir(out).index(1).order
+    order.unlink()
     assert mads(monkeypatch, *call) == 0
     assert "was complete already" not in capsys.readouterr().err
-    assert (out / "index" / "order.parquet").is_file()
+    assert order.is_file()
 
 
 def test_annotate_takes_the_memory_for_the_index(
@@ -92,14 +92,14 @@ def test_annotate_takes_the_memory_for_the_index(
 ) -> None:
     seen: list[int] = []
 
-    def build(store: StoreDir, spec: StoreSpec, ram_bytes: int, report: Any) -> tuple[int, int]:
-        seen.append(ram_bytes)
-        return build_index(store, spec, ram_bytes, report)
+    def build(*arguments: Any) -> tuple[int, int]:
+        seen.append(arguments[3])
+        return build_index(*arguments)
 
     monkeypatch.setattr(annotate, "build_index", build)
     call = ("annotate", toy_corpus, "--out", tmp_path / "store", "--recipe", recipe, "--json")
     assert mads(monkeypatch, *call, "--ram", "4GB") == 0
-    (tmp_path / "store" / "index" / "cells.parquet").unlink()
+    StoreDir(tmp_path / "store").index(1).cells.unlink()
     assert mads(monkeypatch, *call, "--ram", "500_000") == 0  # bytes
     assert seen == [4_000_000_000, 500_000]
     capsys.readouterr()
@@ -361,10 +361,14 @@ def test_a_bad_select_is_one_message(
         ([*good], 2, "give one of --run RUN and --console console.json."),
         ([*good, "--run", "x", "--console", state], 2, "give one of --run RUN and --console"),
         ([*good, "--run", tmp_path / "none"], 2, "none does not exist. `mads train` makes one."),
-        ([*good, "--run", tmp_path], 1, "holds no complete round (no rounds/*/plan.json)."),
+        ([*good, "--run", tmp_path], 1, "is not a run: it has no provenance.json."),
         ([*good, "--console", tmp_path / "none"], 2, "none does not exist."),
         ([*good, "--console", tmp_path / "broken.json"], 1, "cannot be read as JSON"),
-        ([*good, "--console", tmp_path / "no.json"], 1, "no.json is not a console state"),
+        (
+            [*good, "--console", tmp_path / "no.json"],
+            1,
+            "no.json holds a list, expected an object",
+        ),
         ([*good, "--console", other], 1, "Was it made with another store?"),
         ([*store, *budget, "--out", tmp_path / "full", "--console", state], 2, "full is not empty"),
         ([*store, *out, "--tokens", "5X", "--console", state], 2, "'5X' is not a number"),
