@@ -16,7 +16,6 @@ from multiprocessing import active_children, connection, parent_process
 from multiprocessing.context import SpawnContext, SpawnProcess
 from types import FrameType
 
-
 # Python's own process that removes what an interrupted one has left takes this from here. It
 # removes it all the same, but does not print a warning beside the one line.
 sys.warnoptions.append("ignore:resource_tracker")

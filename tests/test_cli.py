@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -278,15 +279,25 @@ def test_hostile_names_work_from_end_to_end(
 def test_harvest_prints_what_it_found(
     monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path
 ) -> None:
+    """What stands in the files; a small corpus, of the same packages."""
     from mads.demo import harvest
 
-    summary = harvest.HarvestSummary({"code": 2}, {"code": 2_000_000}, 5)
-    monkeypatch.setattr(harvest, "harvest", lambda out, seed: summary)
-    assert mads(monkeypatch, "harvest", "--out", tmp_path) == 0
-    assert "corpus/ and reference.jsonl with 5 held-out items" in capsys.readouterr().err
-    assert mads(monkeypatch, "harvest", "--out", tmp_path, "--json") == 0
+    small = partial(harvest.harvest, max_bytes_per_domain=200_000)
+    monkeypatch.setattr(harvest, "harvest", small)
+    assert mads(monkeypatch, "harvest", "--out", tmp_path / "a", "--seed", "3", "--json") == 0
     value = json.loads(capsys.readouterr().out)
-    assert value["num_docs"] == {"code": 2}
+    assert value["out"] == str(tmp_path / "a")
+    for domain, count in value["num_docs"].items():
+        lines = (tmp_path / "a" / "corpus" / f"{domain}.jsonl").read_text().splitlines()
+        assert len(lines) == count
+    items = (tmp_path / "a" / "reference.jsonl").read_text().splitlines()
+    assert len(items) == value["num_reference"]
+    assert mads(monkeypatch, "harvest", "--out", tmp_path / "b") == 0
+    words = capsys.readouterr().err
+    assert "reference.jsonl with " in words.replace("\n", " ")
+    assert all(domain in words for domain in value["num_docs"])
+    other = (tmp_path / "b" / "reference.jsonl").read_text()
+    assert other.splitlines() != items  # seed 0 holds out others than seed 3
 
 
 def bad_annotate(tmp_path: Path) -> dict[str, tuple[list[Any], int, str]]:
