@@ -282,7 +282,7 @@ def test_harvest_prints_what_it_found(
     """What stands in the files; a small corpus, of the same packages."""
     from mads.demo import harvest
 
-    small = partial(harvest.harvest, max_bytes_per_domain=200_000)
+    small = partial(harvest.harvest, max_bytes_per_domain=1_000_000)
     monkeypatch.setattr(harvest, "harvest", small)
     assert mads(monkeypatch, "harvest", "--out", tmp_path / "a", "--seed", "3", "--json") == 0
     value = json.loads(capsys.readouterr().out)
