@@ -347,19 +347,14 @@ def fit_influence(
     from mads.codec import to_json
     from mads.rewards import influence
     from mads.run.reader import Run, open_store
-    from mads.terminal import say
+    from mads.tables import show_influence
 
     measured = Run(run).latest_rewards(rounds)
     found = influence.fit_influence(open_store(store, run), measured, str(run), out, bins)
     if as_json:
         _print_json(to_json(found))
         return
-    say(
-        f"{out}: fitted to {found.documents:,} documents of {len(found.rounds)} round(s); rank "
-        f"correlation {found.spearman:.2f} on {found.held_out:,} held-out ones. To use it, add\n\n"
-        f'  [agents.influence]\n  backend = "fasttext"\n  model = "{out}"\n\n'
-        "to the recipe, and run the same `mads annotate` again: it adds this memory only."
-    )
+    show_influence(out, found)
 
 
 def _asked(
