@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mads import __version__
-from mads.errors import MadsError, UsageError, machine_problem
+from mads.errors import NO_MEMORY, MadsError, UsageError, lacks_memory, machine_problem
 from mads.options import (
     ConsoleOption,
     CorpusOption,
@@ -52,11 +52,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-NO_MEMORY = (
-    "mads: the machine's memory is full. Lower corpus.workers, index_ram or selection.ram, or run "
-    "where there is more."
-)
-
 # typer's own errors; it has them from click, or from a copy of click that is not public.
 _Wrong: Any = typer.BadParameter.__mro__[2]
 
@@ -79,12 +74,10 @@ def run_command() -> tuple[int, str]:
     except OSError as error:  # no permission, no space: the machine's problem, and it says where
         where = f"{error.filename}: " if error.filename is not None else ""
         return 1, f"mads: {where}{error.strerror or error}. {machine_problem(error)}".rstrip()
-    except MemoryError:
-        return 1, NO_MEMORY
-    except ImportError as error:
-        if "failed to map" not in str(error) and "cannot allocate" not in str(error):
+    except (MemoryError, ImportError) as error:
+        if not lacks_memory(error):
             raise
-        return 1, NO_MEMORY
+        return 1, f"mads: {NO_MEMORY}"
 
 
 def _version(wanted: bool) -> None:

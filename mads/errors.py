@@ -73,3 +73,15 @@ def machine_problem(error: BaseException) -> str:
     if number is None:
         number = next((n for n in _MACHINE if os.strerror(n) in str(error)), None)
     return _MACHINE.get(number or 0, "")
+
+
+NO_MEMORY = (
+    "the machine's memory is full. Lower corpus.workers, index_ram or selection.ram, or run where "
+    "there is more."
+)
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Tell whether there was too little memory, also for a library that was to be loaded."""
+    words = ("failed to map", "cannot allocate")
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)

@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from mads.errors import did_you_mean, machine_problem
+from mads.errors import did_you_mean, lacks_memory, machine_problem
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,9 @@ def test_the_nearest_name_or_all() -> None:
     assert did_you_mean("domian", ["topic", "domain"]) == "did you mean 'domain'?"
     assert did_you_mean("x", ["topic", "domain"]) == "known: domain, topic"
     assert did_you_mean("x", []) == "nothing is known here"
+
+
+def test_too_little_memory_has_several_faces() -> None:
+    assert lacks_memory(MemoryError())
+    assert lacks_memory(ImportError("libarrow.so: failed to map segment from shared object"))
+    assert not lacks_memory(ImportError("No module named 'x'"))

@@ -17,7 +17,7 @@ from command import mads, mads_process, write_console
 from toys import MakeRecipe
 
 from mads.__main__ import INTERRUPTED, WORDS
-from mads.cli import NO_MEMORY
+from mads.errors import NO_MEMORY
 from mads.recipe import to_table, to_toml
 
 TOY = {"domain": ["books", "code", "news"], "quality": ["0-1", "1-2", "2-3", "3-4", "4-5"]}
@@ -103,13 +103,13 @@ def test_too_little_memory_is_one_message(
         commands["select"], lambda: resource.setrlimit(resource.RLIMIT_AS, (size, size))
     )
     assert code == 1
-    assert words == f"{NO_MEMORY}\n"
+    assert words == f"mads: {NO_MEMORY}\n"
 
     def full(*_: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr("mads.selection.query.OrderReader.select", full)
-    assert mads(capsys, *commands["select"]) == (1, "", f"{NO_MEMORY}\n")
+    assert mads(capsys, *commands["select"]) == (1, "", f"mads: {NO_MEMORY}\n")
 
 
 def test_a_full_disk_names_the_folder_and_leaves_nothing(
