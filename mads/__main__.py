@@ -6,9 +6,12 @@ stopped by a signal with the work saved, 130 interrupted.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
+import threading
+from contextlib import suppress
 from types import FrameType
 
 INTERRUPTED = 130
@@ -23,9 +26,25 @@ def main() -> None:
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not under nohup
             signal.signal(signal.SIGINT, _on_interrupt)
             sys.unraisablehook = _on_unraisable
+        _leave(run())
     except KeyboardInterrupt:
         _end()
-    sys.exit(run())
+
+
+def _leave(code: int) -> None:
+    """End the process as Python does, but without the destructors of C++ libraries.
+
+    One of them (pyarrow 26) ends one in some hundred processes by an abort when the machine is
+    busy, after all is done.
+    """
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
+    atexit._run_exitfuncs()  # noqa: SLF001 - there is no public way
+    with suppress(OSError, ValueError):  # nobody reads, or it is closed
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def _on_interrupt(number: int, frame: FrameType | None) -> None:
@@ -67,7 +86,6 @@ def run() -> int:
     """Run the command line in this process; return the exit code."""
     try:
         from mads.cli import run_command
-        from mads.terminal import visible
 
         code, message = run_command()
     except KeyboardInterrupt:
@@ -80,6 +98,8 @@ def run() -> int:
     if code == INTERRUPTED or (code and _interrupts):
         code, message = INTERRUPTED, WORDS
     if message:
+        from mads.terminal import visible
+
         print(visible(message, keep="\n"), file=sys.stderr)  # noqa: T201 - the one place
     return code
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mads import __version__
-from mads.errors import MadsError, UsageError
+from mads.errors import NO_MEMORY, MadsError, UsageError, lacks_memory, machine_problem
 from mads.options import (
     ConsoleOption,
     CorpusOption,
@@ -52,11 +52,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-NO_MEMORY = (
-    "mads: the machine's memory is full. Lower corpus.workers, index_ram or selection.ram, or run "
-    "where there is more."
-)
-
 # typer's own errors; it has them from click, or from a copy of click that is not public.
 _Wrong: Any = typer.BadParameter.__mro__[2]
 
@@ -78,9 +73,11 @@ def run_command() -> tuple[int, str]:
         return 130, ""
     except OSError as error:  # no permission, no space: the machine's problem, and it says where
         where = f"{error.filename}: " if error.filename is not None else ""
-        return 1, f"mads: {where}{error.strerror or error}."
-    except MemoryError:
-        return 1, NO_MEMORY
+        return 1, f"mads: {where}{error.strerror or error}. {machine_problem(error)}".rstrip()
+    except (MemoryError, ImportError) as error:
+        if not lacks_memory(error):
+            raise
+        return 1, f"mads: {NO_MEMORY}"
 
 
 def _version(wanted: bool) -> None:
@@ -343,19 +340,14 @@ def fit_influence(
     from mads.codec import to_json
     from mads.rewards import influence
     from mads.run.reader import Run, open_store
-    from mads.terminal import say
+    from mads.tables import show_influence
 
     measured = Run(run).latest_rewards(rounds)
     found = influence.fit_influence(open_store(store, run), measured, str(run), out, bins)
     if as_json:
         _print_json(to_json(found))
         return
-    say(
-        f"{out}: fitted to {found.documents:,} documents of {len(found.rounds)} round(s); rank "
-        f"correlation {found.spearman:.2f} on {found.held_out:,} held-out ones. To use it, add\n\n"
-        f'  [agents.influence]\n  backend = "fasttext"\n  model = "{out}"\n\n'
-        "to the recipe, and run the same `mads annotate` again: it adds this memory only."
-    )
+    show_influence(out, found)
 
 
 def _asked(

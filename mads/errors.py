@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import os
 import re
 from collections.abc import Iterable
 
@@ -61,11 +62,26 @@ _MACHINE = {
 def machine_problem(error: BaseException) -> str:
     """Return what to do where not the file but the machine is at fault; "" for all else.
 
-    A remedy that says "delete it" is for damage only. pyarrow hides the number in its text.
+    A remedy that says "delete it" is for damage only. pyarrow hides the number in its text, DuckDB
+    has the system's words alone.
     """
     number = error.errno if isinstance(error, OSError) else None
     if number is None and (found := re.search(r"\[errno (\d+)\]", str(error))):
         number = int(found[1])
     if isinstance(error, MemoryError):
         number = errno.ENOMEM
+    if number is None:
+        number = next((n for n in _MACHINE if os.strerror(n) in str(error)), None)
     return _MACHINE.get(number or 0, "")
+
+
+NO_MEMORY = (
+    "the machine's memory is full. Lower corpus.workers, index_ram or selection.ram, or run where "
+    "there is more."
+)
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Tell whether there was too little memory, also for a library that was to be loaded."""
+    words = ("failed to map", "cannot allocate")
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)

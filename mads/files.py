@@ -191,7 +191,7 @@ def fresh_folder(out: Path) -> Iterator[Path | None]:
     out = out.resolve() if out.is_symlink() else out
     partial = out.with_name(out.name + PARTIAL)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with _held(partial, out):
+    with naming(out), _held(partial, out):
         if _is_full(out):  # another process was faster
             _clear(partial)
             yield None

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import active_children, connection, parent_process
 from multiprocessing.context import SpawnContext, SpawnProcess
 from types import FrameType
+
+# Python's own process that removes what an interrupted one has left takes this from here. It
+# removes it all the same, but does not print a warning beside the one line.
+sys.warnoptions.append("ignore:resource_tracker")
 
 
 class _QuietProcess(SpawnProcess):

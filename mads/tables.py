@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from mads.report.explain import Explanation, RoundOfDocument
 from mads.selection.composition import Shares
 from mads.terminal import say, table
 from mads.types import Cells
+
+if TYPE_CHECKING:  # it reads models, which takes time to import
+    from mads.rewards.influence import Influence
 
 TOP_STEPS = 2
 
@@ -55,6 +59,16 @@ def show_harvest(out: Path, found: HarvestSummary) -> None:
     ]
     table("Corpus", ["domain", "documents", "MB"], rows)
     say(f"{out}: corpus/ and reference.jsonl with {found.num_reference} held-out items.")
+
+
+def show_influence(out: Path, found: Influence) -> None:
+    """Show what ``mads fit influence`` wrote, and how to use it."""
+    say(
+        f"{out}: fitted to {found.documents:,} documents of {len(found.rounds)} round(s); rank "
+        f"correlation {found.spearman:.2f} on {found.held_out:,} held-out ones. To use it, add\n\n"
+        f'  [agents.influence]\n  backend = "fasttext"\n  model = "{out}"\n\n'
+        "to the recipe, and run the same `mads annotate` again: it adds this memory only."
+    )
 
 
 def show_shares(shares: Shares, titles: tuple[str, str]) -> None:

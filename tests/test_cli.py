@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from mads.annotate import annotate
 from mads.layout import StoreDir
 from mads.recipe import to_table, to_toml
 from mads.store.index import build_index
-from mads.store.spec import StoreSpec
 
 Capture = pytest.CaptureFixture[str]
 
@@ -55,10 +55,10 @@ def test_version_and_help(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> N
 def test_help_imports_no_stage() -> None:
     code = (
         "import sys; sys.argv = ['mads', '--help']\n"
-        "from mads.__main__ import main\n"
-        "try:\n    main()\nexcept SystemExit:\n"
-        "    heavy = {'torch', 'numpy', 'pyarrow', 'duckdb', 'transformers', 'fasttext'}\n"
-        "    print(sorted(heavy & sys.modules.keys()))\n"
+        "from mads.__main__ import run\n"
+        "run()\n"
+        "heavy = {'torch', 'numpy', 'pyarrow', 'duckdb', 'transformers', 'fasttext'}\n"
+        "print(sorted(heavy & sys.modules.keys()))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
@@ -81,10 +81,11 @@ def test_annotate_prints_a_summary_and_then_that_it_is_complete(
     assert value["store"] == str(out)
     assert mads(monkeypatch, *call) == 0
     assert "was complete already" in capsys.readouterr().err
-    (out / "index" / "order.parquet").unlink()
+    order = StoreDir(out).index(1).order
+    order.unlink()
     assert mads(monkeypatch, *call) == 0
     assert "was complete already" not in capsys.readouterr().err
-    assert (out / "index" / "order.parquet").is_file()
+    assert order.is_file()
 
 
 def test_annotate_takes_the_memory_for_the_index(
@@ -92,14 +93,14 @@ def test_annotate_takes_the_memory_for_the_index(
 ) -> None:
     seen: list[int] = []
 
-    def build(store: StoreDir, spec: StoreSpec, ram_bytes: int, report: Any) -> tuple[int, int]:
-        seen.append(ram_bytes)
-        return build_index(store, spec, ram_bytes, report)
+    def build(*arguments: Any) -> tuple[int, int]:
+        seen.append(arguments[3])
+        return build_index(*arguments)
 
     monkeypatch.setattr(annotate, "build_index", build)
     call = ("annotate", toy_corpus, "--out", tmp_path / "store", "--recipe", recipe, "--json")
     assert mads(monkeypatch, *call, "--ram", "4GB") == 0
-    (tmp_path / "store" / "index" / "cells.parquet").unlink()
+    StoreDir(tmp_path / "store").index(1).cells.unlink()
     assert mads(monkeypatch, *call, "--ram", "500_000") == 0  # bytes
     assert seen == [4_000_000_000, 500_000]
     capsys.readouterr()
@@ -213,9 +214,9 @@ def test_select_imports_no_stage_of_training(tmp_path: Path, toy_store: Path) ->
     call = ["select", "--store", str(toy_store), "--console", str(state), "--docs", "5"]
     code = (
         f"import sys; sys.argv = ['mads', *{call}, '--out', {str(tmp_path / 'out')!r}]\n"
-        "from mads.__main__ import main\n"
-        "try:\n    main()\nexcept SystemExit:\n"
-        "    print(sorted({'torch', 'transformers', 'fasttext'} & sys.modules.keys()))\n"
+        "from mads.__main__ import run\n"
+        "run()\n"
+        "print(sorted({'torch', 'transformers', 'fasttext'} & sys.modules.keys()))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
@@ -278,15 +279,25 @@ def test_hostile_names_work_from_end_to_end(
 def test_harvest_prints_what_it_found(
     monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path
 ) -> None:
+    """What stands in the files; a small corpus, of the same packages."""
     from mads.demo import harvest
 
-    summary = harvest.HarvestSummary({"code": 2}, {"code": 2_000_000}, 5)
-    monkeypatch.setattr(harvest, "harvest", lambda out, seed: summary)
-    assert mads(monkeypatch, "harvest", "--out", tmp_path) == 0
-    assert "corpus/ and reference.jsonl with 5 held-out items" in capsys.readouterr().err
-    assert mads(monkeypatch, "harvest", "--out", tmp_path, "--json") == 0
+    small = partial(harvest.harvest, max_bytes_per_domain=1_000_000)
+    monkeypatch.setattr(harvest, "harvest", small)
+    assert mads(monkeypatch, "harvest", "--out", tmp_path / "a", "--seed", "3", "--json") == 0
     value = json.loads(capsys.readouterr().out)
-    assert value["num_docs"] == {"code": 2}
+    assert value["out"] == str(tmp_path / "a")
+    for domain, count in value["num_docs"].items():
+        lines = (tmp_path / "a" / "corpus" / f"{domain}.jsonl").read_text().splitlines()
+        assert len(lines) == count
+    items = (tmp_path / "a" / "reference.jsonl").read_text().splitlines()
+    assert len(items) == value["num_reference"]
+    assert mads(monkeypatch, "harvest", "--out", tmp_path / "b") == 0
+    words = capsys.readouterr().err
+    assert "reference.jsonl with " in words.replace("\n", " ")
+    assert all(domain in words for domain in value["num_docs"])
+    other = (tmp_path / "b" / "reference.jsonl").read_text()
+    assert other.splitlines() != items  # seed 0 holds out others than seed 3
 
 
 def bad_annotate(tmp_path: Path) -> dict[str, tuple[list[Any], int, str]]:
@@ -361,10 +372,14 @@ def test_a_bad_select_is_one_message(
         ([*good], 2, "give one of --run RUN and --console console.json."),
         ([*good, "--run", "x", "--console", state], 2, "give one of --run RUN and --console"),
         ([*good, "--run", tmp_path / "none"], 2, "none does not exist. `mads train` makes one."),
-        ([*good, "--run", tmp_path], 1, "holds no complete round (no rounds/*/plan.json)."),
+        ([*good, "--run", tmp_path], 1, "is not a run: it has no provenance.json."),
         ([*good, "--console", tmp_path / "none"], 2, "none does not exist."),
         ([*good, "--console", tmp_path / "broken.json"], 1, "cannot be read as JSON"),
-        ([*good, "--console", tmp_path / "no.json"], 1, "no.json is not a console state"),
+        (
+            [*good, "--console", tmp_path / "no.json"],
+            1,
+            "no.json holds a list, expected an object",
+        ),
         ([*good, "--console", other], 1, "Was it made with another store?"),
         ([*store, *budget, "--out", tmp_path / "full", "--console", state], 2, "full is not empty"),
         ([*store, *out, "--tokens", "5X", "--console", state], 2, "'5X' is not a number"),
@@ -463,11 +478,3 @@ def test_control_characters_reach_no_terminal(
     text = capsys.readouterr().out
     assert not set(text) & set("\x1b\x07\x9b\u202e")
     assert EVIL in json.loads(text)["composition"]["evil"]
-
-
-def test_the_real_command_prints_no_traceback(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "mads", "annotate", str(tmp_path / "none.jsonl")]
-    done = subprocess.run([*command, "--out", str(tmp_path / "s")], capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr == f"mads: {tmp_path / 'none.jsonl'} does not exist.\n"
-    assert done.stdout == ""

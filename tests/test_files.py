@@ -11,14 +11,13 @@ from pathlib import Path
 import pytest
 
 from mads import files
-from mads.errors import DataError, UsageError
+from mads.errors import DataError, UsageError, machine_problem
 from mads.files import (
     LOCK,
     PARTIAL,
     atomic_path,
     exclusive,
     fresh_folder,
-    is_machine_fault,
     publish,
     read_json,
     read_sealed_json,
@@ -251,7 +250,7 @@ def test_a_fault_of_the_machine_names_the_file(tmp_path: Path, number: int) -> N
         fail()
     assert caught.value.filename == str(tmp_path / "file")
     assert names(tmp_path) == set()
-    assert is_machine_fault(caught.value)
+    assert machine_problem(caught.value)
     assert reason_of(caught.value) == os.strerror(number)
 
 

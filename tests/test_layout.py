@@ -21,8 +21,8 @@ def test_names_in_a_store() -> None:
         store.tokens_bin(1),
         store.tokens_idx(99_999),
         store.memory_shard("topic", 100_000),
-        store.cells,
-        store.order,
+        store.index(1).cells,
+        store.index(12).order,
     ]
     assert [str(name) for name in names] == [
         "s/corpus.json",
@@ -32,8 +32,8 @@ def test_names_in_a_store() -> None:
         "s/tokens/shard-00001.bin",
         "s/tokens/shard-99999.idx",
         "s/memories/topic/shard-100000.parquet",
-        "s/index/cells.parquet",
-        "s/index/order.parquet",
+        "s/index/0001/cells.parquet",
+        "s/index/0012/order.parquet",
     ]
 
 

@@ -27,23 +27,14 @@ READ_ROWS = 64  # of Parquet at a time, as documents may be megabytes long
 GROUP_ROWS, GROUP_BYTES = 65_536, 64 * 1024 * 1024  # of a row group that is written
 
 
-def named_root(store: Store) -> Path:
-    """Return the corpus's folder as the manifest names it: where its files were annotated."""
-    # Names only: a link, or `..` behind one, may lead elsewhere than its text says.
-    return Path(
-        os.path.commonpath([Path(os.path.normpath(f.path)).parent for f in store.spec.files])
-    )
-
-
 def relative_path(store: Store, number: int) -> Path:
     """Return a corpus file's path below the corpus's folder; raises DataError for no such path."""
-    path = Path(os.path.normpath(store.spec.files[number].path))
-    if path.is_absolute():
-        path = path.relative_to(named_root(store))
-    if not path.name or ".." in path.parts:
+    name = store.spec.files[number].path
+    path = Path(os.path.normpath(name))  # names only: `..` behind a link may lead elsewhere
+    if path.is_absolute() or not path.name or ".." in path.parts:
         raise DataError(
-            f"{store.dir.manifest} names the corpus file {store.spec.files[number].path}, which "
-            "leads out of the corpus. Run `mads annotate` with another --out."
+            f"{store.dir.manifest} names the corpus file {name}, which leads out of the corpus. "
+            "Run `mads annotate` with another --out."
         )
     return path
 
@@ -72,7 +63,7 @@ def corpus_path(store: Store, number: int, root: Path) -> Path:
 
 def flag(store: Store) -> str:
     """Return the option that names the corpus's folder as the manifest does."""
-    return f"--corpus {shlex.quote(str(named_root(store)))}"
+    return f"--corpus {shlex.quote(store.spec.root)}"
 
 
 def text_paths(store: Store) -> list[Path]:

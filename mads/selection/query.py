@@ -99,17 +99,17 @@ class OrderReader:
 
     def _read(self, ranges: pa.Table, unit: Unit) -> Rows:
         query = _DOCUMENTS.format(place=_PLACES[unit])
-        self._connection.register("ranges", ranges)
+        params = {"path": literal(self._order)}
         try:
-            params = {"path": literal(self._order)}
+            self._connection.register("ranges", ranges)
             table = self._connection.sql(query, params=params).to_arrow_table()
         except duckdb.OutOfMemoryException as error:
             raise DataError(
                 f"selecting needs more RAM than selection.ram allows: found "
-                f"{self._config.ram}. Raise selection.ram (1GB, say)."
+                f"{self._config.ram}. Raise selection.ram (1GB, say), if the machine has as much."
             ) from error
         except duckdb.Error as error:
-            reason = str(error).splitlines()[0]
+            reason = str(error).splitlines()[0].rstrip(".")
             raise DataError(
                 f"{self._order} cannot be read: {reason}. {machine_problem(error) or REMEDY}"
             ) from error

@@ -20,7 +20,7 @@ def test_the_tokens_are_those_of_the_documents_in_a_seeded_order(
     orders = []
     for seed in (1, 1, 2):
         write_tokens(opened, doc_N, tmp_path, seed)
-        reader = TokenReader(*(tmp_path / name for name in TOKENS))
+        reader = TokenReader(tmp_path / TOKENS[0], tmp_path / TOKENS[1])
         orders.append([tuple(reader.row(i).tolist()) for i in range(len(reader))])
         assert sorted(orders[-1]) == sorted(wanted)
     assert orders[0] == orders[1] != orders[2]

@@ -152,3 +152,27 @@ def test_too_little_memory_says_what_to_raise(tmp_path: Path) -> None:
     plan = make_plan(cells, np.ones(1), Cursors.start(1), 200_000, config, 0)
     with pytest.raises(DataError, match=r"found 1MB\. Raise selection\.ram \(1GB, say\)"):
         OrderReader(path, cells, config).select(plan)
+
+
+def test_a_fault_of_the_machine_is_no_reason_to_delete_the_order(tmp_path: Path) -> None:
+    cells, order = make_cells([[1, 2]])
+    path = tmp_path / "order.parquet"
+    write_order(path, order)
+    plan = make_plan(cells, np.ones(1), Cursors.start(1), 2, CONFIG, 0)
+
+    class Broken:
+        def register(self, *_: object) -> None:
+            text = f'IO Error: Cannot open file "{path}": Too many open files'
+            raise duckdb.IOException(text)
+
+        def close(self) -> None: ...
+
+    with OrderReader(path, cells, CONFIG) as reader:
+        reader._connection.close()
+        reader._connection = Broken()  # type: ignore[assignment]
+        with pytest.raises(DataError, match=r"order\.parquet cannot be read: IO Err.*") as caught:
+            reader.select(plan)
+    assert str(caught.value).endswith(
+        "The limit of open files is reached; raise it (ulimit -n 4096)."
+    )
+    assert "elete" not in str(caught.value)

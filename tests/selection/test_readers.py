@@ -14,7 +14,7 @@ from pathlib import Path
 import planted
 import pyarrow.parquet as pq
 import pytest
-from report.test_explain import mads
+from command import mads
 
 from mads.annotate.annotate import annotate
 from mads.config import Recipe
