@@ -13,19 +13,20 @@ import planted
 import pytest
 import torch
 
-from mads.config import RewardsConfig
 from mads.errors import DataError
 from mads.rewards.direction import Reference, norm, preconditioned, reference, reference_gradient
 from mads.rewards.estimators import ESTIMATORS, estimate
 from mads.rewards.estimators.probe import Measured, Probe, document_losses, relative_error
 from mads.rewards.estimators.projected import CountSketch, influence
 from mads.rewards.measure import measure, window
+from mads.rewards.sections import ESTIMATOR_SECTIONS, ForwardConfig
 from mads.store.store import Store
 from mads.tasks.task import make_task
 from mads.training.data import StretchData, padded_batch
 from mads.training.model import LanguageModel, build_model
 from mads.training.task_loss import BatchedTask, batched, task_loss
 from mads.training.trainer import Trainer
+from mads.training.world import ALONE
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ class World:
         vocab = self.store.tokenizer.vocab_size
         self.lm = build_model(self.recipe.model, training, vocab, seed=1)
         self.trainer = Trainer(self.lm, training, seed=2)
-        docs = self.store.order_docs(np.arange(self.store.manifest["index"]["docs"]))
+        docs = self.store.order_docs(np.arange(int(self.store.cells.num_docs_C.sum())))
         sizes = np.array([len(self._tokens(int(doc))) for doc in docs])
         num_sequences = int(sizes.sum()) // training.context
         self.data = StretchData(self.store, docs, sizes, num_sequences, training.context, seed=3)
@@ -74,7 +75,7 @@ class World:
     def rewards(self, name: str, windows: Sequence[np.ndarray] = (), **config: Any) -> Measured:
         """Return what an estimator says of the windows, in the direction of the task."""
         directions = self.reference().directions
-        settings = RewardsConfig(estimator=name, **config)  # type: ignore[arg-type]
+        settings = ESTIMATOR_SECTIONS[name](estimator=name, **config)
         windows = windows or self.windows
         state = replace(self.trainer.optimizer_state(12), learning_rate=SMALL)
         return estimate(Probe(self.lm, windows, directions, state, settings))
@@ -106,7 +107,7 @@ def small_steps(world: World) -> list[float]:
     for part in world.windows:
         kept = {n: p.detach().clone() for n, p in parameters.items()}
         found = torch.autograd.grad(_loss_of(world, part), list(parameters.values()))
-        step = preconditioned(dict(zip(parameters, found, strict=True)), moments, 0.1)
+        step = preconditioned(dict(zip(parameters, found, strict=True)), moments, 0.1, ALONE)
         with torch.no_grad():
             for n, p in parameters.items():
                 p.add_(step[n], alpha=-1e-5)
@@ -144,7 +145,7 @@ def test_results_do_not_depend_on_batch_size_or_order(world: World, name: str) -
 
 @pytest.mark.parametrize("name", sorted(ESTIMATORS))
 def test_nothing_to_probe_is_refused(world: World, name: str) -> None:
-    settings = RewardsConfig(estimator=name)  # type: ignore[arg-type]
+    settings = ESTIMATOR_SECTIONS[name](estimator=name)
     state, directions = world.trainer.optimizer_state(12), world.reference().directions
     with pytest.raises(DataError, match="no document could be probed: the corpus has none of two"):
         estimate(Probe(world.lm, [], directions, state, settings))
@@ -156,7 +157,7 @@ def test_nothing_to_probe_is_refused(world: World, name: str) -> None:
 @pytest.mark.parametrize("name", sorted(ESTIMATORS))
 def test_rewards_of_tasks_add_up_to_those_of_all(world: World, name: str) -> None:
     other = BatchedTask("other", 3.0, (padded_batch(world.windows[1:4], [1] * 3),))
-    settings = RewardsConfig(estimator=name)  # type: ignore[arg-type]
+    settings = ESTIMATOR_SECTIONS[name](estimator=name)
     state = world.trainer.optimizer_state(12)
 
     def rewards(per_task: bool) -> np.ndarray:
@@ -200,7 +201,7 @@ def test_measuring_changes_nothing(folder: Path, name: str) -> None:
         measured.lm,
         measured.trainer.optimizer_state(12),
         [measured.task],
-        RewardsConfig(estimator=name, probes_per_category=4),  # type: ignore[arg-type]
+        ESTIMATOR_SECTIONS[name](estimator=name, probes_per_category=4),
         context=32,
         seed=5,
     )
@@ -229,7 +230,7 @@ def test_useful_documents_have_the_highest_rewards(world: World) -> None:
         world.lm,
         world.trainer.optimizer_state(12),
         [world.task],
-        RewardsConfig(probes_per_category=12),
+        ForwardConfig(estimator="forward", probes_per_category=12),
         context=32,
         seed=0,
     )
@@ -241,11 +242,11 @@ def test_useful_documents_have_the_highest_rewards(world: World) -> None:
 def test_the_preconditioner_by_hand() -> None:
     gradient_ = {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([3.0])}
     moments = {"a": torch.tensor([4.0, 0.0]), "b": torch.tensor([1.0])}
-    found = preconditioned(gradient_, moments, damping=0.5)
+    found = preconditioned(gradient_, moments, 0.5, ALONE)
     delta = 0.5 * (2 + 0 + 1) / 3
     assert found["a"].tolist() == pytest.approx([1 / (2 + delta), 2 / delta])
     assert found["b"].tolist() == pytest.approx([3 / (1 + delta)])
-    assert preconditioned(gradient_, {}, 0.5) is gradient_
+    assert preconditioned(gradient_, {}, 0.5, ALONE) is gradient_
 
 
 def test_each_task_weighs_as_much_as_the_user_says(
@@ -266,16 +267,16 @@ def test_each_task_weighs_as_much_as_the_user_says(
 
     monkeypatch.setattr("mads.rewards.direction.reference_gradient", louder)
     both = unit(world.task, loud)
-    assert norm(both) == pytest.approx(1.0)
+    assert norm(both, ALONE) == pytest.approx(1.0)
     dots = [sum(float((both[n] * part[n]).sum()) for n in both) for part in (one, two)]
     assert dots[0] == pytest.approx(dots[1], rel=1e-4)
     found = reference(world.lm, [world.task, loud], {}, 0.1, per_task=True)
     assert set(found.losses) == {"planted", "loud"}
     assert [direction.name for direction in found.directions] == ["planted", "loud"]
-    assert all(norm(direction.unit) == pytest.approx(1.0) for direction in found.directions)
+    assert all(norm(direction.unit, ALONE) == pytest.approx(1.0) for direction in found.directions)
     uneven = unit(replace(world.task, weight=3.0), loud)
     expected = {name: 3 * one[name] + two[name] for name in one}
-    length = norm(expected)
+    length = norm(expected, ALONE)
     assert all(torch.allclose(uneven[n], expected[n] / length, atol=1e-5) for n in uneven)
 
 

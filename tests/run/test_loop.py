@@ -34,18 +34,6 @@ def feedback_of(watcher: Quiet, number: int) -> FeedbackRecord:
     return found
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("planted")
-    planted.build(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def store(folder: Path) -> Store:
-    return Store(folder / "store")
-
-
 def test_the_console_learns_the_planted_answer(folder: Path, store: Store, tmp_path: Path) -> None:
     """Helpful gains, harmful loses, for each agent that knows; θ leaves the one that does not."""
     recipe = planted.recipe(folder, steps=45, first_update=15, update_every=5)
