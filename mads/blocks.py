@@ -8,6 +8,7 @@ files, one after the other. It is small, and is itself verified by its sha256.
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,16 +69,16 @@ class Verifier:
         self._path, self._sums, self._remedy = path, sums, remedy
         self._checked = np.zeros(len(sums), bool)
 
-    def check(self, data_B: NDArray[np.uint8], start: int, stop: int) -> None:
+    def check(self, file: int, start: int, stop: int) -> None:
         """Raise DataError, with the place, unless the bytes [start, stop) are as written.
 
-        ``data_B`` are all the file's bytes, such as a map of it.
+        ``file`` is the descriptor of the open file.
         """
         for block in range(start // BLOCK, -(-stop // BLOCK)):
             if self._checked[block]:
                 continue
-            part = data_B[block * BLOCK : (block + 1) * BLOCK]
-            if zlib.crc32(part.data) != self._sums[block]:
+            part = os.pread(file, BLOCK, block * BLOCK)
+            if zlib.crc32(part) != self._sums[block]:
                 raise DataError(
                     f"{self._path} is damaged: its bytes {block * BLOCK:,} to "
                     f"{block * BLOCK + len(part):,} are not those that were written. {self._remedy}"

@@ -14,6 +14,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, TypeVar
 
@@ -155,7 +156,7 @@ def build(
             return choice.types[choice.default](**{choice.key: choice.default})
         cls, kind = choice.types[name], f" under {choice.key} = {json.dumps(name)}"
         table = {**table, choice.key: name}
-    hints = typing.get_type_hints(cls, include_extras=True)
+    hints = _hints(cls)
     values: dict[str, Any] = {}
     for key, value in table.items():
         if key not in hints:
@@ -166,6 +167,11 @@ def build(
     missing = [f.name for f in dataclasses.fields(cls) if f.name not in values and _needed(f)]
     problems += [f"{place}{name}: missing" for name in missing if name not in table]
     return _BAD if missing else cls(**values)
+
+
+@lru_cache(maxsize=256)
+def _hints(cls: Any) -> Mapping[str, Any]:
+    return typing.get_type_hints(cls, include_extras=True)
 
 
 def _needed(field: dataclasses.Field[Any]) -> bool:

@@ -109,7 +109,8 @@ def recipe_from_table(table: Mapping[str, Any], where: str, base: Path | None = 
     problems: list[str] = []
     required: dict[str, Any] = {"agents": {}, "console": {}, "rewards": {}}
     recipe: Recipe = build(Recipe, required | dict(table), "", problems, CHOICES)
-    problems += _unknown_names(recipe) + _bad_tasks(recipe) + _bad_names(recipe)
+    if isinstance(recipe, Recipe):  # else a section is none at all, which is said already
+        problems += _unknown_names(recipe) + _bad_tasks(recipe) + _bad_names(recipe)
     if not problems:
         problems += _misfits(recipe)
     if problems:

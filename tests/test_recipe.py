@@ -11,9 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mads.config import AgentConfig, Recipe
+from mads.agents.column import ColumnConfig
+from mads.agents.fasttext_agent import FastTextConfig
+from mads.config import TrainingConfig
+from mads.console.bayes import BayesConfig
 from mads.errors import UsageError
 from mads.recipe import load_recipe, recipe_from_table, shipped_recipes, to_table, to_toml
+from mads.rewards.sections import ForwardConfig
 from mads.units import parse_bytes
 
 
@@ -26,8 +30,11 @@ def problems(table: dict[str, Any]) -> str:
 
 def test_an_empty_recipe_has_the_defaults_and_three_agents() -> None:
     recipe = recipe_from_table({}, "r.toml")
-    assert recipe.agents == {name: AgentConfig() for name in ("quality", "domain", "topic")}
-    assert recipe.training == Recipe().training
+    agent = FastTextConfig("fasttext")
+    assert recipe.agents == dict.fromkeys(("quality", "domain", "topic"), agent)
+    assert recipe.training == TrainingConfig()
+    assert recipe.console == BayesConfig("bayes")
+    assert recipe.rewards == ForwardConfig("forward")
 
 
 @pytest.mark.parametrize(
@@ -38,13 +45,19 @@ def test_an_empty_recipe_has_the_defaults_and_three_agents() -> None:
             {"training": {"learning_rte": 1}},
             "training.learning_rte: unknown key; did you mean 'learning_rate'?",
         ),
-        ({"console": {"zzz": 1}}, "console.zzz: unknown key; known: explore, half_life"),
-        ({"agents": {"a": {"modle": "x"}}}, "agents.a.modle: unknown key; did you mean 'model'?"),
+        (
+            {"console": {"zzz": 1}},
+            'console.zzz: unknown key under rule = "bayes"; known: explore, half_life',
+        ),
+        (
+            {"agents": {"a": {"modle": "x"}}},
+            "agents.a.modle: unknown key under backend = \"fasttext\"; did you mean 'model'?",
+        ),
         (
             {"selection": {"policy": "samle"}},
             "selection.policy: 'samle' is not known; did you mean 'sample'?",
         ),
-        ({"selection": {"policy": 3}}, "selection.policy: 3 is not known; known: random, sample"),
+        ({"selection": {"policy": 3}}, "selection.policy: found 3, expected a text"),
         ({"seed": "1"}, "seed: found '1', expected a whole number"),
         ({"seed": True}, "seed: found True, expected a whole number"),
         ({"seed": 1.0}, "seed: found 1.0, expected a whole number"),
@@ -61,7 +74,10 @@ def test_an_empty_recipe_has_the_defaults_and_three_agents() -> None:
             {"training": {"betas": [0.9]}},
             "training.betas: found [0.9], expected two numbers in [0, 1)",
         ),
-        ({"agents": {"a": {"rename": {"x": 1}}}}, "agents.a.rename.x: found 1, expected a text"),
+        (
+            {"agents": {"a": {"backend": "column", "rename": {"x": 1}}}},
+            "agents.a.rename.x: found 1, expected a text",
+        ),
         ({"training": {"steps": 0}}, "training.steps: found 0, expected 1 to"),
         ({"training": {"learning_rate": float("nan")}}, "training.learning_rate: found nan"),
         ({"tokenizer": {"vocab_size": 258}}, "tokenizer.vocab_size: found 258, expected 259 to"),
@@ -80,11 +96,11 @@ def test_an_empty_recipe_has_the_defaults_and_three_agents() -> None:
         ),
         (
             {"rewards": {"tasks": {"a": {"weight": 0.0}}}},
-            "rewards.tasks.a.weight: found 0.0, expected > 0",
+            "rewards.tasks.a.weight: found 0.0, expected 1e-12 to 1e+12",
         ),
         (
             {"evaluation": {"tasks": {"a": {"num_examples": -1}}}},
-            "evaluation.tasks.a.num_examples: found -1, expected >= 0",
+            "evaluation.tasks.a.num_examples: found -1, expected 0 or more",
         ),
         (
             {"rewards": {"tasks": {"a": {}}}, "evaluation": {"tasks": {"a": {}}}},
@@ -101,12 +117,19 @@ def test_an_empty_recipe_has_the_defaults_and_three_agents() -> None:
             "model.hidden_size: 10 is not a multiple of model.num_heads (4)",
         ),
         (
-            {"agents": {"a": {"quantiles": 1}}},
-            "agents.a.quantiles: found 1, expected 2 to 100",
+            {"agents": {"a": {"backend": "colunm"}}},
+            "agents.a.backend: 'colunm' is not known; did you mean 'column'?",
+        ),
+        ({"console": {"rule": "stabel"}}, "console.rule: 'stabel' is not known; did you mean 'st"),
+        ({"strategy": "bandit"}, "strategy: 'bandit' is not known; known: console, fixed, random"),
+        ({"corpus": {"executor": "ray"}}, "corpus.executor: 'ray' is not known; known: inline"),
+        (
+            {"console": {"rule": "paper", "half_life": 2.0}},
+            'console.half_life: unknown key under rule = "paper"; known:',
         ),
         (
-            {"agents": {"a": {"quantiles": 3, "categories": ["low", "high"]}}},
-            "agents.a.categories: found 2, but quantiles makes 3 bins; give as many names, or none",
+            {"rewards": {"estimator": "gradient", "epsilon": 1e-3}},
+            'rewards.epsilon: unknown key under estimator = "gradient"; known:',
         ),
         ({"agents": {"cell": {}}}, "agents.cell: this name is a column of mads's own files; take"),
         ({"agents": {"reward_squad": {}}}, "agents.reward_squad: this name is a column of mads's"),
@@ -184,7 +207,7 @@ def test_an_override_keeps_the_agents_of_the_recipe(tmp_path: Path) -> None:
     path = tmp_path / "r.toml"
     path.write_text("[agents.mine]\n")
     recipe = load_recipe(path, ["agents.mine.model=x.bin"])
-    assert recipe.agents == {"mine": AgentConfig(model="x.bin")}
+    assert recipe.agents == {"mine": FastTextConfig("fasttext", model="x.bin")}
 
 
 @pytest.mark.parametrize(
@@ -289,7 +312,9 @@ def test_a_recipe_survives_the_round_trip(field: str, value: str, category: str)
     agent = {"backend": "column", "field": field, "rename": {value: category}}
     recipe = recipe_from_table({"agents": {"a": agent}}, "r.toml")
     assert recipe_from_table(tomllib.loads(to_toml(to_table(recipe))), "r.toml") == recipe
-    assert recipe.agents["a"].rename == {value: category}
+    (agent_section,) = recipe.agents.values()
+    assert isinstance(agent_section, ColumnConfig)
+    assert agent_section.rename == {value: category}
 
 
 @pytest.mark.parametrize("inner", ['{"domain": %s}', '{"weights": {"domain": %s}, "round": 3}'])

@@ -10,6 +10,7 @@ from mads.corpus.files import seekable
 from mads.store.spec import StoreSpec
 
 SPANS_PER_WORKER = 4  # so that no worker waits long for the last one
+LEAST_PART_BYTES = 8 * 1024 * 1024  # of text; a part is read some way beyond its end
 
 
 def make_spans(spec: StoreSpec, todo: Sequence[int], workers: int) -> list[Span]:
@@ -26,7 +27,10 @@ def make_spans(spec: StoreSpec, todo: Sequence[int], workers: int) -> list[Span]
         rows = sum(spec.shards[shard].num_rows for shard in group)
         file = spec.files[spec.shards[group[0]].segments[0].file]
         share = rows * workers / max(total, 1)
-        parts = share * SPANS_PER_WORKER if seekable(file.path) else share
+        parts = share
+        if seekable(file.path):
+            text_bytes = file.text_bytes * rows / max(file.num_rows, 1)
+            parts = min(share * SPANS_PER_WORKER, text_bytes / LEAST_PART_BYTES)
         spans += _cut(group, max(round(parts), 1))
     spans.sort(key=lambda span: -sum(spec.shards[shard].num_rows for shard in span))
     return spans

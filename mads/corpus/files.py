@@ -21,7 +21,8 @@ from mads.processes import QuietContext, end_with_parent
 
 COMPRESSION = {".jsonl": None, ".jsonl.gz": "gzip", ".jsonl.zst": "zstd"}
 SUFFIXES = (*COMPRESSION, ".parquet")
-CHUNK_BYTES = 4 * 1024 * 1024
+CHUNK_BYTES = 1024 * 1024
+INLINE_BYTES = 32 * 1024 * 1024  # of all files; starting processes takes longer than to read these
 HEAD_BYTES = 4096
 BOM = b"\xef\xbb\xbf"  # some editors begin a UTF-8 file with it; it is no part of the first line
 
@@ -104,15 +105,37 @@ def scan(files: Sequence[Path], shard_docs: int, workers: int) -> Iterator[Corpu
     Raises DataError that lists every damaged file, after all have been looked at.
     """
     problems: list[str] = []
-    with ProcessPoolExecutor(workers, QuietContext(), end_with_parent) as pool:
-        for future in [pool.submit(scan_file, path, shard_docs) for path in files]:
-            try:
-                yield future.result()
-            except DataError as error:
-                problems.append(str(error))
+    for found in _scanned(files, shard_docs, workers):
+        if isinstance(found, CorpusFile):
+            yield found
+        else:
+            problems.append(found)
     if problems:
         lines = "\n".join(f"  - {problem}" for problem in problems)
         raise DataError(f"{len(problems)} of {len(files)} corpus files cannot be read:\n{lines}")
+
+
+def _scanned(files: Sequence[Path], shard_docs: int, workers: int) -> Iterator[CorpusFile | str]:
+    """Yield each file, or what is wrong with it; little work is done in this process."""
+    if sum(path.stat().st_size for path in files if path.is_file()) <= INLINE_BYTES:
+        for path in files:
+            yield from _scan_some([path], shard_docs)
+        return
+    size = min(max(len(files) // (8 * workers), 1), 64)
+    groups = [files[i : i + size] for i in range(0, len(files), size)]
+    with ProcessPoolExecutor(workers, QuietContext(), end_with_parent) as pool:
+        for future in [pool.submit(_scan_some, group, shard_docs) for group in groups]:
+            yield from future.result()
+
+
+def _scan_some(files: Sequence[Path], shard_docs: int) -> list[CorpusFile | str]:
+    found: list[CorpusFile | str] = []
+    for path in files:
+        try:
+            found.append(scan_file(path, shard_docs))
+        except DataError as error:
+            found.append(str(error))
+    return found
 
 
 def scan_file(path: Path, shard_docs: int) -> CorpusFile:

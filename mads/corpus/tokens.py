@@ -10,6 +10,7 @@ the checksums of both by blocks (``mads/blocks.py``).
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from mads.files import PARTIAL, publish
 
 MAGIC = b"MMIDIDX\x00\x00"
 HEADER = struct.Struct("<9sQBQQ")
+LENGTH, OFFSET = struct.Struct("<i"), struct.Struct("<q")
 TYPE_CODES: dict[int, type[np.uint16] | type[np.int32]] = {8: np.uint16, 4: np.int32}
 REMEDY = (
     "Delete it with the .bin, .idx and .sum of its name and run the same `mads annotate` again; "
@@ -98,67 +100,89 @@ class TokenChecks:
 
 
 class TokenReader:
-    """Reads the rows of one shard through maps of its files.
+    """Reads rows of one shard; two files are open until it is closed.
 
-    With ``checks`` every block is compared with its checksum before anything of it counts; the
-    index is so at once. Raises DataError for files that are missing or damaged.
+    With ``checks`` every block is compared with its checksum before anything of it counts. Raises
+    DataError for files that are missing, damaged or do not fit each other.
     """
 
     def __init__(self, bin_path: Path, idx_path: Path, checks: TokenChecks | None = None) -> None:
+        self._paths, self._checks, self._files = (bin_path, idx_path), checks, []
         try:
-            index = _mapped(idx_path)
-            self._bin = _mapped(bin_path)
-        except (OSError, ValueError) as error:
+            self._files = [os.open(path, os.O_RDONLY) for path in (bin_path, idx_path)]
+            self._sizes = [os.fstat(file).st_size for file in self._files]
+        except OSError as error:
             raise DataError(
-                f"{idx_path.with_suffix('.*')} cannot be read: {error}. "
+                f"{error.filename} cannot be read: {error.strerror}. "
                 f"{machine_problem(error) or REMEDY}"
             ) from error
-        self._checks = checks
-        if checks is not None:
-            checks.index.check(index, 0, len(index))
-        self._read_index(bin_path, idx_path, index)
+        self._read_header()
 
-    def _read_index(self, bin_path: Path, idx_path: Path, index: NDArray[np.uint8]) -> None:
+    def _read_header(self) -> None:
+        bin_path, idx_path = self._paths
+        bin_bytes, idx_bytes = self._sizes
         try:
-            magic, version, code, num, _ = HEADER.unpack(index[: HEADER.size].tobytes())
+            magic, version, code, num, _ = HEADER.unpack(self._index(0, HEADER.size))
         except struct.error as error:
             raise DataError(
-                f"{idx_path} is truncated: found {len(index)} bytes. {REMEDY}"
+                f"{idx_path} is truncated: found {idx_bytes} bytes. {REMEDY}"
             ) from error
         if magic != MAGIC or version != 1 or code not in TYPE_CODES:
             raise DataError(f"{idx_path} is not a Megatron index written by mads.")
-        if len(index) != HEADER.size + 20 * num + 8:
+        if idx_bytes != HEADER.size + 20 * num + 8:
             raise DataError(
-                f"{idx_path} is truncated: found {len(index)} bytes, expected "
+                f"{idx_path} is truncated: found {idx_bytes} bytes, expected "
                 f"{HEADER.size + 20 * num + 8}. {REMEDY}"
             )
-        start, middle = HEADER.size, HEADER.size + 4 * num
-        self.lengths_N: NDArray[np.int32] = index[start:middle].view(np.int32)
-        self._offsets: NDArray[np.int64] = index[middle : middle + 8 * num].view(np.int64)
+        self._num = num
         self._dtype = np.dtype(TYPE_CODES[code])
-        expected = int(self.lengths_N.sum(dtype=np.int64)) * self._dtype.itemsize
-        if len(self._bin) != expected:
+        expected = 0
+        if num:
+            first, length = self._place(num - 1)
+            expected = first + length * self._dtype.itemsize
+        if bin_bytes != expected:
             raise DataError(
-                f"{bin_path} does not fit its index: found {len(self._bin)} bytes, "
+                f"{bin_path} does not fit its index: found {bin_bytes} bytes, "
                 f"expected {expected}. {REMEDY}"
             )
 
+    def close(self) -> None:
+        """Close the files."""
+        while self._files:
+            os.close(self._files.pop())
+
+    def __del__(self) -> None:
+        self.close()
+
     def __len__(self) -> int:
-        return len(self.lengths_N)
+        return self._num
+
+    def length(self, row: int) -> int:
+        """Return the number of a row's tokens."""
+        _, length = self._place(row)
+        return length
 
     def row(self, row: int, start: int = 0, stop: int | None = None) -> NDArray[np.int64]:
         """Return the tokens [start, stop) of a row."""
-        length = int(self.lengths_N[row])
+        first, length = self._place(row)
         stop = length if stop is None else min(stop, length)
-        first = int(self._offsets[row])
         begin, end = first + start * self._dtype.itemsize, first + stop * self._dtype.itemsize
         if self._checks is not None:
-            self._checks.tokens.check(self._bin, begin, end)
-        return np.frombuffer(self._bin[begin:end].tobytes(), dtype=self._dtype).astype(np.int64)
+            self._checks.tokens.check(self._files[0], begin, end)
+        part = os.pread(self._files[0], max(end - begin, 0), begin)
+        return np.frombuffer(part, dtype=self._dtype).astype(np.int64)
 
+    def _place(self, row: int) -> tuple[int, int]:
+        """Return where a row's tokens begin in the bin file, in bytes, and how many there are."""
+        place = HEADER.size + 4 * row
+        length: int
+        first: int
+        (length,) = LENGTH.unpack(self._index(place, place + LENGTH.size))
+        place = HEADER.size + 4 * self._num + 8 * row
+        (first,) = OFFSET.unpack(self._index(place, place + OFFSET.size))
+        return first, length
 
-def _mapped(path: Path) -> NDArray[np.uint8]:
-    """Map a file; an empty one cannot be mapped."""
-    if not path.stat().st_size:
-        return np.zeros(0, np.uint8)
-    return np.memmap(path, np.uint8, "r")
+    def _index(self, start: int, stop: int) -> bytes:
+        if self._checks is not None:
+            self._checks.index.check(self._files[1], start, stop)
+        return os.pread(self._files[1], stop - start, start)

@@ -124,7 +124,7 @@ def read_probes(
 def window(store: Store, doc: int, context: int, seed: int) -> NDArray[np.int64]:
     """Return one context window from a seeded place of a document."""
     reader, row = store.tokens(doc)
-    spare = max(int(reader.lengths_N[row]) - context, 0)
+    spare = max(reader.length(row) - context, 0)
     place = uniform(np.array([doc], np.uint64), derive(seed, "window"))[0]
     first = int(place * (spare + 1))
     return reader.row(row, first, first + context)

@@ -127,13 +127,12 @@ class Store:
     def _order_groups(self) -> _OrderGroups:
         path, sums = self.order, self.index.order_sums
         check_seal(sums, self.seal(sums))
-        data = np.memmap(path, np.uint8, "r")
         verifier = Verifier(path, read_sums(sums, [path], REMEDY)[0], REMEDY)
         with pq.ParquetFile(path) as file:
             groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
         ends = np.cumsum([0, *(group.num_rows for group in groups)])
         extents = np.array([_extent(group) for group in groups]).reshape(-1, 2)
-        return _OrderGroups(verifier, data, ends, extents)
+        return _OrderGroups(verifier, ends, extents)
 
     def check_order(self, rows: NDArray[np.int64]) -> None:
         """Verify the bytes that hold runs of rows of the order, shape (R, 2): first and end.
@@ -146,9 +145,10 @@ class Store:
         wanted = np.zeros(len(order.extents) + 1, np.int64)
         np.add.at(wanted, first, 1)
         np.add.at(wanted, last, -1)
-        for group in np.flatnonzero(np.cumsum(wanted)[:-1] > 0).tolist():
-            begin, end = order.extents[group].tolist()
-            order.verifier.check(order.data, begin, end)
+        with self.order.open("rb") as file:
+            for group in np.flatnonzero(np.cumsum(wanted)[:-1] > 0).tolist():
+                begin, end = order.extents[group].tolist()
+                order.verifier.check(file.fileno(), begin, end)
 
     def order_rows(
         self, row_N: NDArray[np.int64], columns: list[str]
@@ -179,7 +179,7 @@ class Store:
             reader = self._open_tokens(shard)
             self._tokens[shard] = reader
             if len(self._tokens) > OPEN_SHARDS:
-                self._tokens.popitem(last=False)
+                self._tokens.popitem(last=False)[1].close()
         else:
             self._tokens.move_to_end(shard)
         return reader, row
@@ -226,10 +226,9 @@ class Store:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _OrderGroups:
-    """The order's bytes, and each row group's first row (and the end of all) and its bytes."""
+    """Each row group of the order: its first row (and the end of all), and its bytes."""
 
     verifier: Verifier
-    data: NDArray[np.uint8]
     ends: NDArray[np.int64]
     extents: NDArray[np.int64]
 

@@ -106,7 +106,7 @@ class StretchData:
         while at < stop:
             end = int(self._ends_N[index])
             reader, row = self._store.tokens(int(self._doc_N[index]))
-            length = int(reader.lengths_N[row])
+            length = reader.length(row)
             part = reader.row(row, length - (end - at), length - max(end - stop, 0))
             tokens.append(part)
             places.append(np.arange(len(part)))

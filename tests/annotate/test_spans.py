@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from mads.annotate.spans import make_spans
+from mads.annotate.spans import LEAST_PART_BYTES, make_spans
 from mads.config import CorpusConfig, TokenizerConfig
 from mads.corpus.files import CorpusFile
 from mads.store.spec import StoreSpec, make_shards
 
 
-def spec_of(*files: tuple[str, int]) -> StoreSpec:
+def spec_of(*files: tuple[str, int], text_bytes: int = 10**9) -> StoreSpec:
     """Return a store of files (name, rows) in shards of 10 rows."""
     found = [
-        CorpusFile(name, 1, rows, 10**9, name, tuple(range(0, rows, 10))) for name, rows in files
+        CorpusFile(name, 1, rows, text_bytes, name, tuple(range(0, rows, 10)))
+        for name, rows in files
     ]
     shards = tuple(make_shards(found, 0, CorpusConfig(shard_docs=10)))
     return StoreSpec("/", tuple(found), shards, "text", 1, TokenizerConfig(), {}, 0)
@@ -37,3 +38,8 @@ def test_a_file_that_can_be_opened_anywhere_is_cut_finely() -> None:
 def test_what_is_done_already_is_in_no_span() -> None:
     spans = make_spans(spec_of(("a.jsonl.gz", 50), ("b.jsonl.gz", 50)), [1, 2, 4, 5, 9], 1)
     assert sorted(map(tuple, spans)) == [(1, 2), (4,), (5,), (9,)]
+
+
+def test_a_small_file_is_not_cut_finely() -> None:
+    small = spec_of(("small.jsonl", 400), text_bytes=3 * LEAST_PART_BYTES)
+    assert len(make_spans(small, range(40), 8)) == 3

@@ -73,6 +73,9 @@ class LongDocuments:
     def tokens(self, doc: int) -> tuple[LongDocuments, int]:
         return self, 0
 
+    def length(self, row: int) -> int:
+        return int(self.lengths_N[row])
+
     def row(self, row: int, start: int, stop: int) -> np.ndarray:
         return np.arange(start, min(stop, int(self.lengths_N[row])))
 

@@ -110,6 +110,9 @@ class OneLongDocument:
     def tokens(self, doc: int) -> tuple[OneLongDocument, int]:
         return self, doc
 
+    def length(self, row: int) -> int:
+        return int(self.lengths_N[row])
+
     def row(self, row: int, start: int = 0, stop: int | None = None) -> np.ndarray:
         return np.full(self.lengths_N[row], 1 if row == 0 else 2)[start:stop]
 
