@@ -21,7 +21,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from bench_pipeline import SHARED, median_seconds
@@ -47,6 +46,7 @@ from mads.rewards.influence import ranks
 from mads.rewards.measure import read_probes
 from mads.rewards.sections import ESTIMATOR_SECTIONS
 from mads.run.loop import train
+from mads.run.records import EndRecord, RoundRecord, StepRecord
 from mads.seeds import derive
 from mads.store.store import Store
 from mads.tasks.task import make_task
@@ -66,12 +66,12 @@ TRUTH_STEPS = 10
 class Quiet:
     """Prints one line now and then."""
 
-    def step(self, record: Any) -> None:
+    def step(self, record: StepRecord) -> None:
         """Print every fiftieth step."""
-        if record["step"] % 50 == 0:
-            print(f"  step {record['step']}  loss {record['loss']:.3f}", flush=True)
+        if record.step % 50 == 0:
+            print(f"  step {record.step}  loss {record.loss:.3f}", flush=True)
 
-    def round(self, record: Any) -> None:
+    def round(self, record: RoundRecord | EndRecord) -> None:
         """Say nothing of rounds."""
 
     def note(self, text: str) -> None:

@@ -4,31 +4,35 @@ from __future__ import annotations
 
 import io
 import json
-from typing import Any
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from mads import terminal
+from mads.run.records import EndRecord, RoundRecord, StepRecord
 
-ROUND: dict[str, Any] = {
-    "kind": "round",
-    "round": 2,
-    "step": 300,
-    "losses": {"lambada": 7.2512, "squad": 6.5},
-    "theta": {"quality": 0.25, "domain": 0.75},
-    "weights": {
+ROUND = RoundRecord(
+    round=2,
+    step=300,
+    select_ms=1.0,
+    num_docs=10,
+    theta={"quality": 0.25, "domain": 0.75},
+    weights={
         "quality": {"low": 0.5, "high": 1.5},
         "domain": {"web": 1.0, "code": 0.7, "books": 1.2, "papers": 0.6},
     },
-}
-STEP: dict[str, Any] = {
-    "kind": "step",
-    "step": 309,
-    "loss": 5.4321,
-    "tokens": 4096,
-    "tokens_per_s": 2048.0,
-}
+    losses={"lambada": 7.2512, "squad": 6.5},
+)
+STEP = StepRecord(
+    step=309,
+    round=2,
+    loss=5.4321,
+    grad_norm=1.0,
+    learning_rate=1e-3,
+    tokens=4096,
+    tokens_per_s=2048.0,
+)
 
 
 @pytest.fixture
@@ -46,7 +50,7 @@ def test_a_log_has_a_line_per_round_and_the_end(screen: io.StringIO) -> None:
         view.step(STEP)
         view.round(ROUND)
         view.note("something happened")
-        view.round({"kind": "end", "step": 410, "losses": {"lambada": 7.0}})
+        view.round(EndRecord(410, {"lambada": 7.0}))
     assert screen.getvalue().splitlines() == [
         "round  2 step    300  lambada 7.251  squad 6.500  |  θ quality 0.250  domain 0.750",
         "note: something happened",
@@ -114,7 +118,7 @@ def test_names_do_not_steer_the_terminal(screen: io.StringIO) -> None:
         report(evil, 3, 3)
     terminal.say(f"{evil}\nnext")
     terminal.table(evil, [evil, "n"], [[evil, "1"]])
-    record = {**ROUND, "theta": {evil: 1.0}, "weights": {evil: {evil: 1.0}}, "losses": {evil: 1.0}}
+    record = replace(ROUND, theta={evil: 1.0}, weights={evil: {evil: 1.0}}, losses={evil: 1.0})
     with terminal.RunView(steps=410) as view:
         view.round(record)
         view.step(STEP)
@@ -139,3 +143,11 @@ def test_json_keeps_its_value() -> None:
     assert json.loads(text) == value
     assert "日本" in text
     assert not set(text) & set("\x1b\x9b\u202e\u2028\ud800")
+
+
+@pytest.mark.parametrize("screen", ["log", "terminal"], indirect=True)
+def test_a_strategy_without_weights_shows_none(screen: io.StringIO) -> None:
+    with terminal.RunView(steps=410) as view:
+        view.round(replace(ROUND, theta={}, weights={}))
+    assert "squad 6.500" in screen.getvalue()
+    assert "θ" not in screen.getvalue()
