@@ -118,7 +118,8 @@ def test_names_do_not_steer_the_terminal(screen: io.StringIO) -> None:
         report(evil, 3, 3)
     terminal.say(f"{evil}\nnext")
     terminal.table(evil, [evil, "n"], [[evil, "1"]])
-    record = replace(ROUND, theta={evil: 1.0}, weights={evil: {evil: 1.0}}, losses={evil: 1.0})
+    one = {evil: 1.0}
+    record = replace(ROUND, theta=one, weights={evil: one}, losses=one)
     with terminal.RunView(steps=410) as view:
         view.round(record)
         view.step(STEP)
@@ -143,11 +144,3 @@ def test_json_keeps_its_value() -> None:
     assert json.loads(text) == value
     assert "日本" in text
     assert not set(text) & set("\x1b\x9b\u202e\u2028\ud800")
-
-
-@pytest.mark.parametrize("screen", ["log", "terminal"], indirect=True)
-def test_a_strategy_without_weights_shows_none(screen: io.StringIO) -> None:
-    with terminal.RunView(steps=410) as view:
-        view.round(replace(ROUND, theta={}, weights={}))
-    assert "squad 6.500" in screen.getvalue()
-    assert "θ" not in screen.getvalue()
