@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mads.errors import DataError
 from mads.files import PARTIAL
 
 
@@ -178,14 +177,3 @@ class RunDir:
     def round(self, number: int) -> RoundDir:
         """Return the folder of a round."""
         return RoundDir(self.root / "rounds" / f"{number:04d}")
-
-    def last_round(self) -> int:
-        """Return the number of the newest complete round; raises DataError without one."""
-        folder = self.root / "rounds"
-        found = [int(p.parent.name) for p in folder.glob("[0-9]*/plan.json")]
-        if not found:
-            raise DataError(
-                f"{self.root} holds no complete round (no rounds/*/plan.json). "
-                "Is it the folder that `mads train --out` wrote?"
-            )
-        return max(found)

@@ -28,6 +28,7 @@ from mads.config import (
 )
 from mads.console import RULE_SECTIONS
 from mads.errors import UsageError, did_you_mean
+from mads.files import SEAL, read_sealed_json
 from mads.rewards.sections import ESTIMATOR_SECTIONS
 from mads.selection.policies import POLICIES
 from mads.strategies import STRATEGIES
@@ -142,8 +143,10 @@ def _read_prior(path: Path) -> dict[str, dict[str, float]]:
         value = json.loads(path.read_bytes())
     except OSError as error:
         raise UsageError(f"console.prior_file: {path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"console.prior_file: {path} is not JSON: {error}.") from error
+    if isinstance(value, dict) and SEAL in value:  # a run's own console.json
+        value = read_sealed_json(path, "Give it as it was written.", by_hand=True)
     table = value.get("weights", value) if isinstance(value, dict) else None
     if isinstance(table, dict) and all(
         isinstance(weights, dict) and all(type(n) in (int, float) for n in weights.values())

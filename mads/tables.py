@@ -139,7 +139,10 @@ def show_explanation(found: Explanation) -> None:
 def _round_row(entry: RoundOfDocument, agents: Sequence[str]) -> list[str]:
     return [
         str(entry.round),
-        *(f"{entry.theta[a]:.2f}·{entry.weights[a]:.2f}" for a in agents),
+        *(
+            f"{entry.theta[a]:.2f}·{entry.weights[a]:.2f}" if a in entry.theta else "–"
+            for a in agents
+        ),
         f"{entry.score:.3f}",
         f"{entry.rank} of {entry.cells}",
         _when(entry.steps),

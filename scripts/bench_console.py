@@ -17,16 +17,16 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mads.config import ConsoleConfig, SelectionConfig
 from mads.console import RULES, initial_state, update
+from mads.console.scores import cell_scores
 from mads.rewards.categories import category_rewards, choose_probes, equal_sizes
 from mads.seeds import derive
-from mads.selection.plan import cell_scores
 from mads.types import Cells, ConsoleState, DocumentRewards, Feedback
 
 Floats = NDArray[np.float64]
@@ -198,8 +198,7 @@ def main() -> None:
     parser.add_argument("--per-category", type=int, default=32, help="documents probed")
     options = parser.parse_args()
     worlds = 20 if options.quick else 200
-    base = ConsoleConfig()
-    rules = {name: replace(base, rule=name) for name in sorted(RULES)}  # type: ignore[arg-type]
+    rules = {name: rule.section(rule=name) for name, rule in sorted(RULES.items())}
     table = [regrets(seed, rules, options.rounds, options.per_category) for seed in range(worlds)]
     figures: dict[str, float] = {}
     print(f"{worlds} worlds, {options.rounds} rounds, {options.per_category} probes per category")

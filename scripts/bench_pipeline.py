@@ -27,14 +27,15 @@ import pyarrow as pa
 
 from mads.config import Recipe
 from mads.console import initial_state
-from mads.corpus.rows import RowFormat, read_batches
+from mads.console.scores import cell_scores
+from mads.corpus.rows import RowFormat, RowReader
 from mads.demo.harvest import harvest
 from mads.recipe import load_recipe
 from mads.rewards.direction import reference
 from mads.rewards.estimators import estimate
 from mads.rewards.estimators.probe import Probe
 from mads.rewards.measure import measure
-from mads.selection.plan import Cursors, cell_scores, make_plan
+from mads.selection.plan import Cursors, make_plan
 from mads.selection.query import OrderReader
 from mads.store.store import Store
 from mads.tasks.task import make_task
@@ -64,16 +65,18 @@ def bench_annotate(corpus: Path, store: Path, recipe: str) -> dict[str, float]:
     subprocess.run([*command, "--recipe", recipe, "--json"], check=True, stdout=subprocess.PIPE)
     seconds = time.perf_counter() - begun
     opened = Store(store)
-    documents = opened.manifest["documents"]
+    documents = opened.facts.documents
     batches = [
         batch.texts
         for file in opened.spec.files
-        for batch in read_batches(Path(file.path), 0, file.num_rows, RowFormat())
+        for batch in RowReader(Path(opened.spec.root) / file.path, RowFormat()).batches(
+            0, file.num_rows
+        )
     ]
     limit = median_seconds(lambda: [opened.tokenizer.encode(texts) for texts in batches], 1)
     return {
-        "annotate_docs_per_s": documents["rows"] / seconds,
-        "annotate_mb_per_s": documents["text_bytes"] / 1e6 / seconds,
+        "annotate_docs_per_s": documents.rows / seconds,
+        "annotate_mb_per_s": documents.text_bytes / 1e6 / seconds,
         "annotate_vs_tokenizer_ratio": seconds / limit,
     }
 
@@ -105,7 +108,7 @@ def bench_select(store: Store, recipe: Recipe) -> dict[str, float]:
     )
 
     def order_by() -> object:
-        return connection.sql(query, params=[str(store.dir.order), count]).to_arrow_table()
+        return connection.sql(query, params=[str(store.order), count]).to_arrow_table()
 
     listing = median_seconds(documents, 20)
     return {

@@ -19,16 +19,15 @@ import json
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from bench_pipeline import SHARED, median_seconds
 from numpy.typing import NDArray
 
 from mads.annotate.annotate import annotate
-from mads.config import Recipe
+from mads.config import Recipe, RewardsConfig
 from mads.console.bayes import standardised
 from mads.evaluation.category_truth import MIXTURE, Outcome, categories_of, outcomes, snapshot
 from mads.layout import RunDir
@@ -45,11 +44,13 @@ from mads.rewards.estimators import ESTIMATORS, estimate
 from mads.rewards.estimators.probe import Measured, Probe
 from mads.rewards.influence import ranks
 from mads.rewards.measure import read_probes
+from mads.rewards.sections import ESTIMATOR_SECTIONS
 from mads.run.loop import train
+from mads.run.records import EndRecord, RoundRecord, StepRecord
 from mads.seeds import derive
 from mads.store.store import Store
 from mads.tasks.task import make_task
-from mads.training.checkpoint import load_checkpoint
+from mads.training.checkpoint import latest_checkpoint, load_checkpoint
 from mads.training.data import padded_batch
 from mads.training.model import build_model
 from mads.training.task_loss import BatchedTask, batched
@@ -65,12 +66,12 @@ TRUTH_STEPS = 10
 class Quiet:
     """Prints one line now and then."""
 
-    def step(self, record: Any) -> None:
+    def step(self, record: StepRecord) -> None:
         """Print every fiftieth step."""
-        if record["step"] % 50 == 0:
-            print(f"  step {record['step']}  loss {record['loss']:.3f}", flush=True)
+        if record.step % 50 == 0:
+            print(f"  step {record.step}  loss {record.loss:.3f}", flush=True)
 
-    def round(self, record: Any) -> None:
+    def round(self, record: RoundRecord | EndRecord) -> None:
         """Say nothing of rounds."""
 
     def note(self, text: str) -> None:
@@ -116,8 +117,16 @@ def trainer_at(run: RunDir, step: int, recipe: Recipe, store: Store, last: int) 
         alone.latest.parent.mkdir(parents=True, exist_ok=True)
         (alone.latest.parent / source.name).symlink_to(source.absolute())
         alone.latest.write_text(source.name + "\n")
-    assert load_checkpoint(alone, trainer) is not None
+    saved = latest_checkpoint(alone)
+    assert saved is not None
+    load_checkpoint(alone, saved, trainer)
     return trainer
+
+
+def estimated_by(config: RewardsConfig, estimator: str) -> RewardsConfig:
+    """Return the rewards' section with another estimator and its defaults."""
+    common = {f.name: getattr(config, f.name) for f in fields(RewardsConfig)}
+    return ESTIMATOR_SECTIONS[estimator](**common | {"estimator": estimator})
 
 
 def tasks_of(recipe: Recipe, store: Store, examples: int) -> list[BatchedTask]:
@@ -178,7 +187,7 @@ def bench_fidelity(
     windows = [windows[i] for i in chosen]
     found, cost = {}, {}
     for name in ESTIMATORS:
-        chosen_config = replace(config, estimator=name)  # type: ignore[arg-type]
+        chosen_config = estimated_by(config, name)
         probe = Probe(trainer.lm, windows, target.directions, state, chosen_config)
         begun = time.perf_counter()
         found[name] = rewards_of(target, estimate(probe))

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
-from mads.errors import DataError
-from mads.files import write_json
 from mads.layout import RunDir, StoreDir
 
 
@@ -37,12 +33,7 @@ def test_names_in_a_store() -> None:
     ]
 
 
-def test_the_last_round_is_the_newest_complete_one(tmp_path: Path) -> None:
+def test_the_names_in_a_run(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
-    with pytest.raises(DataError, match=r"holds no complete round \(no rounds/\*/plan\.json\)"):
-        run.last_round()
-    for number in (0, 9, 10):
-        write_json(run.round(number).plan, {})
-    write_json(run.round(11).console, {})
-    assert run.last_round() == 10
+    assert run.round(10).plan == tmp_path / "rounds" / "0010" / "plan.json"
     assert run.checkpoint(3000) == tmp_path / "checkpoints" / "step-00003000"

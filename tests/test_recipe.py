@@ -15,7 +15,8 @@ from mads.agents.column import ColumnConfig
 from mads.agents.fasttext_agent import FastTextConfig
 from mads.config import TrainingConfig
 from mads.console.bayes import BayesConfig
-from mads.errors import UsageError
+from mads.errors import DataError, UsageError
+from mads.files import write_sealed_json
 from mads.recipe import load_recipe, recipe_from_table, shipped_recipes, to_table, to_toml
 from mads.rewards.sections import ForwardConfig
 from mads.units import parse_bytes
@@ -343,3 +344,13 @@ def test_a_prior_file_that_cannot_be_used(tmp_path: Path, text: str | None, mess
     with pytest.raises(UsageError) as caught:
         recipe_from_table({"console": {"prior_file": "prior.json"}}, "r.toml", tmp_path)
     assert message in str(caught.value)
+
+
+def test_the_console_of_another_run_is_a_prior_unless_it_was_changed(tmp_path: Path) -> None:
+    path = tmp_path / "console.json"
+    write_sealed_json(path, {"round": 3, "theta": {}, "weights": {"domain": {"C4": 2.5}}})
+    table = {"console": {"prior_file": "console.json"}}
+    assert recipe_from_table(table, "r.toml", tmp_path).console.prior == {"domain": {"C4": 2.5}}
+    path.write_text(path.read_text().replace("2.5", "3.5"))
+    with pytest.raises(DataError, match=r"console\.json was changed: .* remove its 'sha256'"):
+        recipe_from_table(table, "r.toml", tmp_path)

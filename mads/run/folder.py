@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -115,3 +116,11 @@ def begin(run: RunDir, store: Store, recipe: Recipe) -> None:
     }
     found = from_json(RunProvenance, facts, run.provenance, "a run's provenance", REMEDY)
     write_sealed_json(run.provenance, to_json(found))
+
+
+def forget_after(run: RunDir, number: int) -> None:
+    """Remove what a run that goes on from round ``number`` has not come to yet: rounds, result."""
+    run.result.unlink(missing_ok=True)
+    for folder in sorted((run.root / "rounds").glob("[0-9]*")):
+        if int(folder.name) > number:
+            shutil.rmtree(folder)

@@ -24,7 +24,7 @@ from mads.errors import DataError, Interrupted, UsageError
 from mads.files import exclusive
 from mads.layout import RunDir
 from mads.run.feedback import RoundFeedback, gather
-from mads.run.folder import begin, check_folder
+from mads.run.folder import begin, check_folder, forget_after
 from mads.run.reader import RunRound
 from mads.run.records import EndRecord, Metrics, RoundRecord, StepRecord
 from mads.run.result import TrainResult, write_result
@@ -207,6 +207,7 @@ class _Loop:
         step = 0 if saved is None else saved.step
         if self.world.is_main:
             self.metrics.cut(step, keep_end=step == self.recipe.training.steps)
+            forget_after(self.dir, -1 if saved is None else saved.round)
             if saved is not None:
                 remove_newer(self.dir, step)
         self.world.barrier()
@@ -233,6 +234,8 @@ class _Loop:
 
     def _begin_round(self, number: int, step: int) -> None:
         """Gather evidence, let the strategy learn, and select what the round reads."""
+        if self.world.is_main:
+            self.dir.round(number).plan.unlink(missing_ok=True)  # it marks a complete round
         found: RoundFeedback | None = None
         if number > 0 and self.strategy.needs is Evidence.DOCUMENT_REWARDS:
             found = self._feedback(number, step)
@@ -284,7 +287,6 @@ class _Loop:
         chosen = select_round(self.store, score_C, self.cursors, self.recipe, number, (start, stop))
         needed = (stop - start) * self.recipe.training.batch_tokens
         folder = self.dir.round(number)
-        folder.plan.unlink(missing_ok=True)
         seed = derive(self.recipe.seed, "round", number)
         head = Head(seed, self.recipe.selection.policy, Budget(needed))
         write_selection(folder, self.store, self.strategy.to_json(), chosen, head)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mads.config import Recipe
+from mads.selection.policies import POLICIES
 from mads.strategies.uniform import Random
 
 
@@ -25,4 +26,4 @@ def strategy_name(recipe: Recipe) -> str:
     It is the recipe's, but ``random`` where the policy reads no scores: rewards would be measured
     in vain. So ``selection.policy = "random"`` is the corpus's own mixture, without feedback.
     """
-    return Random.name if recipe.selection.policy == "random" else recipe.strategy
+    return recipe.strategy if POLICIES[recipe.selection.policy].uses_scores else Random.name

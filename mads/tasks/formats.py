@@ -26,7 +26,7 @@ def _text(item: Item, key: str) -> str:
 
 def _as_text(value: object, what: str) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{what} holds {value!r}, expected a text")
+        raise TypeError(f"{what} holds {repr(value)[:60]}, expected a text")
     return value
 
 

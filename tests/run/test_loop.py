@@ -4,78 +4,33 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import signal
-from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
 
 import planted
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from run.watching import Quiet, facts
 
 from mads.annotate.annotate import annotate
-from mads.config import EvaluationConfig, Recipe, TaskConfig
+from mads.config import EvaluationConfig, Recipe, RewardsConfig, TaskConfig
 from mads.console import RULES
+from mads.console.bayes import BayesConfig
 from mads.errors import DataError, Interrupted, UsageError
 from mads.rewards.estimators import ESTIMATORS
 from mads.rewards.estimators.gradient import gradient
 from mads.rewards.estimators.probe import Measured, Probe
+from mads.rewards.sections import ESTIMATOR_SECTIONS
 from mads.run.loop import train
-from mads.run.schedule import round_bounds, round_of
+from mads.run.records import FeedbackRecord, StepRecord
 from mads.store.store import Store
 
 
-class Quiet:
-    """A watcher that remembers, and can stop the run after a step."""
-
-    def __init__(self, stop_after: int = -1) -> None:
-        self.steps: list[Mapping[str, Any]] = []
-        self.rounds: list[Mapping[str, Any]] = []
-        self.notes: list[str] = []
-        self._stop_after = stop_after
-
-    def step(self, record: Mapping[str, Any]) -> None:
-        self.steps.append(record)
-        if record["step"] + 1 == self._stop_after:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    def round(self, record: Mapping[str, Any]) -> None:
-        self.rounds.append(record)
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("planted")
-    planted.build(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def store(folder: Path) -> Store:
-    return Store(folder / "store")
-
-
-def facts(run: Path) -> dict[str, Any]:
-    """Return everything about a run that must not depend on how it was stopped."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    noisy = {"tokens_per_s", "select_ms", "reward_s"}
-    found: dict[str, Any] = {
-        "metrics": [{k: v for k, v in line.items() if k not in noisy} for line in lines]
-    }
-    for path in sorted((run / "rounds").rglob("*")):
-        if path.suffix == ".json":
-            found[str(path.relative_to(run))] = json.loads(path.read_text())
-        elif path.suffix == ".parquet":
-            found[str(path.relative_to(run))] = pq.read_table(path).to_pydict()
-    last = sorted((run / "checkpoints").glob("step-*"))[-1]
-    for name in ("model.safetensors", "optimizer.safetensors"):
-        found[name] = (last / name).read_bytes()
+def feedback_of(watcher: Quiet, number: int) -> FeedbackRecord:
+    """Return what was noted of a round's rewards."""
+    found = watcher.rounds[number].feedback
+    assert found is not None
     return found
 
 
@@ -84,20 +39,26 @@ def test_the_console_learns_the_planted_answer(folder: Path, store: Store, tmp_p
     recipe = planted.recipe(folder, steps=45, first_update=15, update_every=5)
     watcher = Quiet()
     result = train(store, tmp_path / "run", recipe, watcher)
-    weights = result.state.weights
+    weights = result.weights
     assert weights["kind"]["useful"] > 1 > weights["kind"]["noise"]
     assert weights["quality"]["high"] > 1 > weights["quality"]["low"]
-    theta = result.state.theta
+    theta = result.theta
     assert theta["coin"] < 1 / 3 < min(theta["kind"], theta["quality"])
     assert sum(theta.values()) == pytest.approx(1.0)
-    first, last = watcher.rounds[1], watcher.rounds[-1]
-    assert last["losses"]["planted"] < first["losses"]["planted"]
+    (last,) = watcher.ends
+    assert last.losses["planted"] < watcher.rounds[1].losses["planted"]
     selected = pq.read_table(tmp_path / "run" / "rounds" / "0006" / "selection.parquet")
     cells = store.cells
     kind = cells.category_CA[selected["cell"].to_numpy(), cells.agents.index("kind")]
     names = cells.categories["kind"]
     share = {n: float((kind == i).mean()) for i, n in enumerate(names)}
     assert share["useful"] > 0.5 > share["noise"]
+
+
+def estimated_by(recipe: Recipe, estimator: str) -> RewardsConfig:
+    """Return the rewards' section with another estimator and its defaults."""
+    common = {f.name: getattr(recipe.rewards, f.name) for f in fields(RewardsConfig)}
+    return ESTIMATOR_SECTIONS[estimator](**common | {"estimator": estimator})
 
 
 @pytest.mark.parametrize("rule", sorted(RULES))
@@ -108,10 +69,10 @@ def test_the_sign_under_every_rule_and_estimator(
     recipe = planted.recipe(folder, steps=30, first_update=15, update_every=5)
     recipe = replace(
         recipe,
-        console=replace(recipe.console, rule=rule),  # type: ignore[arg-type]
-        rewards=replace(recipe.rewards, estimator=estimator),  # type: ignore[arg-type]
+        console=RULES[rule].section(rule=rule),
+        rewards=estimated_by(recipe, estimator),
     )
-    weights = train(store, tmp_path / "run", recipe, Quiet()).state.weights
+    weights = train(store, tmp_path / "run", recipe, Quiet()).weights
     assert weights["kind"]["useful"] > max(weights["kind"]["neutral"], weights["kind"]["noise"])
     assert weights["quality"]["high"] > weights["quality"]["low"]
 
@@ -132,11 +93,11 @@ def test_useful_text_rises_above_all_else_within_three_rounds(
     recipe = replace(
         recipe,
         seed=seed,
-        rewards=replace(recipe.rewards, estimator=estimator),  # type: ignore[arg-type]
+        rewards=estimated_by(recipe, estimator),
     )
     watcher = Quiet()
     train(Store(five_kinds / "store"), tmp_path / "run", recipe, watcher)
-    rounds = [record["weights"]["kind"] for record in watcher.rounds if record["kind"] == "round"]
+    rounds = [record.weights["kind"] for record in watcher.rounds]
     assert len(rounds) == 4
     last = dict(rounds[-1])
     useful = last.pop("useful")
@@ -159,7 +120,7 @@ def test_10_and_10_steps_are_20(folder: Path, store: Store, tmp_path: Path, ever
             train(store, run, recipe, Quiet(stop_after=stop))
         watcher = Quiet()
         train(store, run, recipe, watcher)
-        assert watcher.steps[0]["step"] == stop
+        assert watcher.steps[0].step == stop
         assert facts(run) == facts(tmp_path / "whole")
 
 
@@ -171,18 +132,21 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(
     recipe = selecting_every(planted.recipe(folder, steps=20, checkpoint_every=8), every)
     train(store, tmp_path / "whole", recipe, Quiet())
 
-    class Killed(Quiet):
-        def step(self, record: Mapping[str, Any]) -> None:
-            if record["step"] == 13:
-                raise MemoryError
+    class Stopped(BaseException):
+        """As sudden as SIGKILL: nothing is saved."""
 
-    with pytest.raises(MemoryError):
+    class Killed(Quiet):
+        def step(self, record: StepRecord) -> None:
+            if record.step == 13:
+                raise Stopped
+
+    with pytest.raises(Stopped):
         train(store, tmp_path / "run", recipe, Killed())
     with (tmp_path / "run" / "metrics.jsonl").open("a") as handle:
         handle.write('{"kind": "st')
     watcher = Quiet()
     train(store, tmp_path / "run", recipe, watcher)
-    assert watcher.steps[0]["step"] == 8
+    assert watcher.steps[0].step == 8
     assert "going on from step 8" in watcher.notes[0]
     assert facts(tmp_path / "run") == facts(tmp_path / "whole")
 
@@ -192,8 +156,8 @@ def test_a_selection_for_every_step(folder: Path, store: Store, tmp_path: Path) 
     recipe = selecting_every(planted.recipe(folder, steps=15), 1)
     watcher = Quiet()
     train(store, tmp_path / "run", recipe, watcher)
-    assert [r["round"] for r in watcher.rounds if r["kind"] == "round"] == [0, 1, 2]
-    assert all(record["select_ms"] > 0 for record in watcher.steps)
+    assert [record.round for record in watcher.rounds] == [0, 1, 2]
+    assert all(record.select_ms for record in watcher.steps)
     for number in range(3):
         folder_of = tmp_path / "run" / "rounds" / f"{number:04d}"
         table = pq.read_table(folder_of / "selection.parquet")
@@ -204,13 +168,8 @@ def test_a_selection_for_every_step(folder: Path, store: Store, tmp_path: Path) 
             assert pc.sum(rows["num_tokens"]).as_py() >= recipe.training.batch_tokens
     once = Quiet()
     train(store, tmp_path / "once", planted.recipe(folder, steps=15), once)
-    assert ["select_ms" in record for record in once.steps] == 3 * [
-        True,
-        False,
-        False,
-        False,
-        False,
-    ]
+    begins = [record.select_ms is not None for record in once.steps]
+    assert begins == 3 * [True, False, False, False, False]
 
 
 def test_a_complete_run_is_left_alone(folder: Path, store: Store, tmp_path: Path) -> None:
@@ -244,7 +203,7 @@ def test_rewards_that_are_not_finite_keep_the_weights(
     recipe = planted.recipe(folder, steps=10)
     watcher = Quiet()
     result = train(store, tmp_path / "run", recipe, watcher)
-    assert {w for table in result.state.weights.values() for w in table.values()} == {1.0}
+    assert {w for table in result.weights.values() for w in table.values()} == {1.0}
     assert any(
         "the console keeps its weights: rewards that are not finite" in n for n in watcher.notes
     )
@@ -252,7 +211,8 @@ def test_rewards_that_are_not_finite_keep_the_weights(
 
 def test_an_estimator_that_is_off_is_told(folder: Path, store: Store, tmp_path: Path) -> None:
     recipe = planted.recipe(folder, steps=10)
-    recipe = replace(recipe, rewards=replace(recipe.rewards, epsilon=0.1))
+    rewards = replace(estimated_by(recipe, "forward"), epsilon=0.1)  # type: ignore[call-arg]
+    recipe = replace(recipe, rewards=rewards)
     watcher = Quiet()
     train(store, tmp_path / "run", recipe, watcher)
     assert any("off the exact gradients" in note for note in watcher.notes)
@@ -261,7 +221,9 @@ def test_an_estimator_that_is_off_is_told(folder: Path, store: Store, tmp_path: 
 def test_bfloat16_training_has_exact_feedback(folder: Path, store: Store, tmp_path: Path) -> None:
     watcher = Quiet()
     train(store, tmp_path / "run", planted.recipe(folder, steps=10, precision="bfloat16"), watcher)
-    assert watcher.rounds[1]["oracle_error"] < 1e-3
+    error = feedback_of(watcher, 1).oracle_error
+    assert error is not None
+    assert error < 1e-3
     assert watcher.notes == []
 
 
@@ -272,8 +234,10 @@ def test_random_selection_measures_no_rewards(folder: Path, store: Store, tmp_pa
     result = train(store, tmp_path / "run", recipe, watcher)
     assert not list((tmp_path / "run").rglob("rewards.parquet"))
     assert result.rounds == 3
-    assert set(result.state.theta.values()) == {1 / 3}
-    assert all("planted" in record["losses"] for record in watcher.rounds)
+    assert result.strategy == "random"
+    losses = [record.losses for record in watcher.rounds] + [end.losses for end in watcher.ends]
+    assert all("planted" in found for found in losses)
+    assert {record.feedback for record in watcher.rounds} == {None}
 
 
 def test_a_corpus_smaller_than_a_round_is_read_again(
@@ -282,7 +246,7 @@ def test_a_corpus_smaller_than_a_round_is_read_again(
     recipe = planted.recipe(folder, steps=80, first_update=80, batch_tokens=1024)
     train(store, tmp_path / "run", recipe, Quiet())
     plan = json.loads((tmp_path / "run" / "rounds" / "0000" / "plan.json").read_text())
-    assert plan["num_tokens"] >= 80 * 1024 > store.manifest["documents"]["tokens"]
+    assert plan["num_tokens"] >= 80 * 1024 > int(store.cells.num_tokens_C.sum())
     assert max(plan["cursors"]["passes"]) >= 1
 
 
@@ -297,23 +261,23 @@ def test_evaluation_is_not_feedback(folder: Path, store: Store, tmp_path: Path) 
     """Mistake 14: evaluation sets were loaded next to reference sets."""
     recipe = planted.recipe(folder, steps=10)
     task = recipe.rewards.tasks["planted"]
-    same = replace(recipe, evaluation=EvaluationConfig({"again": task}))
+    same = replace(recipe, evaluation=EvaluationConfig(tasks={"again": task}))
     with pytest.raises(UsageError, match=r"evaluation.tasks.again and rewards.tasks.planted read"):
         train(store, tmp_path / "same", same, Quiet())
     copy = tmp_path / "copy.jsonl"
     copy.write_bytes(Path(task.path).read_bytes())
-    disguised = EvaluationConfig({"again": TaskConfig(path=str(copy), split="test")})
+    disguised = EvaluationConfig(tasks={"again": TaskConfig(path=str(copy), split="test")})
     with pytest.raises(UsageError, match=r"evaluation.tasks.again and rewards.tasks.planted read"):
         train(store, tmp_path / "same", replace(recipe, evaluation=disguised), Quiet())
     held_out = tmp_path / "held_out.jsonl"
     held_out.write_text('{"context": "uno dos", "continuation": " tres cuatro"}\n')
-    other = EvaluationConfig({"spanish": TaskConfig(path=str(held_out))})
+    other = EvaluationConfig(tasks={"spanish": TaskConfig(path=str(held_out))})
     plain = train(store, tmp_path / "plain", recipe, Quiet())
     watcher = Quiet()
     followed = train(store, tmp_path / "both", replace(recipe, evaluation=other), watcher)
-    assert followed.state == plain.state
+    assert (followed.weights, followed.theta) == (plain.weights, plain.theta)
     assert followed.losses["planted"] == plain.losses["planted"]
-    assert {"planted", "spanish"} == set(watcher.rounds[-1]["losses"])
+    assert {"planted", "spanish"} == set(watcher.ends[-1].losses)
 
 
 def test_refusals(folder: Path, store: Store, tmp_path: Path) -> None:
@@ -329,12 +293,6 @@ def test_refusals(folder: Path, store: Store, tmp_path: Path) -> None:
     (tmp_path / "busy" / "letter.txt").write_text("dear")
     with pytest.raises(UsageError, match="neither empty nor a run"):
         train(store, tmp_path / "busy", recipe, Quiet())
-    provenance = tmp_path / "run" / "provenance.json"
-    provenance.write_text(provenance.read_text().replace(store.fingerprint, "0" * 64))
-    with pytest.raises(
-        DataError, match=f"another store: found 0{{16}}, now {store.fingerprint[:16]}"
-    ):
-        train(store, tmp_path / "run", recipe, Quiet())
 
 
 def test_a_first_call_that_fails_leaves_the_folder_free(
@@ -352,8 +310,8 @@ def test_a_first_call_that_fails_leaves_the_folder_free(
         with pytest.raises(UsageError, match=message):
             train(store, tmp_path / "run", bad, Quiet())
     # Nor does a call that was killed while it wrote its first files.
-    (tmp_path / "run" / "provenance.json").write_text("{}")
-    (tmp_path / "run" / "recipe.toml.partial").write_text("se")
+    (tmp_path / "run" / "recipe.toml").write_text("seed = 3")
+    (tmp_path / "run" / "provenance.json.partial").write_text("{")
     assert train(store, tmp_path / "run", recipe, Quiet()).steps == 5
 
 
@@ -371,16 +329,6 @@ def test_documents_longer_than_a_round_are_told(folder: Path, tmp_path: Path) ->
     )
 
 
-def test_rounds_by_hand() -> None:
-    recipe = Recipe()
-    recipe = replace(
-        recipe, training=replace(recipe.training, steps=25, first_update=10, update_every=6)
-    )
-    assert [round_of(s, recipe) for s in (0, 9, 10, 15, 16, 24)] == [0, 0, 1, 1, 2, 3]
-    bounds = [round_bounds(n, recipe) for n in range(4)]
-    assert bounds == [(0, 10), (10, 16), (16, 22), (22, 25)]
-
-
 def test_prior_weights_begin_the_run(folder: Path, store: Store, tmp_path: Path) -> None:
     """Round 0 already follows them."""
     recipe = planted.recipe(folder, steps=5)
@@ -388,7 +336,7 @@ def test_prior_weights_begin_the_run(folder: Path, store: Store, tmp_path: Path)
     recipe = replace(recipe, console=replace(recipe.console, prior=prior))
     watcher = Quiet()
     train(store, tmp_path / "run", recipe, watcher)
-    weights = watcher.rounds[0]["weights"]
+    weights = watcher.rounds[0].weights
     assert weights["kind"] == {"useful": 4.0, "neutral": 1.0, "noise": 0.01}
     assert weights["coin"] == {"heads": 1.0, "tails": 1.5}
     table = pq.read_table(tmp_path / "run" / "rounds" / "0000" / "selection.parquet")
@@ -417,12 +365,15 @@ def test_guard_rails_that_act_are_counted_and_a_collapse_is_told(
     folder: Path, store: Store, tmp_path: Path
 ) -> None:
     recipe = planted.recipe(folder, steps=15)
-    recipe = replace(recipe, console=replace(recipe.console, theta_floor=0.33, min_entropy=0.999))
+    console = BayesConfig(rule="bayes", theta_floor=0.33, min_entropy=0.999)
+    recipe = replace(recipe, console=console)
     watcher = Quiet()
     result = train(store, tmp_path / "run", recipe, watcher)
     assert any("weights were about to collapse onto few categories" in n for n in watcher.notes)
     for guard in ("theta_floor", "entropy"):
-        told = [record.get("guards", {}).get(guard, 0) for record in watcher.rounds]
+        told = [
+            record.feedback.guards.get(guard, 0) for record in watcher.rounds if record.feedback
+        ]
         assert result.guards[guard] == sum(told) > 0
     saved = json.loads((tmp_path / "run" / "result.json").read_text())
     assert saved["guards"] == dict(result.guards)
@@ -433,7 +384,7 @@ def test_probes_within_a_budget_of_tokens(folder: Path, store: Store, tmp_path: 
     recipe = replace(recipe, rewards=replace(recipe.rewards, probe_tokens=1500))
     watcher = Quiet()
     train(store, tmp_path / "run", recipe, watcher)
-    spent = [record["probe_tokens"] for record in watcher.rounds if "probe_tokens" in record]
+    spent = [record.feedback.probe_tokens for record in watcher.rounds if record.feedback]
     assert len(spent) == 2
     assert all(1000 < tokens < 1700 for tokens in spent)
 
@@ -448,6 +399,7 @@ def test_rewards_are_kept_for_each_task(folder: Path, store: Store, tmp_path: Pa
     train(store, tmp_path / "run", recipe, watcher)
     table = pq.read_table(tmp_path / "run" / "rounds" / "0001" / "rewards.parquet")
     assert {"reward", "reward_planted", "reward_spanish", "kind"} <= set(table.column_names)
-    rewards = watcher.rounds[1]["task_rewards"]
+    rewards = feedback_of(watcher, 1).task_rewards
+    assert rewards is not None
     assert rewards["planted"]["kind"]["useful"] > rewards["planted"]["kind"]["neutral"]
     assert rewards["spanish"]["kind"]["neutral"] > rewards["spanish"]["kind"]["useful"]

@@ -1,26 +1,107 @@
-"""metrics.jsonl survives being killed."""
+"""metrics.jsonl: every record survives its line, and a damaged line is told by its place."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
-from mads.run.records import Metrics
+import pytest
+
+from mads.errors import DataError
+from mads.run.records import (
+    EndRecord,
+    FeedbackRecord,
+    Metrics,
+    Record,
+    RoundRecord,
+    StepRecord,
+    record_from_json,
+    record_to_json,
+)
+
+TABLE = {"kind": {"a": 1.0, "b": 0.5}}
+FEEDBACK = FeedbackRecord(
+    reward_s=0.5,
+    probes=8,
+    probe_tokens=200,
+    refused="",
+    guards={"entropy": 1},
+    oracle_error=0.01,
+    rewards={"kind": {"a": (0.1, 0.01)}},
+    task_rewards={"planted": TABLE},
+)
+ROUND = RoundRecord(2, 10, 1.5, 30, {"kind": 1.0}, TABLE, {"planted": 2.0}, FEEDBACK)
+RECORDS: list[Record] = [
+    StepRecord(3, 0, 2.5, 1.0, 1e-3, 512, 1e4),
+    StepRecord(4, 0, 2.5, 1.0, 1e-3, 512, 1e4, select_ms=3.0),
+    ROUND,
+    RoundRecord(0, 0, 1.5, 30, {}, {}, {}),
+    RoundRecord(1, 5, 1.5, 30, {}, {}, {}, FeedbackRecord(0.5, 8, 200, "nothing", {"refused": 1})),
+    EndRecord(20, {"planted": 1.5}),
+]
 
 
-def test_metrics_survive_half_a_line_and_are_cut(tmp_path: Path) -> None:
-    metrics = Metrics(tmp_path / "metrics.jsonl")
-    assert metrics.read() == []
-    assert metrics.find("step") is None
-    for step in range(4):
-        metrics.write({"kind": "step", "step": step})
-    metrics.write({"kind": "end", "step": 4})
-    with (tmp_path / "metrics.jsonl").open("a") as handle:
-        handle.write('{"kind": "st')
-    assert [record["step"] for record in metrics.read()] == [0, 1, 2, 3, 4]
-    assert metrics.find("step") == {"kind": "step", "step": 3}
-    metrics.cut(2, keep_end=True)
-    assert [record["step"] for record in metrics.read()] == [0, 1, 4]
-    metrics.cut(2, keep_end=False)
-    metrics.write({"kind": "step", "step": 2})
+@pytest.mark.parametrize("record", RECORDS)
+def test_a_record_survives_its_json(record: Record) -> None:
+    value = json.loads(json.dumps(record_to_json(record)))
+    assert record_from_json(value, Path("m.jsonl")) == record
+    assert value["kind"] == record.kind
+
+
+def test_what_a_round_found_stands_among_its_other_keys() -> None:
+    assert record_to_json(ROUND).keys() == {
+        *("kind", "round", "step", "select_ms", "num_docs", "theta", "weights", "losses"),
+        *("reward_s", "probes", "probe_tokens", "refused", "guards", "oracle_error"),
+        *("rewards", "task_rewards"),
+    }
+
+
+def write(path: Path, records: list[Record]) -> Metrics:
+    metrics = Metrics(path)
+    for record in records:
+        metrics.write(record)
+    return metrics
+
+
+def test_half_a_last_line_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    assert Metrics(path).read() == []
+    metrics = write(path, RECORDS)
     metrics.sync()
-    assert [record["step"] for record in metrics.read()] == [0, 1, 2]
+    with path.open("a") as handle:
+        handle.write('{"kind": "st')
+    assert metrics.read() == RECORDS
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"kind": "st', r"metrics\.jsonl:2 is not JSON: .*Delete this line and those after it"),
+        ("[" * 100_000, r"metrics\.jsonl:2 is not JSON"),
+        ("[]", r"metrics\.jsonl:2 is no record of a run: its kind is None"),
+        ('{"kind": "stop"}', r"metrics\.jsonl:2 is no record of a run: its kind is 'stop'"),
+        ('{"kind": "end", "step": 1}', r"metrics\.jsonl:2 is not a record of a run: losses: miss"),
+        (
+            '{"kind": "end", "step": 1, "losses": {"a": NaN}}',
+            r"metrics\.jsonl:2 is not a record of a run: losses\.a: found nan",
+        ),
+    ],
+)
+def test_a_damaged_line_is_refused_with_its_number(tmp_path: Path, line: str, message: str) -> None:
+    path = tmp_path / "metrics.jsonl"
+    write(path, RECORDS[:2])
+    first, second = path.read_text().splitlines()
+    path.write_text(f"{first}\n{line}\n{second}\n")
+    with pytest.raises(DataError, match=message):
+        Metrics(path).read()
+
+
+def test_records_after_a_step_are_cut(tmp_path: Path) -> None:
+    metrics = write(tmp_path / "metrics.jsonl", RECORDS)
+    metrics.cut(5, keep_end=True)
+    kept = [r for r in RECORDS if r.step < 5 or isinstance(r, EndRecord)]
+    assert metrics.read() == kept
+    assert metrics.end() == RECORDS[-1]
+    metrics.cut(4, keep_end=False)
+    assert [record.step for record in metrics.read()] == [3, 0]
+    assert metrics.end() is None

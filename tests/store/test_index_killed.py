@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,30 @@ from mads.layout import StoreDir
 from mads.store import index as module
 from mads.store.buckets import Buckets
 from mads.store.index import build_index
+from mads.store.spec import StoreSpec
 
 
 def order_of(store: StoreDir) -> list[dict[str, int]]:
     rows: list[dict[str, int]] = pq.read_table(store.index(1).order).select(KEYS).to_pylist()
     return rows
+
+
+def build_killed(
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    store: StoreDir,
+    spec: StoreSpec,
+    heard: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Build an index, killed where a step of it begins."""
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, step, killed)
+        with pytest.raises(KeyboardInterrupt):
+            build_index(store, spec, store.index(1), SMALL, heard)
 
 
 def test_leftovers_of_a_killed_call_are_harmless(tmp_path: Path) -> None:
@@ -47,18 +67,10 @@ def test_a_killed_call_goes_on_from_its_buckets(
     build_index(whole, spec, whole.index(1), SMALL, lambda _: None)
     store, spec = write_parts(tmp_path / "killed", shards)
 
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "_write_order", killed)
-        with pytest.raises(KeyboardInterrupt):
-            build_index(store, spec, store.index(1), SMALL, lambda _: None)
+    build_killed(monkeypatch, "_write_order", store, spec)
     seen: list[int] = []
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "_write_cells", killed)  # killed once more, after the order
-        with pytest.raises(KeyboardInterrupt):
-            build_index(store, spec, store.index(1), SMALL, seen.append)
+    # killed once more, after the order
+    build_killed(monkeypatch, "_write_cells", store, spec, seen.append)
     build_index(store, spec, store.index(1), SMALL, seen.append)
     assert seen == []  # no memory was read again
     assert store.index(1).order.read_bytes() == whole.index(1).order.read_bytes()
@@ -148,13 +160,7 @@ def test_damaged_notes_are_left_alone(
     shards = split(documents(900, seed=6), 400, 500)
     store, spec = write_parts(tmp_path, shards)
 
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "_write_order", killed)
-        with pytest.raises(KeyboardInterrupt):
-            build_index(store, spec, store.index(1), SMALL, lambda _: None)
+    build_killed(monkeypatch, "_write_order", store, spec)
     (store.index(1).order.parent / "buckets.partial" / name).write_text(content)
     build_index(store, spec, store.index(1), SMALL, lambda _: None)
     assert (
@@ -168,13 +174,7 @@ def test_buckets_of_other_memories_are_filled_anew(
     shards = [documents(300, seed=6)]
     store, spec = write_parts(tmp_path, shards)
 
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "_write_order", killed)
-        with pytest.raises(KeyboardInterrupt):
-            build_index(store, replace(spec, seed=9), store.index(1), SMALL, lambda _: None)
+    build_killed(monkeypatch, "_write_order", store, replace(spec, seed=9))
     build_index(store, spec, store.index(1), SMALL, lambda _: None)
     assert (
         pq.read_table(store.index(1).order).select(KEYS).to_pylist() == oracle(shards, spec.seed)[1]
@@ -186,13 +186,7 @@ def test_buckets_of_a_memory_that_was_made_anew_are_filled_anew(
 ) -> None:
     store, spec = write_parts(tmp_path, [documents(300, seed=6)])
 
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "_write_order", killed)
-        with pytest.raises(KeyboardInterrupt):
-            build_index(store, spec, store.index(1), SMALL, lambda _: None)
+    build_killed(monkeypatch, "_write_order", store, spec)
     shards = [documents(300, seed=7)]
     write_parts(tmp_path, shards)
     build_index(store, spec, store.index(1), SMALL, lambda _: None)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mads.config import EvaluationConfig, Recipe, RewardsConfig, TaskConfig
+from mads.config import EvaluationConfig, Recipe, TaskConfig
 from mads.errors import UsageError
+from mads.recipe import recipe_from_table
+from mads.rewards.sections import ForwardConfig
 from mads.tasks.contamination import refuse_contamination, shared_grams, word_grams
 from mads.types import ReferenceExample
 
@@ -39,9 +42,10 @@ def write(path: Path, contexts: list[str]) -> TaskConfig:
 
 
 def recipe(reference: TaskConfig, evaluation: TaskConfig) -> Recipe:
-    return Recipe(
-        rewards=RewardsConfig(tasks={"mine": reference}),
-        evaluation=EvaluationConfig({"held-out": evaluation}),
+    return replace(
+        recipe_from_table({}, "test"),
+        rewards=ForwardConfig(estimator="forward", tasks={"mine": reference}),
+        evaluation=EvaluationConfig(tasks={"held-out": evaluation}),
     )
 
 

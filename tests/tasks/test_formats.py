@@ -42,7 +42,7 @@ def test_each_format(name: str, tmp_path: Path) -> None:
     item, expected = ITEMS[name]
     path = tmp_path / "task.jsonl"
     path.write_text(json.dumps(item) + "\n")
-    assert load_examples("t", TaskConfig(format=name, path=str(path)), 0) == [expected]  # type: ignore[arg-type]
+    assert load_examples("t", TaskConfig(format=name, path=str(path)), 0) == [expected]
 
 
 def test_choices_in_the_columns_of_the_hub() -> None:
@@ -130,7 +130,7 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
 def test_a_field_that_is_no_text_is_named(tmp_path: Path, name: str, item: dict[str, Any]) -> None:
     path = tmp_path / "t.jsonl"
     path.write_text(json.dumps(item))
-    config = TaskConfig(format=name, path=str(path))  # type: ignore[arg-type]
+    config = TaskConfig(format=name, path=str(path))
     with pytest.raises(DataError, match=rf"task 't': .*row 0 is not in the format '{name}'.*Type"):
         load_examples("t", config, 0)
 
@@ -145,6 +145,30 @@ def test_a_field_that_is_no_text_is_named(tmp_path: Path, name: str, item: dict[
 def test_missing_files(path: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         load_examples("t", TaskConfig(path=path), 0)
+
+
+def test_a_folder_is_no_task(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"task 't': .* is a folder\. Give the file"):
+        load_examples("t", TaskConfig(path=str(tmp_path)), 0)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("[" * 100_000 + "]" * 100_000, "its JSON is nested too deeply"),
+        ('{"context": ' + '{"a":' * 3000 + "1" + "}" * 3001, "its JSON is nested too deeply"),
+        ('{"context": "a", "continuation": ' + "1" * 5000 + "}", "cannot be read: Exceeds"),
+        ('{"context": "a", "continuation": ' + "1" * 4000 + "}", "row 0 is not in the format"),
+    ],
+)
+def test_json_that_no_reader_can_hold_is_one_message(
+    tmp_path: Path, line: str, message: str
+) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text(line)
+    with pytest.raises(DataError, match=message) as caught:
+        load_examples("t", TaskConfig(path=str(path)), 0)
+    assert len(str(caught.value)) < 500
 
 
 def test_a_data_set_id_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +204,7 @@ def test_a_data_set_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("name", ["lambada", "squad", "jeopardy"])
 def test_the_papers_reference_tasks(name: str) -> None:
     path = REFERENCE / f"{name}_validation.parquet"
-    config = TaskConfig(format=name, path=str(path), num_examples=20)  # type: ignore[arg-type]
+    config = TaskConfig(format=name, path=str(path), num_examples=20)
     found = load_examples(name, config, 0)
     assert len(found) == 20
     assert all(e.continuation.startswith(" ") and e.context.strip() for e in found)

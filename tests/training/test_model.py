@@ -10,9 +10,16 @@ import torch
 from transformers import OPTConfig, T5Config
 
 from mads.config import ModelConfig, TrainingConfig
-from mads.errors import UsageError
+from mads.errors import DataError, UsageError
 from mads.recipe import load_recipe, shipped_recipes
-from mads.training.model import TokenBatch, build_model, count_parameters, model_config
+from mads.training.model import (
+    LanguageModel,
+    TokenBatch,
+    build_model,
+    count_parameters,
+    model_config,
+)
+from mads.training.world import World
 
 TINY = ModelConfig(hidden_size=16, num_layers=1, num_heads=2, ffn_size=32)
 
@@ -111,14 +118,81 @@ def test_a_model_that_is_no_causal_one(tmp_path: Path) -> None:
         build_model(ModelConfig(hf=str(tmp_path)), TrainingConfig(context=32), 100, seed=0)
 
 
-def test_an_unused_parameter_has_a_zero_gradient() -> None:
+def losses_of(lm: LanguageModel) -> torch.Tensor:
+    tokens = torch.arange(8)[None] % 100
+    return lm.token_losses(TokenBatch(tokens, tokens)).sum()
+
+
+def test_a_parameter_that_no_loss_uses_has_a_zero_gradient() -> None:
     lm = build_model(TINY, TrainingConfig(), 100, seed=0)
-    unused = torch.nn.Parameter(torch.ones(3))
-    lm.model.register_parameter("unused", unused)
-    tokens = torch.randint(0, 100, (1, 8))
-    found = lm.gradients(lm.token_losses(TokenBatch(tokens, tokens)).sum())
-    assert found["unused"].tolist() == [0.0, 0.0, 0.0]
-    assert float(found["lm_head.weight"].abs().sum()) > 0
+    lm.model.register_parameter("unused", torch.nn.Parameter(torch.ones(3)))
+    for _ in range(2):
+        found = lm.gradients(losses_of(lm))
+        assert found["unused"].tolist() == [0.0, 0.0, 0.0]
+        assert float(found["lm_head.weight"].abs().sum()) > 0
+
+
+def test_a_parameter_that_is_used_must_have_a_gradient() -> None:
+    lm = build_model(TINY, TrainingConfig(), 100, seed=0)
+    lm.gradients(losses_of(lm))
+    only = lm.parameters["model.norm.weight"].sum()
+    with pytest.raises(DataError, match=r"'lm_head.weight' has no gradient, though training uses"):
+        lm.gradients(only)
+
+
+def test_gradients_are_those_of_autograd_and_leave_the_models_own_alone() -> None:
+    lm = build_model(TINY, TrainingConfig(), 100, seed=0)
+    names = list(lm.parameters)
+    expected = torch.autograd.grad(losses_of(lm), list(lm.parameters.values()))
+    kept = torch.ones_like(lm.parameters[names[0]])
+    lm.parameters[names[0]].grad = kept
+    found = lm.gradients(losses_of(lm))
+    assert all(torch.equal(found[name], e) for name, e in zip(names, expected, strict=True))
+    assert lm.parameters[names[0]].grad is kept
+    assert torch.equal(kept, torch.ones_like(kept))
+    assert {lm.parameters[name].grad for name in names[1:]} == {None}
+
+
+def test_a_share_is_every_size_th_sequence() -> None:
+    tokens = torch.arange(10).view(5, 2)
+    batch = TokenBatch(tokens, tokens, tokens)
+    shares = [batch.share(World(rank, 2)) for rank in range(2)]
+    assert shares[0].tokens_BT.tolist() == [[0, 1], [4, 5], [8, 9]]
+    assert shares[1].labels_BT.tolist() == [[2, 3], [6, 7]]
+    assert shares[1].positions_BT is not None
+    assert TokenBatch(tokens, tokens).share(World(1, 2)).positions_BT is None
+
+
+@pytest.fixture
+def llama(tmp_path: Path) -> ModelConfig:
+    """A folder with a model's weights."""
+    lm = build_model(TINY, TrainingConfig(), 100, seed=0)
+    lm.model.save_pretrained(str(tmp_path / "hf"))  # type: ignore[operator]
+    return ModelConfig(hf=str(tmp_path / "hf"), pretrained=True)
+
+
+def test_a_pickle_is_not_read(llama: ModelConfig) -> None:
+    folder = Path(llama.hf)
+    assert build_model(llama, TrainingConfig(), 100, seed=5).parameters
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(UsageError, match=r"pytorch_model\.bin is a pickle, .* Convert it"):
+        build_model(llama, TrainingConfig(), 100, seed=0)
+
+
+@pytest.mark.parametrize("damage", ["short", "gone", "other shape", "config", "nested"])
+def test_weights_that_cannot_be_loaded_are_one_message(llama: ModelConfig, damage: str) -> None:
+    folder = Path(llama.hf)
+    weights, config = folder / "model.safetensors", folder / "config.json"
+    if damage == "short":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    elif damage == "gone":
+        weights.unlink()
+    elif damage == "other shape":
+        config.write_text(config.read_text().replace('"hidden_size": 16', '"hidden_size": 32'))
+    else:
+        config.write_text("{" if damage == "config" else '{"a":' * 10_000)
+    with pytest.raises(UsageError, match=r"model\.hf: '.*hf' (cannot be loaded|is no causal)"):
+        build_model(llama, TrainingConfig(), 100, seed=0)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
