@@ -156,7 +156,7 @@ def build(
             return choice.types[choice.default](**{choice.key: choice.default})
         cls, kind = choice.types[name], f" under {choice.key} = {json.dumps(name)}"
         table = {**table, choice.key: name}
-    hints = _hints(cls)
+    hints = _hints(typing.cast("typing.Hashable", cls))
     values: dict[str, Any] = {}
     for key, value in table.items():
         if key not in hints:
@@ -170,7 +170,7 @@ def build(
 
 
 @lru_cache(maxsize=256)
-def _hints(cls: Any) -> Mapping[str, Any]:
+def _hints(cls: typing.Hashable) -> Mapping[str, Any]:
     return typing.get_type_hints(cls, include_extras=True)
 
 

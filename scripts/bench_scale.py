@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,7 @@ from mads.annotate.annotate import annotate
 from mads.blocks import Verifier
 from mads.config import Recipe
 from mads.corpus import rows as corpus_rows
+from mads.corpus.files import open_lines
 from mads.demo.harvest import harvest
 from mads.recipe import load_recipe, recipe_from_table, to_table, to_toml
 from mads.store.store import Store
@@ -106,7 +108,7 @@ def bench_growth(folder: Path, figures: dict[str, float]) -> None:
 @contextmanager
 def counted_bytes() -> Iterator[list[int]]:
     """Count the bytes that are read of JSON-lines files, uncompressed."""
-    opened, total = corpus_rows.open_lines, [0]
+    opened, total = open_lines, [0]
 
     class Counted:
         def __init__(self, path: Path) -> None:
@@ -126,11 +128,8 @@ def counted_bytes() -> Iterator[list[int]]:
             total[0] += len(chunk)
             return chunk
 
-    corpus_rows.open_lines = Counted  # type: ignore[assignment,attr-defined]
-    try:
+    with patch.object(corpus_rows, "open_lines", Counted):
         yield total
-    finally:
-        corpus_rows.open_lines = opened  # type: ignore[attr-defined]
 
 
 def column_recipe(**corpus: Any) -> Recipe:
@@ -285,12 +284,11 @@ def bench_step(store: Store, figures: dict[str, float]) -> None:
         spent[0] += time.perf_counter() - begun
 
     trainer.step(0, data.batch(0, rows, True))
-    Verifier.check = timed  # type: ignore[method-assign]
-    begun = time.perf_counter()
-    for number in range(1, 9):
-        trainer.step(number, data.batch(number, rows, True))
-    seconds = time.perf_counter() - begun
-    Verifier.check = check  # type: ignore[method-assign]
+    with patch.object(Verifier, "check", timed):
+        begun = time.perf_counter()
+        for number in range(1, 9):
+            trainer.step(number, data.batch(number, rows, True))
+        seconds = time.perf_counter() - begun
     figures["verify_step_overhead"] = spent[0] / (seconds - spent[0])
 
 

@@ -108,7 +108,8 @@ def next_spec(
 ) -> StoreSpec:
     """Return what the store is to be made from.
 
-    ``files`` have absolute paths, all below ``root``. Raises DataError, with both values, for whatever cannot change.
+    ``files`` have absolute paths, all below ``root``. Raises DataError, with both values, for
+    whatever cannot change.
     """
     corpus, old = recipe.corpus, before.spec
     ordered = list(files)

@@ -160,7 +160,7 @@ class TokenReader:
     def length(self, row: int) -> int:
         """Return the number of a row's tokens."""
         _, length = self._place(row)
-        return length
+        return int(length)
 
     def row(self, row: int, start: int = 0, stop: int | None = None) -> NDArray[np.int64]:
         """Return the tokens [start, stop) of a row."""

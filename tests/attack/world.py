@@ -48,7 +48,6 @@ class World:
         """Return the arguments of a command that reads the world."""
         root, out = self.root, self.root / "out"
         store, recipe = root / "store", root / "recipe.toml"
-        state = root / "console.json"
         budget = ("--tokens", "2000", "--set", "selection.threads=1", "--json")
         commands: dict[str, list[object]] = {
             "annotate": [root / "corpus.jsonl", "--out", store, "--recipe", recipe, "--json"],
