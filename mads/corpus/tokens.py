@@ -134,7 +134,7 @@ class TokenReader:
                 f"{idx_path} is truncated: found {idx_bytes} bytes, expected "
                 f"{HEADER.size + 20 * num + 8}. {REMEDY}"
             )
-        self._num = num
+        self._num: int = num
         self._dtype = np.dtype(TYPE_CODES[code])
         expected = 0
         if num:
@@ -175,8 +175,6 @@ class TokenReader:
     def _place(self, row: int) -> tuple[int, int]:
         """Return where a row's tokens begin in the bin file, in bytes, and how many there are."""
         place = HEADER.size + 4 * row
-        length: int
-        first: int
         (length,) = LENGTH.unpack(self._index(place, place + LENGTH.size))
         place = HEADER.size + 4 * self._num + 8 * row
         (first,) = OFFSET.unpack(self._index(place, place + OFFSET.size))

@@ -27,7 +27,7 @@ from mads.run.feedback import RoundFeedback, gather
 from mads.run.folder import begin, check_folder, forget_after
 from mads.run.reader import RunRound
 from mads.run.records import EndRecord, Metrics, RoundRecord, StepRecord
-from mads.run.result import TrainResult, write_result
+from mads.run.result import TrainResult, whole_result, write_result
 from mads.run.schedule import round_bounds, round_of, strategy_name
 from mads.run.signals import stopping
 from mads.run.watcher import Silent, Watcher
@@ -133,6 +133,7 @@ class _Loop:
         self.data: RoundData | None = None
         self.select_ms: Mapping[int, float] = {}
         self.metrics = Metrics(run.metrics)
+        self.result: TrainResult | None = None  # of a run that has ended
 
     def _make_tasks(self, configs: Mapping[str, TaskConfig]) -> list[BatchedTask]:
         context, size = self.recipe.training.context, self.recipe.rewards.batch_size
@@ -168,10 +169,11 @@ class _Loop:
 
     def _end(self, step: int) -> TrainResult:
         """Take the losses at the end, if no earlier call has, and write the result."""
-        ended = self.world.broadcast(self.metrics.end())
-        if ended is None:
-            ended = EndRecord(step, self._losses({}))
-            self._note(ended)
+        if self.result is not None:
+            self.watcher.round(EndRecord(step, self.result.losses))
+            return self.result
+        ended = EndRecord(step, self._losses({}))
+        self._note(ended)
         self.watcher.round(ended)
         guards = Counter[str]()
         for record in self.metrics.read():
@@ -203,10 +205,13 @@ class _Loop:
             before = RunRound(self.dir.round(number), number, self.recipe)
             self.strategy, self.cursors = before.strategy, before.cursors(self.store)
             self.data = self._round_data(number)
+            self.metrics.check(saved.metrics)
             load_checkpoint(self.dir, saved, self.trainer)
         step = 0 if saved is None else saved.step
-        if self.world.is_main:
-            self.metrics.cut(step, keep_end=step == self.recipe.training.steps)
+        if step == self.recipe.training.steps:
+            self.result = whole_result(self.dir.result)
+        if self.world.is_main and self.result is None:
+            self.metrics.cut(0 if saved is None else saved.metrics.size)
             forget_after(self.dir, -1 if saved is None else saved.round)
             if saved is not None:
                 remove_newer(self.dir, step)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from typing import Any, ClassVar
 from mads.codec import from_json, to_json
 from mads.errors import DataError
 from mads.files import write_text
+from mads.store.sealed import Seal
 
 REMEDY = (
     "Delete this line and those after it, and run the same `mads train` again; it goes on from "
@@ -130,19 +132,26 @@ class Metrics:
             records.append(record_from_json(value, place))
         return records
 
-    def cut(self, step: int, *, keep_end: bool) -> None:
-        """Forget what happened after the checkpoint that a run goes on from."""
-        kept = [
-            record
-            for record in self.read()
-            if record.step < step or (keep_end and isinstance(record, EndRecord))
-        ]
-        text = "".join(json.dumps(record_to_json(record)) + "\n" for record in kept)
-        write_text(self._path, text)
+    def check(self, expected: Seal) -> None:
+        """Raise DataError unless the file begins with what was written until a checkpoint."""
+        try:
+            with self._path.open("rb") as handle:
+                found = hashlib.sha256(handle.read(expected.size)).hexdigest()
+        except FileNotFoundError:
+            found = hashlib.sha256().hexdigest()
+        if found != expected.sha256:
+            raise DataError(
+                f"{self._path} was changed: the sha256 of its first {expected.size:,} bytes is "
+                f"{found[:16]}, expected {expected.sha256[:16]}. Put the file back, or put the "
+                "name of a checkpoint from before the damage into checkpoints/latest."
+            )
 
-    def end(self) -> EndRecord | None:
-        """Return the record of the run's end, or None."""
-        return next((r for r in reversed(self.read()) if isinstance(r, EndRecord)), None)
+    def cut(self, size: int) -> None:
+        """Forget what happened after the checkpoint that a run goes on from."""
+        if self._path.is_file() and self._path.stat().st_size > size:
+            with self._path.open("rb") as handle:
+                kept = handle.read(size)
+            write_text(self._path, kept.decode())
 
     def sync(self) -> None:
         """Make what was written so far survive a power cut."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mads.codec import from_json, to_json
+from mads.errors import DataError
 from mads.files import read_sealed_json, write_sealed_json
 
 REMEDY = "Run the same `mads train` again; it writes the file anew."
@@ -37,3 +38,11 @@ def read_result(path: Path) -> TrainResult | None:
         return None
     value = read_sealed_json(path, REMEDY)
     return from_json(TrainResult, value, path, "the result of a run", REMEDY)
+
+
+def whole_result(path: Path) -> TrainResult | None:
+    """Return what ``read_result`` does, but None for a damaged one: it can be made again."""
+    try:
+        return read_result(path)
+    except DataError:
+        return None

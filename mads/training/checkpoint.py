@@ -22,6 +22,7 @@ from mads.codec import Within, from_json, to_json
 from mads.errors import DataError
 from mads.files import PARTIAL, publish, read_sealed_json, write_sealed_json, write_text
 from mads.layout import RunDir
+from mads.store.sealed import Seal, read_seal
 from mads.training.trainer import Trainer
 
 OPTIMIZER = "optimizer.safetensors"
@@ -33,11 +34,15 @@ _NAME = re.compile(r"step-([0-9]{8})")
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What state.json says: how many steps are done, the round they end in, and the files."""
+    """What state.json says: how many steps are done, the round they end in, and the files.
+
+    ``metrics`` is the size and the sha256 of metrics.jsonl when it was saved.
+    """
 
     step: Annotated[int, Within(0, 2**40)]
     round: Annotated[int, Within(0, 2**40)]
     files: Mapping[str, str]  # name in the folder -> sha256
+    metrics: Seal
 
 
 def save_checkpoint(
@@ -72,7 +77,8 @@ def _write(run: RunDir, step: int, trainer: Trainer, tokenizer: Path, number: in
             for path in sorted(partial.rglob("*"))
             if path.is_file()
         }
-        write_sealed_json(partial / STATE, to_json(Checkpoint(step, number, files)))
+        state = Checkpoint(step, number, files, _seal(run.metrics))
+        write_sealed_json(partial / STATE, to_json(state))
         publish(partial, folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
@@ -128,6 +134,11 @@ def _damage(path: Path, expected: str) -> str:
     if found != expected:
         return f"was changed: its sha256 is {found[:16]}, expected {expected[:16]}"
     return ""
+
+
+def _seal(path: Path) -> Seal:
+    """Return the seal of a file that may not be there yet."""
+    return read_seal(path) if path.is_file() else Seal(0, hashlib.sha256().hexdigest())
 
 
 def _sha256(path: Path) -> str:

@@ -158,7 +158,6 @@ EXCHANGED = {
     "run/checkpoints/step-00000004/model.safetensors": (
         "run/checkpoints/step-00000002/model.safetensors"
     ),
-    "picked/plan.json": "run/rounds/0002/plan.json",
     "console.json": "store/corpus.json",
 }
 
@@ -173,7 +172,11 @@ def test_a_whole_file_of_another_place(
         check(found, expected[command], name)
 
 
-@pytest.mark.parametrize(("name", "command"), CASES)
+# A round without its plan is not complete, and the one before it is the last.
+GONE = [c for c in CASES if c[0] != "run/rounds/0002/plan.json" or c[1] == "train"]
+
+
+@pytest.mark.parametrize(("name", "command"), GONE)
 def test_a_file_that_is_gone(
     world: World, expected: dict[str, Outcome], tmp_path: Path, name: str, command: str
 ) -> None:

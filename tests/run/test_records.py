@@ -18,6 +18,7 @@ from mads.run.records import (
     record_from_json,
     record_to_json,
 )
+from mads.store.sealed import read_seal
 
 TABLE = {"kind": {"a": 1.0, "b": 0.5}}
 FEEDBACK = FeedbackRecord(
@@ -96,12 +97,31 @@ def test_a_damaged_line_is_refused_with_its_number(tmp_path: Path, line: str, me
         Metrics(path).read()
 
 
-def test_records_after_a_step_are_cut(tmp_path: Path) -> None:
-    metrics = write(tmp_path / "metrics.jsonl", RECORDS)
-    metrics.cut(5, keep_end=True)
-    kept = [r for r in RECORDS if r.step < 5 or isinstance(r, EndRecord)]
-    assert metrics.read() == kept
-    assert metrics.end() == RECORDS[-1]
-    metrics.cut(4, keep_end=False)
-    assert [record.step for record in metrics.read()] == [3, 0]
-    assert metrics.end() is None
+def test_what_came_after_a_checkpoint_is_cut(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    metrics = write(path, RECORDS[:2])
+    seal, whole = read_seal(path), path.read_bytes()
+    metrics.check(seal)
+    write(path, RECORDS[2:])
+    metrics.check(seal)
+    metrics.cut(seal.size)
+    assert path.read_bytes() == whole
+    metrics.cut(seal.size)
+    assert metrics.read() == RECORDS[:2]
+
+
+def test_every_changed_byte_before_a_checkpoint_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    metrics = write(path, RECORDS)
+    seal, whole = read_seal(path), path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(DataError, match=r"metrics\.jsonl was changed: the sha256 of its first"):
+            metrics.check(seal)
+    for content in (b"", whole[:-1]):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"metrics\.jsonl was changed"):
+            metrics.check(seal)
+    path.unlink()
+    with pytest.raises(DataError, match=r"metrics\.jsonl was changed"):
+        metrics.check(seal)
