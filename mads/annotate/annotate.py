@@ -19,6 +19,7 @@ from mads.annotate.binned import bin_scores
 from mads.annotate.executors import EXECUTORS
 from mads.annotate.growth import Before, look, next_spec, scan_files
 from mads.annotate.job import Job, missing_parts
+from mads.annotate.seen import Seen
 from mads.annotate.spans import make_spans
 from mads.annotate.verify import check_files
 from mads.config import Recipe
@@ -34,7 +35,6 @@ from mads.store.documents import read_documents_header
 from mads.store.index import build_index, index_seals
 from mads.store.manifest import FORMAT, DocumentCounts, Generation, Manifest, write_spec
 from mads.store.sealed import Seal
-from mads.store.seen import Seen
 from mads.store.spec import StoreSpec
 from mads.store.store import Store
 from mads.types import Status

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mads.agents.agent import QuantileBins
+from mads.annotate.seen import Seen
 from mads.config import Recipe
 from mads.corpus.files import CorpusFile, scan
 from mads.errors import DataError
 from mads.layout import StoreDir
 from mads.store.manifest import Manifest, read_manifest, read_spec
-from mads.store.seen import Seen
 from mads.store.spec import AgentInfo, StoreSpec, make_shards
 from mads.types import Agent
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from mads.annotate.seen import Seen
 from mads.blocks import block_sums, read_sums
 from mads.corpus.tokens import REMEDY as TOKENS_REMEDY
 from mads.errors import DataError
 from mads.layout import StoreDir
 from mads.store.manifest import Manifest
 from mads.store.sealed import check_sealed
-from mads.store.seen import Seen
 from mads.store.store import Store
 
 
