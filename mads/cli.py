@@ -194,7 +194,7 @@ def select(
     follow = Followed(strategy.scores(opened.cells), strategy.to_json(), cursors)
     with progress() as report:
         exports = _exports(opened, texts, corpus, megatron, report)
-        result = select_and_write(Request(opened, follow, budget, settings), out, exports)
+        result = select_and_write(opened, Request(follow, budget, settings), out, exports)
     seconds = time.perf_counter() - begun
     if as_json:
         _print_json({**to_json(result), "seconds": seconds})

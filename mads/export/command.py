@@ -40,6 +40,7 @@ from mads.selection.plan_file import (
 from mads.selection.query import OrderReader
 from mads.store.sealed import write_sealed
 from mads.store.store import Store
+from mads.types import Cells
 from mads.units import Budget, parse_part
 
 TEXTS = "texts"
@@ -56,16 +57,15 @@ class Followed:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to select."""
+    """What to select, of any store."""
 
-    store: Store
     followed: Followed
     budget: Budget
     recipe: Recipe
 
-    def plan(self) -> Plan:
-        """Return the plan."""
-        cells, config, budget = self.store.cells, self.recipe.selection, self.budget
+    def plan(self, cells: Cells) -> Plan:
+        """Return the plan over a store's cells."""
+        config, budget = self.recipe.selection, self.budget
         follow, seed = self.followed, self.seed
         return make_plan(
             *(cells, follow.score_C, follow.cursors, budget.amount), config, seed, budget.unit
@@ -125,19 +125,19 @@ class PartWritten:
     num_tokens: int
 
 
-def select_and_write(request: Request, out: Path, exports: Exports) -> Selected:
+def select_and_write(store: Store, request: Request, out: Path, exports: Exports) -> Selected:
     """Select into a folder that appears as a whole; return what is in it.
 
     Raises UsageError when ``out`` holds anything but the same selection, DataError when another
     process writes it.
     """
-    store, config = request.store, request.recipe.selection
-    asked = _asked(request, exports)
+    config = request.recipe.selection
+    asked = _asked(store, request, exports)
     with fresh_folder(out) as folder:
         if folder is None:
             return _selected(_complete(store, out, asked, exports), store, out, complete=True)
         with OrderReader.of(store, config) as order:
-            selection = order.select(request.plan())
+            selection = order.select(request.plan(store.cells))
         exports.write(store, selection.doc_N, folder, asked.seed)
         head = Head(asked.seed, config.policy, request.budget, asked)
         saved = write_selection(
@@ -192,9 +192,9 @@ def write_part(
     return PartWritten(str(out), False, text, len(docs), part.num_tokens)
 
 
-def _asked(request: Request, exports: Exports) -> SavedRequest:
+def _asked(store: Store, request: Request, exports: Exports) -> SavedRequest:
     """Return what is asked for, as the plan keeps it: all that the result depends on."""
-    store, config = request.store, request.recipe.selection
+    config = request.recipe.selection
     plain = SelectionConfig()
     settings = replace(
         config, ram=plain.ram, threads=plain.threads, select_every=plain.select_every

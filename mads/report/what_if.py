@@ -63,7 +63,7 @@ def try_what_if(
     other = replace(strategy, state=scaled_theta(strategy.state, factors))
     cells = store.cells
     before, after = (
-        Request(store, Followed(s.scores(cells), s.to_json(), cursors), budget, recipe).plan()
+        Request(Followed(s.scores(cells), s.to_json(), cursors), budget, recipe).plan(cells)
         for s in (strategy, other)
     )
     return WhatIf(

@@ -89,8 +89,8 @@ def select(root: Path, out: Path, recipe: Recipe) -> tuple[tuple[str, ...], list
     state = initial_state(store.cells.categories)
     score_C, start = cell_scores(store.cells, state), Cursors.start(len(store.cells))
     follow = Followed(score_C, console_to_json(state), start)
-    request = Request(store, follow, Budget(2000, "tokens"), recipe)
-    select_and_write(request, out, Exports(None, False, lambda *_: None))
+    request = Request(follow, Budget(2000, "tokens"), recipe)
+    select_and_write(store, request, out, Exports(None, False, lambda *_: None))
     return tuple(store.spec.agents), pq.read_table(out / "selection.parquet")["doc"].to_pylist()
 
 
