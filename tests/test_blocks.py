@@ -48,6 +48,27 @@ def test_a_changed_byte_is_found_where_it_is_read(files: list[Path], tmp_path: P
                 verifier.check(file, start, stop)
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("bad", [0, 7, 20, 39])
+def test_many_spans_are_compared_by_several_threads(
+    tmp_path: Path, bad: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mads.blocks.BLOCKS_PER_THREAD", 2)
+    path = tmp_path / "file"
+    data = bytearray(np.random.default_rng(0).bytes(40 * BLOCK - 9))
+    path.write_bytes(data)
+    sums = block_sums(path)
+    data[bad * BLOCK + bad] ^= 1
+    path.write_bytes(data)
+    start, stop = bad * BLOCK, min((bad + 1) * BLOCK, len(data))
+    around = [(0, start)] * (bad > 0) + [(stop, len(data))] * (stop < len(data))
+    with path.open("rb") as file:
+        Verifier(path, sums, REMEDY).check_spans(file.fileno(), np.array(around), threads)
+        spans = np.array([*around, (stop - 1, stop)])
+        with pytest.raises(DataError, match=rf"its bytes {start:,} to {stop:,} are not"):
+            Verifier(path, sums, REMEDY).check_spans(file.fileno(), spans, threads)
+
+
 def test_a_block_is_compared_once(
     files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

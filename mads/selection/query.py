@@ -7,6 +7,8 @@ selection, so it stays open, and selections that follow each other are read ahea
 
 from __future__ import annotations
 
+import os
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -63,7 +65,8 @@ class OrderReader:
     @staticmethod
     def of(store: Store, config: SelectionConfig) -> OrderReader:
         """Return the reader of a store's order, whose bytes are verified as they are read."""
-        return OrderReader(store.order, store.cells, config, store.check_order)
+        check = partial(store.check_order, threads=config.threads or os.cpu_count() or 1)
+        return OrderReader(store.order, store.cells, config, check)
 
     def __enter__(self) -> OrderReader:
         return self

@@ -131,10 +131,11 @@ class Store:
         with pq.ParquetFile(path) as file:
             groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
         ends = np.cumsum([0, *(group.num_rows for group in groups)])
-        extents = np.array([_extent(group) for group in groups]).reshape(-1, 2)
-        return _OrderGroups(verifier, ends, extents)
+        # The groups lie one after the other, so each ends where the next begins.
+        begins = np.array([*map(_first_byte, groups), path.stat().st_size])
+        return _OrderGroups(verifier, ends, np.stack([begins[:-1], begins[1:]], axis=1))
 
-    def check_order(self, rows: NDArray[np.int64]) -> None:
+    def check_order(self, rows: NDArray[np.int64], threads: int = 1) -> None:
         """Verify the bytes that hold runs of rows of the order, shape (R, 2): first and end.
 
         Each block is read once in a process. Raises DataError for the first that was changed.
@@ -146,9 +147,8 @@ class Store:
         np.add.at(wanted, first, 1)
         np.add.at(wanted, last, -1)
         with self.order.open("rb") as file:
-            for group in np.flatnonzero(np.cumsum(wanted)[:-1] > 0).tolist():
-                begin, end = order.extents[group].tolist()
-                order.verifier.check(file.fileno(), begin, end)
+            extents = order.extents[np.cumsum(wanted)[:-1] > 0]
+            order.verifier.check_spans(file.fileno(), extents, threads)
 
     def order_rows(
         self, row_N: NDArray[np.int64], columns: list[str]
@@ -233,17 +233,12 @@ class _OrderGroups:
     extents: NDArray[np.int64]
 
 
-def _extent(group: pq.RowGroupMetaData) -> tuple[int, int]:
-    """Return where a row group's bytes begin and end."""
-    starts, stops = [], []
-    for i in range(group.num_columns):
-        column = group.column(i)
-        offsets = [column.data_page_offset]
-        if column.has_dictionary_page:
-            offsets.append(column.dictionary_page_offset)
-        starts.append(min(offsets))
-        stops.append(min(offsets) + column.total_compressed_size)
-    return min(starts), max(stops)
+def _first_byte(group: pq.RowGroupMetaData) -> int:
+    """Return where a row group's bytes begin: with its first column's first page."""
+    column = group.column(0)
+    if column.has_dictionary_page:
+        return int(min(column.data_page_offset, column.dictionary_page_offset))
+    return int(column.data_page_offset)
 
 
 def _order_rows(
