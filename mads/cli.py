@@ -243,13 +243,13 @@ def part(
 ) -> None:
     """Write one of N disjoint parts of a selection, from its plan alone."""
     from mads.codec import to_json
-    from mads.export.command import write_part
+    from mads.export.command import plan_generation, write_part
     from mads.store.store import Store
     from mads.tables import show_part
     from mads.terminal import progress
 
     begun = time.perf_counter()
-    opened = Store(store)
+    opened = Store(store, plan_generation(plan))
     with progress() as report:
         exports = _exports(opened, texts, corpus, megatron, report)
         result = write_part(opened, plan, shard, out, exports)

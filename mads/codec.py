@@ -65,6 +65,17 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True)
+class FileName:
+    """The name of a file or folder in a known place; it leads nowhere else."""
+
+    def flaw(self, value: str) -> str:
+        """Return what is wrong with a value, or an empty text."""
+        if value in ("", ".", "..") or set(value) & set("/\\\0"):
+            return f"found {_short(value)}, expected a plain name"
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
     """A section whose type follows from one of its keys."""
 

@@ -40,6 +40,16 @@ class IndexDir:
         return self.root / "content.json"
 
     @property
+    def own_files(self) -> tuple[Path, ...]:
+        """What the manifest seals."""
+        return (self.cells, self.order, self.order_sums, self.content)
+
+    @property
+    def facts(self) -> Path:
+        """What the manifest says of the generation, in case that the manifest is lost."""
+        return self.root / "generation.json"
+
+    @property
     def buckets(self) -> Path:
         """A folder for the making of the order."""
         return self.root / f"buckets{PARTIAL}"

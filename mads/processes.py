@@ -10,11 +10,19 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import active_children, connection, parent_process
 from multiprocessing.context import SpawnContext, SpawnProcess
 from types import FrameType
+from typing import Any
+
+from mads.errors import DataError
+
+GRACE_S = 0.5
 
 # Python's own process that removes what an interrupted one has left takes this from here. It
 # removes it all the same, but does not print a warning beside the one line.
@@ -77,6 +85,29 @@ def end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+@contextmanager
+def worker_pool(
+    workers: int, start: Callable[..., None], arguments: tuple[Any, ...] = ()
+) -> Iterator[ProcessPoolExecutor]:
+    """Provide worker processes that ``start`` prepares; an error here ends them at once.
+
+    Raises DataError when one of them is killed from outside.
+    """
+    with ProcessPoolExecutor(workers, QuietContext(), start, arguments) as pool:
+        try:
+            yield pool
+        except BrokenProcessPool as error:
+            time.sleep(GRACE_S)  # after Ctrl-C, which may reach the workers first, this is not said
+            raise DataError(
+                "a worker process was killed, most likely for want of RAM. Run the same "
+                "command again with --set corpus.workers=1; it goes on where it was."
+            ) from error
+        except BaseException:
+            end_workers()  # whatever they are at would be waited for
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def end_workers() -> None:

@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import active_children
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import pytest
 
-from mads.processes import QuietContext, end_with_parent, end_workers
+from mads.errors import DataError
+from mads.processes import QuietContext, end_with_parent, end_workers, worker_pool
 
 PARENT = """
 import os, signal, sys, time
@@ -43,13 +44,34 @@ def gone(pid: int) -> bool:
 
 
 def test_a_pool_works_and_its_workers_can_be_ended() -> None:
-    with ProcessPoolExecutor(2, QuietContext(), end_with_parent) as pool:
+    with worker_pool(2, end_with_parent) as pool:
         assert list(pool.map(abs, [-1, -2, -3])) == [1, 2, 3]
     worker = QuietContext().Process(target=time.sleep, args=(600,))
     worker.start()
     end_workers()
     worker.join()
     assert worker.exitcode == -signal.SIGKILL
+
+
+def test_an_error_beside_a_pool_does_not_wait_for_its_work() -> None:
+    pids: list[int] = []
+
+    def fail() -> None:
+        with worker_pool(2, end_with_parent) as pool:
+            _ = [pool.submit(time.sleep, 10**6) for _ in range(5)]
+            pids.extend(worker.pid or 0 for worker in active_children())
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert len(pids) == 2
+    assert all(map(gone, pids))
+
+
+def test_a_killed_worker_of_a_pool_is_told() -> None:
+    message = r"a worker process was killed, .* Run the same command again with --set"
+    with pytest.raises(DataError, match=message), worker_pool(1, end_with_parent) as pool:
+        pool.submit(os._exit, 9).result()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

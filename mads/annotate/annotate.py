@@ -87,7 +87,7 @@ def annotate(
         new_shards = _label(store, spec, recipe, workers, on_progress)
         spec = bin_scores(store, spec, agents, on_progress)
         manifest, new_index = _finish(store, before.manifest, spec, recipe, on_progress)
-        for path in (*files, *_own_files(Store(out))):
+        for path in _own_files(Store(out)):
             seen.note(path)
         seen.write()
         return _result(before, manifest, new_shards, new_index=new_index)
@@ -171,7 +171,7 @@ def _finish(
     fingerprint = spec.fingerprint(tokenizer.fingerprint)
     generations = dict(before.generations) if before is not None else {}
     same = [int(n) for n, found in generations.items() if found.fingerprint == fingerprint]
-    number = same[0] if same else _next_number(store, generations)
+    number = same[0] if same else max(map(int, generations), default=0) + 1
     todo = {n: before.at(int(n)) for n in generations if before and _lacks_index(store, before, n)}
     if not same:
         todo[str(number)] = spec
@@ -186,24 +186,13 @@ def _finish(
         vocab_size=tokenizer.vocab_size,
         generation=number,
         generations=generations,
-        provenance=before.provenance if before and not todo else dict(provenance()),
+        provenance=(before.provenance if before and not todo else {}) or dict(provenance()),
     )
+    for name in todo:
+        manifest.keep(store, name)
     if manifest != before:
         manifest.write(store)
     return manifest, bool(todo)
-
-
-def _next_number(store: StoreDir, generations: Mapping[str, Generation]) -> int:
-    """Return the number of a new generation.
-
-    After the loss of a manifest the folders of older ones are still there, and a run may name
-    them; the first is made again in its place.
-    """
-    known = [*map(int, generations)]
-    if not known:
-        folders = store.index(1).root.parent.glob("[0-9]*")
-        known = [number for number in (int(path.name) for path in folders) if number > 1]
-    return max(known, default=0) + 1
 
 
 def _lacks_index(store: StoreDir, manifest: Manifest, generation: str) -> bool:

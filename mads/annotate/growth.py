@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mads.agents.agent import QuantileBins
-from mads.annotate.seen import Seen
+from mads.annotate.seen import Seen, facts_of
 from mads.config import Recipe
 from mads.corpus.files import CorpusFile, scan
 from mads.errors import DataError
 from mads.layout import StoreDir
-from mads.store.manifest import Manifest, read_manifest, read_spec
+from mads.store.manifest import Manifest, read_manifest, read_spec, restored
 from mads.store.spec import AgentInfo, StoreSpec, make_shards
 from mads.types import Agent
 
@@ -53,7 +53,8 @@ class Before:
 def look(store: StoreDir) -> Before:
     """Read what a folder holds; raises DataError where neither manifest nor plan can be read.
 
-    Each of them stands in for the other: a lost or damaged manifest is written anew.
+    A lost or damaged plan is written anew from the manifest, and a manifest from the plan and
+    from what each index says of itself.
     """
     manifest = begun = None
     problem: DataError | None = None
@@ -69,6 +70,10 @@ def look(store: StoreDir) -> Before:
             if begun is None:
                 raise
             problem = error
+    if manifest is None and begun is not None:
+        manifest = restored(store, begun)
+        if manifest is not None:
+            manifest.write(store)
     if problem is not None and manifest is None and begun is None:
         raise problem
     return Before(manifest, begun)
@@ -88,11 +93,12 @@ def scan_files(
     found = {path: known[path] for path in files if path in known and seen.holds(path)}
     todo = [path for path in files if path not in found]
     done = len(found)
+    facts = {path: facts_of(path) for path in todo}  # as they were before they are read
     scanned = scan(todo, recipe.corpus.shard_docs, min(workers, len(todo))) if todo else iter(())
     for path, file in zip(todo, scanned, strict=True):
         old = known.get(path)
         found[path] = old if old is not None and old.sha256 == file.sha256 else file
-        seen.note(path)
+        seen.note(path, facts[path])
         done += 1
         on_progress("scan files", done, len(files))
     return [replace(found[path], path=str(path)) for path in files]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from stat import S_ISREG
 
 from mads.errors import DataError
 from mads.files import read_sealed_json, write_sealed_json
@@ -34,11 +35,14 @@ class Seen:
 
     def holds(self, path: Path) -> bool:
         """Return whether a file is as it was when it was noted."""
-        return path.is_file() and self._known.get(str(path)) == _facts(path)
+        known = self._known.get(_name(path))
+        return known is not None and known == facts_of(path)
 
-    def note(self, path: Path) -> None:
-        """Note that a file is verified as it lies there now."""
-        self._known[str(path)] = _facts(path)
+    def note(self, path: Path, facts: list[int] | None = None) -> None:
+        """Note that a file is verified, as it lies there now or as it was before it was read."""
+        found = facts or facts_of(path)
+        if found is not None:
+            self._known[_name(path)] = found
 
     def write(self) -> None:
         """Write the notes; files that are gone are forgotten."""
@@ -46,6 +50,14 @@ class Seen:
         write_sealed_json(self._path, kept)
 
 
-def _facts(path: Path) -> list[int]:
-    stat = path.stat()
-    return [stat.st_size, stat.st_mtime_ns]
+def facts_of(path: Path) -> list[int] | None:
+    """Return a file's size and time of change; None when there is no such file."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return [stat.st_size, stat.st_mtime_ns] if S_ISREG(stat.st_mode) else None
+
+
+def _name(path: Path) -> str:
+    return os.path.abspath(path)  # noqa: PTH100, links keep their names

@@ -8,7 +8,7 @@ from pathlib import Path
 from mads.annotate.seen import Seen
 from mads.blocks import block_sums, read_sums
 from mads.corpus.tokens import REMEDY as TOKENS_REMEDY
-from mads.errors import DataError
+from mads.errors import DataError, machine_problem
 from mads.layout import StoreDir
 from mads.store.manifest import Manifest
 from mads.store.sealed import check_sealed
@@ -30,10 +30,11 @@ def check_files(
         try:
             opened = Store(store.root, int(number))
             content = opened.content
-        except DataError:
+        except DataError as error:
+            _refuse_machine(error)
             store.index(int(number)).content.unlink(missing_ok=True)
             continue
-        for path in (store.root / name for name in opened.facts.files):
+        for path in opened.index.own_files:
             _check_index(opened, path, seen)
         for done, (name, seal) in enumerate(content.items(), start=1):
             path = store.root / name
@@ -51,8 +52,16 @@ def _check_index(opened: Store, path: Path, seen: Seen) -> None:
     try:
         check_sealed(path, opened.seal(path))
         seen.note(path)
-    except DataError:
+    except DataError as error:
+        _refuse_machine(error)
         path.unlink()
+
+
+def _refuse_machine(error: DataError) -> None:
+    """Raise the error again where the machine is at fault, and nothing is known of the file."""
+    cause = error.__cause__
+    if cause is not None and (isinstance(cause, MemoryError) or machine_problem(cause)):
+        raise error
 
 
 def _check_tokens(store: StoreDir, shard: int, seen: Seen) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mads.errors import DataError, UsageError
-from mads.processes import QuietContext, end_with_parent
+from mads.processes import end_with_parent, worker_pool
 
 COMPRESSION = {".jsonl": None, ".jsonl.gz": "gzip", ".jsonl.zst": "zstd"}
 SUFFIXES = (*COMPRESSION, ".parquet")
@@ -124,7 +123,7 @@ def _scanned(files: Sequence[Path], shard_docs: int, workers: int) -> Iterator[C
         return
     size = min(max(len(files) // (8 * workers), 1), 64)
     groups = [files[i : i + size] for i in range(0, len(files), size)]
-    with ProcessPoolExecutor(workers, QuietContext(), end_with_parent) as pool:
+    with worker_pool(workers, end_with_parent) as pool:
         for future in [pool.submit(_scan_some, group, shard_docs) for group in groups]:
             yield from future.result()
 

@@ -146,17 +146,25 @@ def select_and_write(store: Store, request: Request, out: Path, exports: Exports
     return _selected(saved, store, out, complete=False)
 
 
+def plan_generation(plan_file: Path) -> int:
+    """Return the generation of the store that a plan was made from.
+
+    Raises UsageError when there is no such file, DataError when it is not a plan.
+    """
+    if not plan_file.is_file():
+        raise UsageError(f"plan {plan_file} does not exist. `mads select --out` writes plan.json.")
+    return load_plan(plan_file).generation
+
+
 def write_part(
     store: Store, plan_file: Path, text: str, out: Path, exports: Exports
 ) -> PartWritten:
     """Write part ``i/n`` of a selection, from its plan, into a folder that appears as a whole.
 
-    Raises UsageError when ``out`` holds anything but the same part or the plan does not exist,
-    DataError when the plan is none or of another store, or another process writes ``out``.
+    Raises UsageError when ``out`` holds anything but the same part, DataError when the plan is of
+    another store, or another process writes ``out``.
     """
     index, count = parse_part(text)
-    if not plan_file.is_file():
-        raise UsageError(f"plan {plan_file} does not exist. `mads select --out` writes plan.json.")
     plan = read_plan(plan_file, store)
     asked = SavedRequest(
         store=store.fingerprint,

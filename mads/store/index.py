@@ -103,8 +103,7 @@ def content_seals(store: StoreDir, spec: StoreSpec) -> dict[str, Seal]:
 
 def index_seals(store: StoreDir, index: IndexDir) -> dict[str, Seal]:
     """Return the seals of a generation's own files."""
-    paths = (index.cells, index.order, index.order_sums, index.content)
-    return {store.name_of(path): read_seal(path) for path in paths}
+    return {store.name_of(path): read_seal(path) for path in index.own_files}
 
 
 def _check_shard(store: StoreDir, spec: StoreSpec, shard: int, seals: Mapping[str, Seal]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from mads.codec import from_json, to_json
 from mads.errors import DataError
 from mads.files import read_sealed_json, write_sealed_json
-from mads.layout import StoreDir
+from mads.layout import IndexDir, StoreDir
 from mads.store.sealed import Seal
 from mads.store.spec import AgentInfo, Count, StoreSpec
 
@@ -66,18 +66,84 @@ class Manifest:
         """Write the manifest."""
         write_sealed_json(store.manifest, to_json(self))
 
+    def keep(self, store: StoreDir, generation: str) -> None:
+        """Write what is said of a generation beside its index, in case that this is lost."""
+        kept = _Kept(
+            self.format,
+            self.tokenizer_fingerprint,
+            self.vocab_size,
+            self.generations[generation],
+        )
+        write_sealed_json(store.index(int(generation)).facts, to_json(kept))
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What the manifest says of one generation."""
+
+    format: int
+    tokenizer_fingerprint: str
+    vocab_size: Count
+    facts: Generation
+
 
 def read_manifest(store: StoreDir) -> Manifest:
     """Read a store's manifest; raises DataError when it is damaged or of another format."""
     path = store.manifest
     value = read_sealed_json(path, REMEDY, check=_check_format)
     found = from_json(Manifest, value, path, "a manifest of a store", REMEDY)
+    for number, generation in found.generations.items():
+        _check_names(store, path, number, generation)
     if str(found.generation) not in found.generations:
         raise DataError(
             f"{path} is damaged: there is no generation {found.generation}; found "
             f"{', '.join(found.generations)}. {REMEDY}"
         )
     return found
+
+
+def restored(store: StoreDir, spec: StoreSpec) -> Manifest | None:
+    """Return the manifest that was lost, as the indexes tell it; None when there is no index.
+
+    ``spec`` is the store's plan, which only grows. Raises DataError for an index that says of
+    itself what it should not.
+    """
+    kept: dict[str, _Kept] = {}
+    for folder in sorted(store.index(1).root.parent.glob("[0-9]*")):
+        path = IndexDir(folder).facts
+        if not path.is_file():  # a killed call has left it
+            continue
+        value = read_sealed_json(path, REMEDY, check=_check_format)
+        found = from_json(_Kept, value, path, "what an index says of itself", REMEDY)
+        number = folder.name.lstrip("0")
+        _check_names(store, path, number, found.facts)
+        kept[number] = found
+    if not kept:
+        return None
+    number = max(kept, key=int)
+    newest = kept[number]
+    return Manifest(
+        format=FORMAT,
+        spec=replace(spec, agents=newest.facts.agents),
+        tokenizer_fingerprint=newest.tokenizer_fingerprint,
+        vocab_size=newest.vocab_size,
+        generation=int(number),
+        generations={n: found.facts for n, found in kept.items()},
+        provenance={},
+    )
+
+
+def _check_names(store: StoreDir, path: Path, number: str, generation: Generation) -> None:
+    """Refuse names that lead to files which are not the generation's own."""
+    flaw = ""
+    if not number.isascii() or not number.isdigit() or number != str(int(number) or ""):
+        flaw = f"generations.{number}: expected a number from 1 on"
+    else:
+        names = {store.name_of(file) for file in store.index(int(number)).own_files}
+        if strange := sorted(set(generation.files) ^ names):
+            flaw = f"generations.{number}.files: found or missing {strange[0]!r}"
+    if flaw:
+        raise DataError(f"{path} is not a manifest of a store: {flaw}. {REMEDY}")
 
 
 def write_spec(store: StoreDir, spec: StoreSpec) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from mads.codec import Within
+from mads.codec import FileName, Within
 from mads.config import CorpusConfig, TokenizerConfig
 from mads.corpus.files import CorpusFile
 from mads.store.memory import MemoryHeader
@@ -56,7 +56,7 @@ class AgentInfo:
 
     categories: tuple[str, ...]
     fingerprint: str
-    folder: str
+    folder: Annotated[str, FileName()]
     edges: tuple[float, ...] | None = None
 
 

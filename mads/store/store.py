@@ -92,6 +92,8 @@ class Store:
         value = read_sealed_json(path, REMEDY)
         seals: dict[str, Seal] = {}
         for name, item in value.items():
+            if Path(name).is_absolute() or ".." in Path(name).parts:
+                raise DataError(f"{path} names a file outside of the store: {name!r}. {REMEDY}")
             seals[name] = from_json(Seal, item, path, "a list of seals", REMEDY)
         return seals
 

@@ -103,7 +103,9 @@ def test_a_damaged_index_is_rebuilt(
         table = pq.read_table(path)
         pq.write_table(table.slice(1) if name == "order" else table.drop_columns("domain"), path)
     result = run([toy_corpus], store.root, toy_recipe())
-    assert (result.rows, result.new_shards, result.new_index) == (300, 0, True)
+    # A manifest is put together again from what the indexes say of themselves.
+    assert (result.rows, result.new_shards) == (300, 0)
+    assert result.new_index == (name != "manifest")
     assert content(store.root) == content(toy_store)
 
 
@@ -312,6 +314,7 @@ def test_a_corpus_that_was_moved_before_the_store_was_complete(
     out, moved = tmp_path / "store", tmp_path / "moved"
     shutil.copytree(toy_store, out)
     (out / "corpus.json").write_text("damaged")
+    StoreDir(out).index(1).facts.unlink()
     shutil.copytree(toy_corpus, moved)
     assert run([moved], out, toy_recipe()).new_index
     assert Store(out).spec.root == str(moved)

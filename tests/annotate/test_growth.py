@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from annotate.test_annotate import content, run, times
+from command import mads
 from toys import Document, MakeRecipe, write_jsonl
 
 from mads.annotate import annotate as module
 from mads.annotate.annotate import annotate
 from mads.annotate.growth import look
+from mads.console import initial_state
+from mads.console.state import console_to_json
 from mads.corpus import files as corpus_files
 from mads.errors import DataError
 from mads.layout import StoreDir
+from mads.store.manifest import read_manifest
 from mads.store.store import Store
 from mads.types import doc_id
 
@@ -192,3 +199,61 @@ def test_both_damaged_is_told(store: StoreDir, corpus: Path, toy_recipe: MakeRec
     store.manifest.write_text("{")
     with pytest.raises(DataError, match=r"corpus\.json cannot be read as JSON"):
         run([corpus], store.root, toy_recipe())
+
+
+def test_a_lost_manifest_loses_no_generation(
+    store: StoreDir, corpus: Path, toy_recipe: MakeRecipe
+) -> None:
+    write_jsonl(corpus / "z.jsonl", MORE)
+    run([corpus], store.root, toy_recipe())
+    manifest = read_manifest(store)
+    for damaged in ("cut", None):
+        if damaged is None:
+            store.manifest.unlink()
+        else:
+            store.manifest.write_text(store.manifest.read_text().replace("format", "fornat"))
+        result = run([corpus], store.root, toy_recipe())
+        assert (result.generation, result.new_index, result.new_shards) == (2, False, 0)
+        again = read_manifest(store)
+        assert again == replace(manifest, provenance=again.provenance)
+        assert again.provenance
+
+
+def test_a_corpus_file_that_changes_meanwhile_is_not_taken_as_read(
+    corpus: Path, toy_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    label, victim = module._label, sorted(corpus.iterdir())[0]
+
+    def exchanged(*arguments: Any) -> int:
+        found = label(*arguments)
+        write_jsonl(corpus / victim.name, MORE)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_label", exchanged)
+        run([corpus], tmp_path / "store", toy_recipe())
+    with pytest.raises(DataError, match=rf"{victim.name} has changed: found sha256"):
+        run([corpus], tmp_path / "store", toy_recipe())
+
+
+def test_a_plan_is_cut_into_parts_after_the_store_has_grown(
+    store: StoreDir,
+    corpus: Path,
+    toy_recipe: MakeRecipe,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    state = console_to_json(initial_state(Store(store.root).cells.categories))
+    (tmp_path / "console.json").write_text(json.dumps(state))
+    call = ("--store", store.root, "--console", tmp_path / "console.json", "--fraction", "0.5")
+    assert mads(capsys, "select", *call, "--out", tmp_path / "whole")[0] == 0
+    write_jsonl(corpus / "z.jsonl", MORE)
+    run([corpus], store.root, toy_recipe())
+    plan = ("--store", store.root, "--plan", tmp_path / "whole" / "plan.json")
+    docs: set[int] = set()
+    for i in range(2):
+        out = tmp_path / f"part{i}"
+        assert mads(capsys, "part", *plan, "--shard", f"{i}/2", "--out", out)[0] == 0
+        docs |= set(pq.read_table(out / "selection.parquet")["doc"].to_pylist())
+    whole = pq.read_table(tmp_path / "whole" / "selection.parquet")["doc"].to_pylist()
+    assert docs == set(whole)

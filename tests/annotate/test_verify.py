@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,3 +65,24 @@ def test_what_was_seen_is_not_read_again(store: StoreDir) -> None:
     path.write_bytes(bytes(stat.st_size))
     with pytest.raises(DataError, match=r"shard-00000\.parquet"):  # it has another time
         check_files(store, read_manifest(store), seen, lambda *_: None)
+
+
+@pytest.mark.parametrize("name", ["cells.parquet", "order.parquet", "order.sum", "content.json"])
+def test_a_file_that_the_machine_cannot_open_is_left(
+    store: StoreDir, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = store.index(1).root / name
+    whole, open_file = path.read_bytes(), Path.open
+
+    def too_many(self: Path, *arguments: Any, **options: Any) -> Any:
+        if self == path:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(self))
+        return open_file(self, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", too_many)
+        with pytest.raises(
+            DataError, match=rf"{name} cannot be (read|opened).*Too many open files"
+        ):
+            check(store)
+    assert path.read_bytes() == whole

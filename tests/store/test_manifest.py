@@ -11,7 +11,7 @@ import pytest
 from mads.errors import DataError
 from mads.files import read_sealed_json, write_sealed_json
 from mads.layout import StoreDir
-from mads.store.manifest import read_manifest, read_spec, write_spec
+from mads.store.manifest import read_manifest, read_spec, restored, write_spec
 
 
 @pytest.fixture
@@ -25,7 +25,9 @@ def test_a_generation_is_the_first_shards_and_its_agents(store: StoreDir) -> Non
     facts = manifest.generations["1"]
     agents = {"quality": facts.agents["quality"]}
     two = replace(facts, num_shards=2, agents=agents)
-    replace(manifest, generations={"1": two, "2": facts}, generation=2).write(store)
+    moved = {name.replace("/0001/", "/0002/"): seal for name, seal in facts.files.items()}
+    later = replace(facts, files=moved)
+    replace(manifest, generations={"1": two, "2": later}, generation=2).write(store)
     again = read_manifest(store)
     assert (again.generation, list(again.generations)) == (2, ["1", "2"])
     assert len(again.at(1).shards) == 2
@@ -47,3 +49,44 @@ def test_another_format_is_told(store: StoreDir, name: str) -> None:
     read = read_manifest if name == "manifest" else read_spec
     with pytest.raises(DataError, match=rf"{path.name} has format 2; this version of mads reads 3"):
         read(store)
+
+
+@pytest.mark.parametrize("name", ["../victim.txt", "/etc/hostname", "index/0002/cells.parquet"])
+def test_files_that_are_not_the_generations_own_are_refused(store: StoreDir, name: str) -> None:
+    manifest = read_manifest(store)
+    facts = manifest.generations["1"]
+    files = {**facts.files, name: facts.files["index/0001/cells.parquet"]}
+    replace(manifest, generations={"1": replace(facts, files=files)}).write(store)
+    with pytest.raises(DataError, match=rf"generations\.1\.files: found or missing '{name}'"):
+        read_manifest(store)
+
+
+@pytest.mark.parametrize("number", ["0", "01", "-1", "²", "../1", ""])
+def test_a_generation_has_a_plain_number(store: StoreDir, number: str) -> None:
+    manifest = read_manifest(store)
+    facts = manifest.generations["1"]
+    replace(manifest, generations={"1": facts, number: facts}).write(store)
+    with pytest.raises(DataError, match="expected a number from 1 on"):
+        read_manifest(store)
+
+
+@pytest.mark.parametrize("folder", ["", ".", "..", "../../outside", "/tmp", "a\\b"])
+def test_a_memory_lies_in_the_store(store: StoreDir, folder: str) -> None:
+    manifest = read_manifest(store)
+    agents = {name: replace(info, folder=folder) for name, info in manifest.spec.agents.items()}
+    write_spec(store, replace(manifest.spec, agents=agents))
+    with pytest.raises(DataError, match=r"folder: found .* expected a plain name"):
+        read_spec(store)
+
+
+def test_a_lost_manifest_is_restored_from_the_indexes(store: StoreDir) -> None:
+    manifest = read_manifest(store)
+    assert restored(store, manifest.spec) == replace(manifest, provenance={})
+    facts = store.index(1).facts
+    data = bytearray(facts.read_bytes())
+    data[len(data) // 2] ^= 1
+    facts.write_bytes(data)
+    with pytest.raises(DataError, match=r"generation\.json"):
+        restored(store, manifest.spec)
+    facts.unlink()
+    assert restored(store, manifest.spec) is None

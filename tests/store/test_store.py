@@ -245,9 +245,27 @@ def test_a_file_that_the_manifest_does_not_know(copy: StoreDir) -> None:
     facts = manifest.generations["1"]
     files = {name: seal for name, seal in facts.files.items() if "cells" not in name}
     replace(manifest, generations={"1": replace(facts, files=files)}).write(copy)
-    message = r"says nothing of index/0001/cells\.parquet in generation 1\. Run the same"
+    with pytest.raises(DataError, match=r"files: found or missing 'index/0001/cells\.parquet'"):
+        Store(copy.root)
+    manifest.write(copy)
+    message = r"says nothing of documents/shard-00009\.parquet in generation 1\. Run the same"
     with pytest.raises(DataError, match=message):
-        _ = Store(copy.root).cells
+        Store(copy.root).seal(copy.documents(9))
+
+
+def test_content_outside_of_the_store_is_refused(copy: StoreDir) -> None:
+    opened = Store(copy.root)
+    content = opened.index.content
+    facts, own = opened.facts, copy.name_of(content)
+    for name in ("../victim.txt", "/etc/hostname", "documents/../../victim.txt"):
+        write_sealed_json(
+            content, read_sealed_json(content, "") | {name: {"size": 1, "sha256": ""}}
+        )
+        files = {**facts.files, own: read_seal(content)}
+        changed = replace(facts, files=files)
+        replace(opened.manifest, generations={"1": changed}).write(copy)
+        with pytest.raises(DataError, match=r"content\.json names a file outside of the store"):
+            _ = Store(copy.root).content
 
 
 def test_few_files_are_open_however_many_shards_are_read(
