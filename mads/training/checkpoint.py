@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mads.codec import Within, from_json, to_json
-from mads.errors import DataError
+from mads.errors import DataError, machine_problem
 from mads.files import PARTIAL, publish, read_sealed_json, write_sealed_json, write_text
 from mads.layout import RunDir
 from mads.store.sealed import Seal, read_seal
@@ -51,7 +51,7 @@ def save_checkpoint(
     """Save everything that the next step needs; ``step`` steps are done, the last in a round.
 
     Of older checkpoints the newest are kept, ``keep`` in all (0 = all). The main process writes,
-    the others wait. Raises DataError when the disk is full.
+    the others wait. Raises DataError when it cannot be written.
     """
     if trainer.lm.world.is_main:
         _write(run, step, trainer, tokenizer, number)
@@ -83,8 +83,9 @@ def _write(run: RunDir, step: int, trainer: Trainer, tokenizer: Path, number: in
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise DataError(
-            f"checkpoint {folder} cannot be written: {error}. Make room; the run goes on from the "
-            "checkpoint before."
+            f"checkpoint {folder} cannot be written: {error}. "
+            f"{machine_problem(error) or 'Correct that and run the same command again.'} The run "
+            "goes on from the checkpoint before."
         ) from error
     write_text(run.latest, folder.name + "\n")
 
