@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mads.errors import DataError, UsageError, did_you_mean
-from mads.files import read_json
+from mads.files import file_sha256, read_json
 
 MODELS = Path(__file__).parent / "models"
 
@@ -261,8 +261,7 @@ def _numbers(value: Any) -> tuple[float, ...]:
 
 
 def _check_sha256(path: Path, card: Card) -> None:
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = file_sha256(path)
     if found != card.sha256:
         raise DataError(
             f"{path} is not the model of its card: found sha256 {found}, expected {card.sha256}. "

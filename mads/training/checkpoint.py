@@ -20,7 +20,14 @@ from torch import Tensor
 
 from mads.codec import Within, from_json, to_json
 from mads.errors import DataError, machine_problem
-from mads.files import PARTIAL, publish, read_sealed_json, write_sealed_json, write_text
+from mads.files import (
+    PARTIAL,
+    file_sha256,
+    publish,
+    read_sealed_json,
+    write_sealed_json,
+    write_text,
+)
 from mads.layout import RunDir
 from mads.store.sealed import Seal, read_seal
 from mads.training.trainer import Trainer
@@ -73,7 +80,7 @@ def _write(run: RunDir, step: int, trainer: Trainer, tokenizer: Path, number: in
         tensors = _optimizer_tensors(trainer) | _unsaved_weights(trainer, partial / MODEL)
         save_file(tensors, partial / OPTIMIZER)
         files = {
-            str(path.relative_to(partial)): _sha256(path)
+            str(path.relative_to(partial)): file_sha256(path)
             for path in sorted(partial.rglob("*"))
             if path.is_file()
         }
@@ -127,7 +134,7 @@ def latest_checkpoint(run: RunDir) -> Checkpoint | None:
 def _damage(path: Path, expected: str) -> str:
     """Return what is wrong with a file of a checkpoint, or an empty text."""
     try:
-        found = _sha256(path)
+        found = file_sha256(path)
     except FileNotFoundError:
         return "is missing"
     except OSError as error:
@@ -140,11 +147,6 @@ def _damage(path: Path, expected: str) -> str:
 def _seal(path: Path) -> Seal:
     """Return the seal of a file that may not be there yet."""
     return read_seal(path) if path.is_file() else Seal(0, hashlib.sha256().hexdigest())
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def load_checkpoint(run: RunDir, checkpoint: Checkpoint, trainer: Trainer) -> None:
