@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mads.errors import DataError, machine_problem
-from mads.files import atomic_path
+from mads.files import atomic_path, reason_of
 
 BLOCK = 1 << 16
 BLOCKS_PER_THREAD = 64  # fewer are verified before a thread has started
@@ -62,6 +62,17 @@ def read_sums(path: Path, files: Sequence[Path], remedy: str) -> list[Sums]:
     return np.split(found.view(SUM), np.cumsum(counts)[:-1])
 
 
+def read_at(file: int, path: Path, start: int, size: int, remedy: str) -> bytes:
+    """Return bytes of an open file; raises DataError, with its path, when they cannot be read."""
+    try:
+        return os.pread(file, size, start)
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read at byte {start:,}: {reason_of(error)}. "
+            f"{machine_problem(error) or remedy}"
+        ) from error
+
+
 class Verifier:
     """Compares the blocks of a file with their sums, each block once.
 
@@ -100,7 +111,7 @@ class Verifier:
             self._check_block(file, block)
 
     def _check_block(self, file: int, block: int) -> None:
-        part = os.pread(file, BLOCK, block * BLOCK)
+        part = read_at(file, self._path, block * BLOCK, BLOCK, self._remedy)
         if zlib.crc32(part) != self._sums[block]:
             raise DataError(
                 f"{self._path} is damaged: its bytes {block * BLOCK:,} to "

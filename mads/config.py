@@ -7,12 +7,12 @@ its code. ``mads/recipe.py`` reads all of them.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from mads.codec import Size, Within
 
+Seed = Annotated[int, Within(0, 2**63 - 1)]
 Table = dict[str, dict[str, float]]
 """Agent -> category -> number."""
 
@@ -49,7 +49,7 @@ class AgentConfig:
 
 @dataclass(frozen=True, slots=True)
 class SelectionConfig:
-    """How scores become a selection (DESIGN: section 4)."""
+    """How scores become a selection."""
 
     policy: str = "sample"  # a name of POLICIES
     temperature: Annotated[float, Within(1e-6, 1e6)] = 0.25  # of `sample`: lower is stricter
@@ -84,7 +84,7 @@ class TaskConfig:
     path: str = ""  # a local .jsonl(.gz/.zst) or .parquet file, or a Hugging Face data set id
     split: str = "validation"  # of a Hugging Face data set
     weight: Annotated[float, Within(1e-12, 1e12)] = 1.0
-    num_examples: Annotated[int, Within(0, math.inf)] = 500  # a seeded subset; 0 = all
+    num_examples: Annotated[int, Within(0, 2**40)] = 500  # a seeded subset; 0 = all
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class RewardsConfig:
 class EvaluationConfig:
     """Tasks whose loss is followed but never used as a reward."""
 
-    seed: int = 0  # which items are taken, of these and of the reference tasks
+    seed: Seed = 0  # which items are taken, of these and of the reference tasks
     tasks: dict[str, TaskConfig] = field(default_factory=dict)
 
 
@@ -160,7 +160,7 @@ class TrainingConfig:
 class Recipe:
     """The whole recipe. ``mads.recipe.recipe_from_table({}, "")`` has all defaults."""
 
-    seed: int = 0
+    seed: Seed = 0
     strategy: str = "console"  # what turns evidence into scores: a name of STRATEGIES
     index_ram: Annotated[str, Size()] = "1GB"  # for building the cell index
     corpus: CorpusConfig = field(default_factory=CorpusConfig)

@@ -43,7 +43,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 _MACHINE = {
     errno.EMFILE: "The limit of open files is reached; raise it (ulimit -n 4096).",
     errno.ENFILE: "The machine has too many open files; close some programs.",
-    errno.EACCES: "There is no permission to read it; ask for it, or run as its owner.",
+    errno.EACCES: "There is no permission for it; ask its owner, or run as its owner.",
     errno.EPERM: "There is no permission; ask for it, or run as its owner.",
     errno.EIO: "The disk does not answer; the file may be whole. Try again, and look at the disk.",
     errno.ENOMEM: "There is not enough RAM; close other programs, or take fewer workers.",
@@ -76,12 +76,12 @@ def machine_problem(error: BaseException) -> str:
 
 
 NO_MEMORY = (
-    "the machine's memory is full. Lower corpus.workers, index_ram or selection.ram, or run where "
+    "the machine's RAM is full. Lower corpus.workers, index_ram or selection.ram, or run where "
     "there is more."
 )
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Tell whether there was too little memory, also for a library that was to be loaded."""
+    """Tell whether there was too little RAM, also for a library that was to be loaded."""
     words = ("failed to map", "cannot allocate")
     return isinstance(error, MemoryError) or any(word in str(error) for word in words)

@@ -142,6 +142,12 @@ def read_sealed_json(
     return value
 
 
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file's bytes."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
 def json_sha256(value: Any) -> str:
     """Return the sha256 of a JSON value, whatever its white space and the order of its keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))

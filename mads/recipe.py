@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 from mads.agents import BACKEND_SECTIONS
 from mads.annotate.executors import EXECUTORS
-from mads.codec import Choice, build
+from mads.codec import Choice, build, convert
 from mads.config import (
     DEFAULT_AGENTS,
     RESERVED_NAMES,
@@ -24,6 +25,7 @@ from mads.config import (
     ConsoleConfig,
     Recipe,
     RewardsConfig,
+    Table,
     TaskConfig,
 )
 from mads.console import RULE_SECTIONS
@@ -36,6 +38,7 @@ from mads.tasks.formats import FORMATS
 
 SHIPPED = Path(__file__).parent / "recipes"
 _MAX_NAME = 64
+_LONG_NUMBER = re.compile(r"[0-9][0-9_]{4000,}")  # Python reads 4,300 digits at most
 
 CHOICES: Mapping[type[Any], Choice] = {
     AgentConfig: Choice("backend", "fasttext", BACKEND_SECTIONS),
@@ -81,10 +84,21 @@ def _read_toml(path: Path) -> tuple[dict[str, Any], Path]:
                 f"recipe {str(path)!r} does not exist. Give a TOML file or a shipped recipe: "
                 f"{', '.join(shipped_recipes())}."
             )
+    text = ""
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8")), file.parent
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"recipe {path} is not valid TOML: {error}") from error
+        text = file.read_text(encoding="utf-8")
+        return tomllib.loads(text), file.parent
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"recipe {path} is not valid TOML: {_flaw(text, error)}") from error
+
+
+def _flaw(text: str, error: Exception) -> str:
+    """Return what is wrong with TOML; of too long a number Python does not say where it is."""
+    long = _LONG_NUMBER.search(text)
+    if isinstance(error, tomllib.TOMLDecodeError) or not long:
+        return str(error)
+    line = text.count("\n", 0, long.start()) + 1
+    return f"the number in line {line} has {len(long[0]):,} digits. Write a smaller one."
 
 
 def _apply_override(table: dict[str, Any], text: str) -> None:
@@ -96,6 +110,10 @@ def _apply_override(table: dict[str, Any], text: str) -> None:
         value = tomllib.loads(f"value = {raw}")["value"]
     except tomllib.TOMLDecodeError:
         value = raw
+    except (ValueError, RecursionError) as error:
+        raise UsageError(
+            f"--set {key}: the value is not valid TOML: {_flaw(raw, error)}"
+        ) from error
     if parts[0] == "agents":
         table.setdefault("agents", {name: {} for name in DEFAULT_AGENTS})
     for part in parts[:-1]:
@@ -148,14 +166,14 @@ def _read_prior(path: Path) -> dict[str, dict[str, float]]:
     if isinstance(value, dict) and SEAL in value:  # a run's own console.json
         value = read_sealed_json(path, "Give it as it was written.", by_hand=True)
     table = value.get("weights", value) if isinstance(value, dict) else None
-    if isinstance(table, dict) and all(
-        isinstance(weights, dict) and all(type(n) in (int, float) for n in weights.values())
-        for weights in table.values()
-    ):
-        return {agent: dict(weights) for agent, weights in table.items()}
-    raise UsageError(
-        f'console.prior_file: {path} holds no weights; expected {{"agent": {{"category": 1.5}}}}.'
-    )
+    problems: list[str] = []
+    prior: dict[str, dict[str, float]] = convert(Table, table, "", problems)
+    if problems:
+        raise UsageError(
+            f'console.prior_file: {path} holds no weights; expected {{"agent": {{"category": '
+            f"1.5}}}}, but {problems[0].removeprefix(': ')}."
+        )
+    return prior
 
 
 def _resolve_paths(recipe: Recipe, base: Path | None) -> Recipe:

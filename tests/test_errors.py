@@ -16,8 +16,9 @@ from mads.errors import did_you_mean, lacks_memory, machine_problem
         (OSError("Error writing bytes. Detail: [errno 28] No space left"), "The disk is full"),
         (
             RuntimeError('IO Error: Cannot open file "x": Permission denied'),
-            "There is no permission",
+            "There is no permission for it; ask its owner",
         ),
+        (PermissionError(errno.EACCES, "x"), "There is no permission for it; ask its owner"),
         (MemoryError(), "There is not enough RAM"),
         (OSError(errno.ELOOP, "x"), "The machine is at fault, not the file."),
     ],
@@ -42,3 +43,7 @@ def test_too_little_memory_has_several_faces() -> None:
     assert lacks_memory(MemoryError())
     assert lacks_memory(ImportError("libarrow.so: failed to map segment from shared object"))
     assert not lacks_memory(ImportError("No module named 'x'"))
+
+
+def test_a_remedy_for_missing_permission_fits_a_file_that_is_written_too() -> None:
+    assert "read" not in machine_problem(PermissionError(errno.EACCES, "x"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ from mads.files import (
     PARTIAL,
     atomic_path,
     exclusive,
+    file_sha256,
     fresh_folder,
     publish,
     read_json,
@@ -285,3 +287,8 @@ def test_sealed_json_notices_a_change(tmp_path: Path) -> None:
         read_sealed_json(path, "Do this.", by_hand=True)
     path.write_text('{"ä": 1}')
     assert read_sealed_json(path, "Do this.", by_hand=True) == {"ä": 1}
+
+
+def test_the_sha256_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"abc" * 100_000)
+    assert file_sha256(tmp_path / "x") == hashlib.sha256(b"abc" * 100_000).hexdigest()

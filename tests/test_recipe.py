@@ -101,7 +101,7 @@ def test_an_empty_recipe_has_the_defaults_and_three_agents() -> None:
         ),
         (
             {"evaluation": {"tasks": {"a": {"num_examples": -1}}}},
-            "evaluation.tasks.a.num_examples: found -1, expected 0 or more",
+            "evaluation.tasks.a.num_examples: found -1, expected 0 to 1.09951e+12",
         ),
         (
             {"rewards": {"tasks": {"a": {}}}, "evaluation": {"tasks": {"a": {}}}},
@@ -240,6 +240,36 @@ def test_a_recipe_that_is_no_toml_is_refused(tmp_path: Path, content: bytes) -> 
         load_recipe(path)
 
 
+@pytest.mark.parametrize("place", ["seed", "training.steps"])
+def test_a_number_of_thousands_of_digits_is_refused_with_its_place(
+    tmp_path: Path, place: str
+) -> None:
+    digits = "9" * 5000
+    path = tmp_path / "r.toml"
+    path.write_text(f'strategy = "console"\n\n{place} = {digits}\n')
+    message = r"r\.toml is not valid TOML: the number in line 3 has 5,000 digits\. Write a smaller"
+    with pytest.raises(UsageError, match=message):
+        load_recipe(path)
+    message = rf"--set {place}: the value is not valid TOML: the number in line 1 has 5,000 digits"
+    with pytest.raises(UsageError, match=message):
+        load_recipe(None, [f"{place}={digits}"])
+
+
+def test_an_override_of_thousands_of_brackets_is_refused() -> None:
+    with pytest.raises(UsageError, match="--set seed: the value is not valid TOML: maximum recur"):
+        load_recipe(None, ["seed=" + "[" * 100_000])
+
+
+@pytest.mark.parametrize("place", ["seed", "evaluation.seed", "rewards.tasks.a.num_examples"])
+@pytest.mark.parametrize(
+    ("value", "shown"), [("-1", "-1"), ("0x" + "f" * 5000, "a number of more than 60 digits")]
+)
+def test_seeds_and_counts_have_a_range(place: str, value: str, shown: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_recipe(None, [f"{place}={value}"])
+    assert f"{place}: found {shown}, expected 0 to " in str(caught.value)
+
+
 def test_every_shipped_recipe_loads_by_name_and_survives_the_round_trip() -> None:
     names = shipped_recipes()
     assert "demo" in names
@@ -332,7 +362,13 @@ def test_a_prior_file_becomes_part_of_the_recipe(tmp_path: Path, inner: str) -> 
     ("text", "message"),
     [
         ('{"domain": 2}', 'holds no weights; expected {"agent": {"category": 1.5}}'),
-        ('{"domain": {"C4": "2"}}', "holds no weights"),
+        ('{"domain": {"C4": "2"}}', "but domain.C4: found '2', expected a number."),
+        (
+            '{"domain": {"C4": 1%s}}' % ("0" * 400),
+            "but domain.C4: found a number of more than 60 digits, expected a number.",
+        ),
+        ('{"domain": {"C4": NaN}}', "but domain.C4: found nan, expected a number."),
+        ('{"domain": {"C4": 1%s}}' % ("0" * 5000), "prior.json is not JSON"),
         ("[1]", "holds no weights"),
         ("{", "prior.json is not JSON"),
         (None, "prior.json cannot be read: No such file"),

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mads.errors import DataError, UsageError, did_you_mean
-from mads.files import read_json
+from mads.files import file_sha256, read_json
 
 MODELS = Path(__file__).parent / "models"
 
@@ -217,7 +217,7 @@ def _parse_card(table: Mapping[str, Any]) -> Card:
         raise ValueError(f"kind is {kind!r}, expected 'classifier' or 'ordinal'")
     if table["empty_category"] not in categories:
         raise ValueError(f"empty_category is {table['empty_category']!r}, which is no category")
-    golden = tuple((item["text"], _numbers(item["probabilities"])) for item in table["golden"])
+    golden = tuple(_golden(item) for item in table["golden"])
     if not golden or any(len(probs) != len(categories) for _, probs in golden):
         raise ValueError("golden holds no prediction with one probability for each category")
     calibration = None
@@ -241,16 +241,27 @@ def _strings(table: Mapping[str, Any], key: str) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _golden(item: Any) -> tuple[str, tuple[float, ...]]:
+    if not isinstance(item, dict):
+        raise TypeError("golden is no list of objects with 'text' and 'probabilities'")
+    text = item["text"]
+    if not isinstance(text, str):
+        raise TypeError(f"a golden text is {str(text)[:60]}, expected a text in quotes")
+    return text, _numbers(item["probabilities"])
+
+
 def _numbers(value: Any) -> tuple[float, ...]:
-    numbers = tuple(float(item) for item in value)
+    try:
+        numbers = tuple(float(item) for item in value)
+    except OverflowError as error:
+        raise ValueError("a number is too large") from error
     if not np.isfinite(numbers).all():
         raise ValueError("a number is NaN or infinite")
     return numbers
 
 
 def _check_sha256(path: Path, card: Card) -> None:
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = file_sha256(path)
     if found != card.sha256:
         raise DataError(
             f"{path} is not the model of its card: found sha256 {found}, expected {card.sha256}. "

@@ -20,7 +20,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from mads.blocks import Verifier, read_sums, write_sums
+from mads.blocks import Verifier, read_at, read_sums, write_sums
 from mads.errors import DataError, machine_problem
 from mads.files import PARTIAL, publish
 
@@ -107,11 +107,14 @@ class TokenReader:
     """
 
     def __init__(self, bin_path: Path, idx_path: Path, checks: TokenChecks | None = None) -> None:
-        self._paths, self._checks, self._files = (bin_path, idx_path), checks, []
+        self._paths, self._checks = (bin_path, idx_path), checks
+        self._files: list[int] = []
         try:
-            self._files = [os.open(path, os.O_RDONLY) for path in (bin_path, idx_path)]
+            for path in self._paths:
+                self._files.append(os.open(path, os.O_RDONLY))
             self._sizes = [os.fstat(file).st_size for file in self._files]
         except OSError as error:
+            self.close()
             raise DataError(
                 f"{error.filename} cannot be read: {error.strerror}. "
                 f"{machine_problem(error) or REMEDY}"
@@ -169,7 +172,7 @@ class TokenReader:
         begin, end = first + start * self._dtype.itemsize, first + stop * self._dtype.itemsize
         if self._checks is not None:
             self._checks.tokens.check(self._files[0], begin, end)
-        part = os.pread(self._files[0], max(end - begin, 0), begin)
+        part = read_at(self._files[0], self._paths[0], begin, max(end - begin, 0), REMEDY)
         return np.frombuffer(part, dtype=self._dtype).astype(np.int64)
 
     def _place(self, row: int) -> tuple[int, int]:
@@ -183,4 +186,4 @@ class TokenReader:
     def _index(self, start: int, stop: int) -> bytes:
         if self._checks is not None:
             self._checks.index.check(self._files[1], start, stop)
-        return os.pread(self._files[1], stop - start, start)
+        return read_at(self._files[1], self._paths[1], start, stop - start, REMEDY)

@@ -6,7 +6,6 @@ bytes. Names and folders are those of the corpus below what all its files share.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shlex
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from mads.corpus.files import CorpusFile, suffix_of
 from mads.corpus.rows import RowFormat, raw_lines
 from mads.errors import DataError
-from mads.files import atomic_path, reason_of
+from mads.files import atomic_path, file_sha256, reason_of
 from mads.store.store import Store
 
 READ_ROWS = 64  # of Parquet at a time, as documents may be megabytes long
@@ -118,8 +117,7 @@ def _check_content(path: Path, file: CorpusFile) -> None:
     """Raise DataError unless a corpus file has the bytes that were annotated."""
     try:
         size = path.stat().st_size
-        with path.open("rb") as handle:
-            found = hashlib.file_digest(handle, "sha256").hexdigest() if size == file.size else ""
+        found = file_sha256(path) if size == file.size else ""
     except OSError as error:
         raise DataError(f"{path} cannot be read: {reason_of(error)}.") from error
     if size != file.size:

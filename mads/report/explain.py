@@ -73,6 +73,9 @@ def find_document(store: Store, text: str) -> int:
     if doc is not None:
         shard, row = doc >> ROW_BITS, doc & ((1 << ROW_BITS) - 1)
         if shard >= len(shards) or row >= shards[shard].num_rows:
+            every = store.manifest.spec.shards
+            if shard < len(every) and row < every[shard].num_rows:
+                raise _is_later(store, f"document {text}")
             raise UsageError(f"the store has no document {text}; give file:row, say.")
         return doc
     name, colon, number = text.rpartition(":")
@@ -87,8 +90,19 @@ def find_document(store: Store, text: str) -> int:
     found = store.document_at(files[0], row_of_file)
     if found is None:
         rows = store.spec.files[files[0]].num_rows
+        segments = [segment for shard in shards for segment in shard.segments]
+        if row_of_file < rows and all(segment.file != files[0] for segment in segments):
+            raise _is_later(store, name)
         raise UsageError(f"{name} has {rows} rows (0 to {rows - 1}); found row {row_of_file}.")
     return found
+
+
+def _is_later(store: Store, what: str) -> UsageError:
+    """Return the error for what a store has gained after the generation of a run."""
+    return UsageError(
+        f"{what} came to the store with a later generation; the run has seen generation "
+        f"{store.generation} only. Give a document of that one, or a run that was begun later."
+    )
 
 
 def explain(store: Store, run: Path, doc: int) -> Explanation:

@@ -33,6 +33,19 @@ from mads.training.task_loss import BatchedTask
 from mads.training.trainer import OptimizerState
 from mads.types import CategoryRewards, Cells, DocumentRewards, Feedback
 
+REWARDS_SCHEMA = pa.schema(
+    {
+        "doc": pa.uint64(),
+        "cell": pa.uint32(),
+        "reward": pa.float64(),
+        "loss": pa.float64(),
+        "weight": pa.float64(),  # 1 / sampling rate
+    }
+)
+"""The columns of rewards.parquet that every run has.
+
+A column ``reward_TASK`` for each of several reference tasks and a category column per agent follow.
+"""
 ORACLE_LIMIT = 0.05  # relative error of an estimator above which the user is told
 
 
@@ -165,12 +178,10 @@ def _table(
     loss_N: Floats,
     rewards: Mapping[str, Floats],
 ) -> pa.Table:
-    columns: dict[str, pa.Array] = {
-        "doc": pa.array(doc_N, pa.uint64()),
-        "cell": pa.array(probes.cell_N, pa.uint32()),
-        "reward": pa.array(reward_N, pa.float64()),
-        "loss": pa.array(loss_N, pa.float64()),
-        "weight": pa.array(probes.weight_N, pa.float64()),
+    arrays = doc_N, probes.cell_N, reward_N, loss_N, probes.weight_N
+    columns = {
+        field.name: pa.array(array, field.type)
+        for field, array in zip(REWARDS_SCHEMA, arrays, strict=True)
     }
     by_task = {f"reward_{name}": pa.array(v, pa.float64()) for name, v in rewards.items()}
     return pa.table({**columns, **by_task, **category_columns(cells, probes.cell_N)})

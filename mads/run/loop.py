@@ -93,7 +93,7 @@ def train(
             if type(error) is RuntimeError and "allocate memory" not in str(error):
                 raise
             raise DataError(
-                f"the memory is full: {str(error) or 'no words from the system'}. Run again with a "
+                f"the RAM is full: {str(error) or 'no words from the system'}. Run again with a "
                 "smaller training.micro_batch and rewards.batch_size, into another --out."
             ) from error
 

@@ -14,7 +14,7 @@ from mads.errors import DataError, UsageError
 from mads.layout import RoundDir, RunDir
 from mads.recipe import load_recipe
 from mads.run.folder import RunProvenance, read_provenance
-from mads.run.records import Metrics, Record, RoundRecord, StepRecord
+from mads.run.records import Metrics, Record, StepRecord
 from mads.run.result import TrainResult, read_result
 from mads.run.schedule import strategy_name
 from mads.selection.plan import Cursors
@@ -158,11 +158,6 @@ class Run:
     def steps(self) -> list[StepRecord]:
         """The optimizer steps so far."""
         return [record for record in self.records if isinstance(record, StepRecord)]
-
-    @property
-    def round_records(self) -> list[RoundRecord]:
-        """What was noted at the beginning of each round so far: losses, weights, feedback."""
-        return [record for record in self.records if isinstance(record, RoundRecord)]
 
     @property
     def checkpoints(self) -> list[int]:

@@ -17,8 +17,8 @@ from mads.files import write_text
 from mads.store.sealed import Seal
 
 REMEDY = (
-    "Delete this line and those after it, and run the same `mads train` again; it goes on from "
-    "the last checkpoint."
+    "Put the file back, or put the name of a checkpoint from before the damage into "
+    "checkpoints/latest and run the same `mads train` again; it writes what follows anew."
 )
 Table = Mapping[str, Mapping[str, float]]
 """Agent -> category -> number."""
@@ -142,8 +142,7 @@ class Metrics:
         if found != expected.sha256:
             raise DataError(
                 f"{self._path} was changed: the sha256 of its first {expected.size:,} bytes is "
-                f"{found[:16]}, expected {expected.sha256[:16]}. Put the file back, or put the "
-                "name of a checkpoint from before the damage into checkpoints/latest."
+                f"{found[:16]}, expected {expected.sha256[:16]}. {REMEDY}"
             )
 
     def cut(self, size: int) -> None:

@@ -54,11 +54,10 @@ class Plan:
     ``whole_C`` of ``quota_C`` is taken in any case: levels that lie wholly above the cut. ``cut``
     lists the cells whose quota ends inside a level, in the order in which the rest of their
     quotas is rounded to whole documents: documents are taken while what was taken from the cells
-    so far is less than their quotas so far. The sum of quotas is ``budget``, or all there is. So a
+    so far is less than their quotas so far. The sum of quotas is the budget, or all there is. So a
     budget of documents is met exactly, and one of tokens is exceeded by less than one document.
     """
 
-    budget: int
     unit: Unit
     quota_C: Floats
     whole_C: Floats
@@ -70,11 +69,6 @@ class Plan:
     def total(self) -> int:
         """The sum of all quotas: what is selected, in documents, or just reached, in tokens."""
         return round(float(self.quota_C.sum()))
-
-    @property
-    def shortfall(self) -> int:
-        """How much the corpus (with ``max_passes`` and caps) falls short of the budget."""
-        return max(0, self.budget - self.total)
 
     def to_tokens(self, cells: Cells) -> Floats:
         """Return the tokens that the quotas stand for, by each cell's mean length."""
@@ -128,4 +122,4 @@ def make_plan(
     partial = (share_L > 0) & (share_L < 1) & (size_L > 0)
     cells_cut = np.unique(cell_L[partial])
     cut = cells_cut[shuffled(cells_cut.astype(np.uint64), derive(seed, "cut"))]
-    return Plan(budget, unit, quota_C, whole_C.astype(np.float64), cut, score_C, cursors)
+    return Plan(unit, quota_C, whole_C.astype(np.float64), cut, score_C, cursors)

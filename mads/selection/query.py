@@ -1,6 +1,6 @@
 """From a plan to documents: DuckDB over the store's cell-major order, locked down.
 
-Only the row groups of the planned ranges are read. The connection lives in memory, may open the
+Only the row groups of the planned ranges are read. The connection lives in RAM, may open the
 store's index and nothing else, and cannot be reconfigured. Opening it takes longer than many a
 selection, so it stays open, and selections that follow each other are read ahead in one query.
 """
@@ -42,7 +42,7 @@ _DOCUMENTS = """
 class OrderReader:
     """Lists the documents of plans over one store, through a connection that stays open.
 
-    Raises DataError when the index is missing or damaged, and when DuckDB has too little memory.
+    Raises DataError when the index is missing or damaged, and when DuckDB has too little RAM.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class OrderReader:
 
 
 def connect(paths: list[Path], config: SelectionConfig) -> duckdb.DuckDBPyConnection:
-    """Return a connection that can read the given files and do nothing else outside memory."""
+    """Return a connection that can read the given files and do nothing else outside RAM."""
     options: dict[str, Any] = {"memory_limit": config.ram}
     if config.threads:
         options["threads"] = config.threads

@@ -1,8 +1,9 @@
-"""The cell index: memories in, cells and their shuffled documents out, in bounded memory.
+"""The cell index: memories in, cells and their shuffled documents out, in bounded RAM.
 
 Rows are never sorted as one: a first pass checks the memories and counts the cells, a second one
 throws each document into a bucket (``mads/store/buckets.py``), and the buckets are then sorted
-and written one after the other. A killed call goes on from the buckets that it filled.
+and written one after the other. A killed call goes on from the buckets that it filled,
+once they were compared with what it noted of them.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from mads.store.buckets import (
     NOTE_ROWS,
     ORDER_SCHEMA,
     RECORD,
+    Bucket,
     Buckets,
     Counts,
     assign_buckets,
@@ -78,8 +80,8 @@ def build_index(
     if counts is None:
         counts = _count_cells(store, spec, radix, seals or {}, on_progress)
         buckets.begin(counts)
-    paths = _fill(store, spec, radix, counts, max_rows, buckets, on_progress)
-    _write_order(paths, index.order)
+    filled = _fill(store, spec, radix, counts, max_rows, buckets, on_progress)
+    _write_order(filled, index.order)
     write_sums(index.order_sums, [index.order])
     _write_cells(index.cells, spec, radix, counts)
     write_sealed_json(index.content, to_json(found))
@@ -193,7 +195,7 @@ def _fill(
     max_rows: int,
     buckets: Buckets,
     on_progress: Callable[[int], None],
-) -> list[Path]:
+) -> list[Bucket]:
     """Write every document into its bucket; return the buckets in their order."""
     first_C, parts_C = assign_buckets(counts.num_docs_C, max_rows)
     num_buckets = int((first_C + parts_C).max())
@@ -213,10 +215,10 @@ def _fill(
             buckets.note(shard + 1, num_buckets)
             unnoted = 0
         on_progress(spec.shards[shard].num_rows)
-    return buckets.paths(num_buckets)
+    return buckets.filled(num_buckets)
 
 
-def _write_order(buckets: list[Path], path: Path) -> None:
+def _write_order(buckets: list[Bucket], path: Path) -> None:
     """Write the buckets in row groups of equal size, so that the buckets leave no trace."""
     # The order is read in part, so each page has a checksum of its own.
     delta = "DELTA_BINARY_PACKED"  # a third smaller, and as much faster to read

@@ -260,17 +260,6 @@ def _order_rows(
     return found
 
 
-def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """Read a Parquet file of a run; raises DataError when it is missing or damaged."""
-    try:
-        return pq.ParquetFile(path).read(columns=columns)
-    except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist. Was something deleted?") from error
-    except (OSError, pa.ArrowException, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path} cannot be read as Parquet: {reason}") from error
-
-
 def _open_manifest(store: StoreDir) -> Manifest:
     if not store.manifest.is_file():
         raise _no_manifest(store)

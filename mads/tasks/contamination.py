@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from mads.config import Recipe, TaskConfig
 from mads.errors import UsageError
+from mads.files import file_sha256
 from mads.tasks.formats import load_examples
 from mads.types import ReferenceExample
 
@@ -82,7 +82,4 @@ def _refuse_same_file(recipe: Recipe) -> None:
 def _source(task: TaskConfig) -> str:
     """Return what tells a task's items from another's: the file's content, or id and split."""
     path = Path(task.path)
-    if not path.is_file():
-        return f"{task.path} {task.split}"
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    return file_sha256(path) if path.is_file() else f"{task.path} {task.split}"

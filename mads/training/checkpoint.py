@@ -19,8 +19,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mads.codec import Within, from_json, to_json
-from mads.errors import DataError
-from mads.files import PARTIAL, publish, read_sealed_json, write_sealed_json, write_text
+from mads.errors import DataError, machine_problem
+from mads.files import (
+    PARTIAL,
+    file_sha256,
+    publish,
+    read_sealed_json,
+    write_sealed_json,
+    write_text,
+)
 from mads.layout import RunDir
 from mads.store.sealed import Seal, read_seal
 from mads.training.trainer import Trainer
@@ -51,7 +58,7 @@ def save_checkpoint(
     """Save everything that the next step needs; ``step`` steps are done, the last in a round.
 
     Of older checkpoints the newest are kept, ``keep`` in all (0 = all). The main process writes,
-    the others wait. Raises DataError when the disk is full.
+    the others wait. Raises DataError when it cannot be written.
     """
     if trainer.lm.world.is_main:
         _write(run, step, trainer, tokenizer, number)
@@ -73,7 +80,7 @@ def _write(run: RunDir, step: int, trainer: Trainer, tokenizer: Path, number: in
         tensors = _optimizer_tensors(trainer) | _unsaved_weights(trainer, partial / MODEL)
         save_file(tensors, partial / OPTIMIZER)
         files = {
-            str(path.relative_to(partial)): _sha256(path)
+            str(path.relative_to(partial)): file_sha256(path)
             for path in sorted(partial.rglob("*"))
             if path.is_file()
         }
@@ -83,8 +90,9 @@ def _write(run: RunDir, step: int, trainer: Trainer, tokenizer: Path, number: in
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise DataError(
-            f"checkpoint {folder} cannot be written: {error}. Make room; the run goes on from the "
-            "checkpoint before."
+            f"checkpoint {folder} cannot be written: {error}. "
+            f"{machine_problem(error) or 'Correct that and run the same command again.'} The run "
+            "goes on from the checkpoint before."
         ) from error
     write_text(run.latest, folder.name + "\n")
 
@@ -126,7 +134,7 @@ def latest_checkpoint(run: RunDir) -> Checkpoint | None:
 def _damage(path: Path, expected: str) -> str:
     """Return what is wrong with a file of a checkpoint, or an empty text."""
     try:
-        found = _sha256(path)
+        found = file_sha256(path)
     except FileNotFoundError:
         return "is missing"
     except OSError as error:
@@ -139,11 +147,6 @@ def _damage(path: Path, expected: str) -> str:
 def _seal(path: Path) -> Seal:
     """Return the seal of a file that may not be there yet."""
     return read_seal(path) if path.is_file() else Seal(0, hashlib.sha256().hexdigest())
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def load_checkpoint(run: RunDir, checkpoint: Checkpoint, trainer: Trainer) -> None:

@@ -86,13 +86,6 @@ def model_config(config: ModelConfig, vocab_size: int, context: int) -> Pretrain
     )
 
 
-def count_parameters(config: PretrainedConfig) -> int:
-    """Count a model's parameters without allocating them."""
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
-    return sum(p.numel() for p in model.parameters())
-
-
 class LanguageModel:
     """A causal language model on its device, in its precision."""
 

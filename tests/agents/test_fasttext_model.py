@@ -170,6 +170,13 @@ RISING = {"raw": [0.5, 1.5], "score": [0.0, 2.0]}
         ({"golden": [{"text": "a", "probabilities": [1.0]}]}, "golden holds no prediction"),
         ({"golden": [{"text": "a", "probabilities": ["x", 1]}]}, "could not convert"),
         ({"golden": [{"text": "a", "probabilities": [float("nan"), 1]}]}, "NaN or infinite"),
+        ({"golden": [{"text": "a", "probabilities": [10**400, 1]}]}, "a number is too large"),
+        ({"golden": [{"text": 5, "probabilities": [0, 1]}]}, "a golden text is 5, expected a text"),
+        ({"golden": ["the cat"]}, "golden is no list of objects with 'text' and 'probabilities'"),
+        (
+            {"kind": "ordinal", "calibration": RISING | {"raw": [0, 10**400]}},
+            "a number is too large",
+        ),
         ({"kind": "regressor"}, "kind is 'regressor', expected 'classifier' or 'ordinal'"),
         ({"categories": "cat"}, "categories is no list of texts"),
         ({"categories": ["cat", 1]}, "categories is no list of texts"),

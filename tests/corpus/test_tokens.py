@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import struct
 from pathlib import Path
 
@@ -129,6 +131,57 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         (tmp_path / name).unlink()
         with pytest.raises(DataError, match=rf"{name} cannot be read: No such file or directory"):
             TokenReader(*paths)
+
+
+def test_a_reader_that_cannot_open_its_second_file_leaves_none_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = write(tmp_path, ROWS, 60_000)
+    paths[1].unlink()
+    opened: set[int] = set()
+    real_open, real_close = os.open, os.close
+
+    def tracked(path: Path, flags: int) -> int:
+        file = real_open(path, flags)
+        opened.add(file)
+        return file
+
+    def close(file: int) -> None:
+        opened.discard(file)
+        real_close(file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", tracked)
+        patch.setattr(os, "close", close)
+        with pytest.raises(DataError, match=r"s\.idx cannot be read"):
+            TokenReader(*paths)
+    assert not opened
+
+
+@pytest.mark.parametrize("checked", [False, True])
+def test_a_disk_that_does_not_answer_is_named_with_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checked: bool
+) -> None:
+    paths = write(tmp_path, ROWS, 60_000)
+    write_token_sums(*paths)
+    checks = TokenChecks(*paths) if checked else None
+    reader = TokenReader(*paths, checks)
+    lengths = {reader.length(3)}  # the index is compared already
+
+    def silent(file: int, size: int, start: int) -> bytes:
+        if os.path.samestat(os.fstat(file), paths[0].stat()):
+            raise OSError(errno.EIO, "Input/output error")
+        return pread(file, size, start)
+
+    pread = os.pread
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", silent)
+        message = (
+            r"s\.bin cannot be read at byte \d+: Input/output error\. The disk does not answer"
+        )
+        with pytest.raises(DataError, match=message):
+            reader.row(3)
+    assert lengths == {len(reader.row(3))}
 
 
 def test_every_flipped_byte_is_noticed_before_it_counts(tmp_path: Path) -> None:

@@ -105,6 +105,25 @@ def test_documents_are_found_by_number_and_by_file_and_row(folder: Path) -> None
             find_document(store, text)
 
 
+def test_a_document_of_a_later_generation_is_said_to_be_one(folder: Path) -> None:
+    store = Store(folder / "store")
+    shards = store.spec.shards
+    (first,) = {segment.file for shard in shards for segment in shard.segments}
+    later = replace(store.spec.files[first], path="b.jsonl")
+    shard = replace(shards[0], segments=(replace(shards[0].segments[0], file=first + 1),))
+    files = (*store.spec.files, later)
+    store.spec = replace(store.spec, files=files)
+    every = replace(store.spec, shards=(*shards, shard))
+    store.manifest = replace(store.manifest, spec=every)
+    number = doc_id(len(shards), 0)
+    for text, what in (("b.jsonl:0", "b.jsonl"), (str(number), f"document {number}")):
+        message = f"^{what} came to the store with a later generation; .* seen generation 1 only"
+        with pytest.raises(UsageError, match=message):
+            find_document(store, text)
+    with pytest.raises(UsageError, match=r"b\.jsonl has 180 rows"):
+        find_document(store, "b.jsonl:180")
+
+
 def test_explain_for_people(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = mads(
         capsys, "explain", folder / "store", "corpus.jsonl:4", "--run", folder / "run"

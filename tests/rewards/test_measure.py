@@ -11,7 +11,7 @@ import torch
 from rewards.tiny import World
 
 from mads.rewards.estimators import ESTIMATORS
-from mads.rewards.measure import measure, window
+from mads.rewards.measure import REWARDS_SCHEMA, measure, window
 from mads.rewards.sections import ESTIMATOR_SECTIONS, ForwardConfig
 
 
@@ -31,6 +31,9 @@ def test_measuring_changes_nothing(folder: Path, name: str) -> None:
         seed=5,
     )
     assert result.table.num_rows > 0
+    assert result.table.select(REWARDS_SCHEMA.names).schema.equals(REWARDS_SCHEMA)
+    agents = list(measured.store.spec.agents)
+    assert result.table.column_names == [*REWARDS_SCHEMA.names, *agents]
     assert 0 <= result.oracle_error < 1
     assert measured.lm.model.training
     assert all(p.grad is None for p in measured.lm.parameters.values())

@@ -14,6 +14,7 @@ from mads.errors import DataError, Interrupted, UsageError
 from mads.files import write_sealed_json
 from mads.run.loop import train
 from mads.run.reader import Run
+from mads.run.records import RoundRecord
 from mads.store.store import Store
 from mads.strategies.console import Console
 
@@ -31,13 +32,14 @@ def test_all_of_a_finished_run(finished: Path, folder: Path, store: Store) -> No
     assert run.provenance.generation == store.generation
     assert [one.number for one in run.rounds] == [0, 1, 2, 3]
     assert [record.step for record in run.steps] == list(range(20))
-    assert [record.step for record in run.round_records] == [0, 5, 10, 15]
+    begun = [record for record in run.records if isinstance(record, RoundRecord)]
+    assert [record.step for record in begun] == [0, 5, 10, 15]
     assert run.checkpoints == [10, 20]
     last = run.last_round()
     assert run.result is not None
-    assert last.strategy.weights == run.result.weights == run.round_records[-1].weights
+    assert last.strategy.weights == run.result.weights == begun[-1].weights
     plan = last.plan(store)
-    assert plan.num_docs == last.selection().num_rows == run.round_records[-1].num_docs
+    assert plan.num_docs == last.selection().num_rows == begun[-1].num_docs
     assert run.rounds[0].rewards() is None
 
 

@@ -77,7 +77,7 @@ def test_half_a_last_line_is_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"kind": "st', r"metrics\.jsonl:2 is not JSON: .*Delete this line and those after it"),
+        ('{"kind": "st', r"metrics\.jsonl:2 is not JSON: .*Put the file back, or put the name of"),
         ("[" * 100_000, r"metrics\.jsonl:2 is not JSON"),
         ("[]", r"metrics\.jsonl:2 is no record of a run: its kind is None"),
         ('{"kind": "stop"}', r"metrics\.jsonl:2 is no record of a run: its kind is 'stop'"),
@@ -107,6 +107,24 @@ def test_what_came_after_a_checkpoint_is_cut(tmp_path: Path) -> None:
     metrics.cut(seal.size)
     assert path.read_bytes() == whole
     metrics.cut(seal.size)
+    assert metrics.read() == RECORDS[:2]
+
+
+def test_the_remedy_for_a_damaged_line_works(tmp_path: Path) -> None:
+    """A run goes on from a checkpoint before the damage, and the lines after it are cut."""
+    path = tmp_path / "metrics.jsonl"
+    metrics = write(path, RECORDS[:2])
+    older = read_seal(path)
+    write(path, RECORDS[2:])
+    newer, content = read_seal(path), path.read_bytes()
+    path.write_bytes(content[: older.size] + b"{" + content[older.size :])
+    for failing in (metrics.read, lambda: metrics.check(newer)):
+        with pytest.raises(
+            DataError, match="checkpoint from before the damage into checkpoints/la"
+        ):
+            failing()
+    metrics.check(older)
+    metrics.cut(older.size)
     assert metrics.read() == RECORDS[:2]
 
 

@@ -116,7 +116,7 @@ def test_full_memory_is_one_message(
         raise RuntimeError(words) if words else MemoryError
 
     monkeypatch.setattr("mads.run.loop.build_model", full)
-    with pytest.raises(DataError, match=r"the memory is full: .*smaller training\.micro_batch"):
+    with pytest.raises(DataError, match=r"the RAM is full: .*smaller training\.micro_batch"):
         train(store, tmp_path / "run", planted.recipe(folder), Quiet())
 
 

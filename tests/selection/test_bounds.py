@@ -58,7 +58,7 @@ def test_caps_that_leave_too_little_fall_short() -> None:
     cells, order = make_cells([[10] * 100] * 2)
     bounds = config("top", high={"c0": 0.3, "c1": 0.3})
     plan = make_plan(cells, np.ones(2), Cursors.start(2), 500, bounds, seed=0)
-    assert plan.shortfall == 200
+    assert plan.total == 300
     assert take(cells, plan, planned_rows(cells, order, plan), bounds.decay).num_tokens == 300
 
 

@@ -149,7 +149,7 @@ def test_a_budget_of_documents_is_met_exactly(
         plan = make_plan(cells, score_C, cursors, budget, config, step, "docs")
         selection = take(cells, plan, planned_rows(cells, order, plan), config.decay)
         found = len(selection.doc_N)
-        assert found == budget - plan.shortfall
+        assert found == plan.total <= budget
         assert len(set(selection.doc_N.tolist())) == found
         if high == 1.0:  # else a cap may leave less
             assert found == min(budget, sum(n < 5 for n in uses_of(cells, cursors)))
@@ -185,7 +185,7 @@ def test_a_selection_exceeds_its_budget_by_less_than_one_document(
         budget = data.draw(st.integers(1, 2 * total))
         plan = make_plan(cells, score_C, cursors, budget, config, seed=step)
         selection = take(cells, plan, planned_rows(cells, order, plan), config.decay)
-        assert plan.shortfall == max(0, budget - total)
+        assert min(budget, plan.total) == min(budget, total)
         assert len(set(selection.doc_N.tolist())) == len(selection.doc_N)
         if budget >= total:
             assert selection.num_tokens == total
@@ -243,7 +243,7 @@ def test_max_passes_ends_a_cell() -> None:
         cursors = selection.cursors
         total += selection.num_tokens
     assert total == 80
-    assert plan.shortfall == 60
+    assert plan.total == 0
 
 
 def test_decay_by_hand() -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from numpy.typing import NDArray
 
+from mads.errors import DataError
 from mads.store.buckets import (
     RECORD,
+    Bucket,
     Buckets,
     Counts,
     assign_buckets,
@@ -30,19 +35,42 @@ def test_the_rows_of_a_bucket_follow_the_memory() -> None:
     assert bucket_rows(1) == 1024
 
 
+def bucket(path: Path, records: NDArray[Any]) -> Bucket:
+    records.tofile(path)
+    return Bucket(path, records.nbytes, zlib.crc32(records.tobytes()))
+
+
 def test_empty_buckets_are_passed_over_and_a_cell_goes_on_in_the_next(tmp_path: Path) -> None:
-    paths = [tmp_path / str(i) for i in range(5)]
     records = np.zeros(5, RECORD)
     records["cell"], records["num_tokens"] = [0, 1, 1, 1, 2], [5, 7, 1, 2, 9]
     records["key"] = records["doc"] = [0, 1, 2, 3, 4]
-    for path, part in zip((paths[0], paths[3], paths[4]), np.split(records, [2, 3]), strict=True):
-        part.tofile(path)
-    paths[1].touch()
-    tables = list(sorted_tables(paths))
+    first, second, third = (
+        bucket(tmp_path / str(i), part) for i, part in enumerate(np.split(records, [2, 3]))
+    )
+    (tmp_path / "empty").touch()
+    empty, missing = Bucket(tmp_path / "empty", 0, 0), Bucket(tmp_path / "missing", 0, 0)
+    tables = list(sorted_tables([first, empty, missing, second, third]))
     assert [table.num_rows for table in tables] == [2, 1, 2]
     found = pa.concat_tables(tables)
     assert found["doc"].to_pylist() == [0, 1, 2, 3, 4]
     assert found["tokens_before"].to_pylist() == [0, 0, 7, 8, 0]
+
+
+def test_a_bucket_that_was_changed_before_it_is_sorted_is_refused(tmp_path: Path) -> None:
+    whole = bucket(tmp_path / "000000", np.ones(3, RECORD))
+    content = bytearray(whole.path.read_bytes())
+    content[5] ^= 1
+    for changed in (bytes(content), bytes(content[:48]), whole.path.read_bytes() + bytes(24)):
+        whole.path.write_bytes(changed)
+        message = (
+            rf"000000 was changed while the index was built: found {len(changed)} bytes with the "
+            rf"CRC-32 \w{{8}}, expected 72 with \w{{8}}\. Run the same `mads annotate` again"
+        )
+        with pytest.raises(DataError, match=message):
+            list(sorted_tables([whole]))
+    whole.path.unlink()
+    with pytest.raises(DataError, match=r"000000 cannot be read: No such file or directory\. Run"):
+        list(sorted_tables([whole]))
 
 
 @pytest.mark.parametrize("num_cells", [1, 2, 3, 400])
@@ -71,24 +99,50 @@ def fill(folder: Path) -> Buckets:
     return buckets
 
 
-def sizes(buckets: Buckets) -> list[int]:
-    return [p.stat().st_size // RECORD.itemsize if p.exists() else -1 for p in buckets.paths(3)]
+def sizes(folder: Path) -> list[int]:
+    paths = [folder / f"{i:06d}" for i in range(3)]
+    return [path.stat().st_size // RECORD.itemsize if path.exists() else -1 for path in paths]
 
 
 def test_what_came_after_the_last_note_is_cut_off(tmp_path: Path) -> None:
-    buckets = fill(tmp_path / "buckets")
-    assert sizes(buckets) == [1, -1, 2]
+    buckets = fill(tmp_path)
+    noted = buckets.filled(3)
+    assert sizes(tmp_path) == [1, -1, 2]
     buckets.add(np.array([0, 1]), np.ones(2, RECORD), 3)
-    assert sizes(buckets) == [2, 1, 2]
-    assert buckets.go_on(3) == 1
-    assert sizes(buckets) == [1, 0, 2]
+    assert sizes(tmp_path) == [2, 1, 2]
+    again = Buckets(tmp_path, "x")
+    assert again.go_on(3) == 1
+    assert sizes(tmp_path) == [1, 0, 2]
+    assert again.filled(3) == noted
+
+
+def test_the_checksum_goes_on_over_all_that_is_appended(tmp_path: Path) -> None:
+    fill(tmp_path)
+    again = Buckets(tmp_path, "x")
+    assert again.go_on(3) == 1
+    again.add(np.array([2, 1]), np.full(2, 7, RECORD), 3)
+    for found in again.filled(3):
+        content = found.path.read_bytes()
+        assert (found.size, found.crc) == (len(content), zlib.crc32(content))
 
 
 def test_buckets_that_lost_bytes_are_filled_from_the_start(tmp_path: Path) -> None:
-    buckets = fill(tmp_path / "buckets")
-    buckets.paths(3)[2].unlink()
-    assert buckets.go_on(3) == 0
-    assert sizes(buckets) == [0, -1, -1]
+    fill(tmp_path)
+    (tmp_path / "000002").unlink()
+    assert Buckets(tmp_path, "x").go_on(3) == 0
+    assert sizes(tmp_path) == [0, -1, -1]
+
+
+def test_buckets_that_differ_in_one_bit_are_filled_from_the_start(tmp_path: Path) -> None:
+    fill(tmp_path)
+    path = tmp_path / "000002"
+    content = bytearray(path.read_bytes())
+    content[30] ^= 4
+    path.write_bytes(content)
+    again = Buckets(tmp_path, "x")
+    assert again.go_on(3) == 0
+    assert sizes(tmp_path) == [0, -1, 0]
+    assert [(bucket.size, bucket.crc) for bucket in again.filled(3)] == [(0, 0)] * 3
 
 
 def test_counts_belong_to_what_they_were_made_from(tmp_path: Path) -> None:

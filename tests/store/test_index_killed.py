@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -14,9 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 from store.test_index import KEYS, SMALL, documents, oracle, split, write_parts
 
+from mads.errors import DataError
 from mads.layout import StoreDir
 from mads.store import index as module
-from mads.store.buckets import Buckets
+from mads.store.buckets import Bucket, Buckets
 from mads.store.index import build_index
 from mads.store.spec import StoreSpec
 
@@ -153,7 +155,10 @@ def test_killed_again_and_again_the_index_is_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["counts.json", "filled.json"])
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"shards": 2, "sizes": [1, 2]}'])
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{}", '{"shards": 2, "sizes": [1, 2]}', '{"shards": 1, "sizes": 5}', "[[1], 2]"],
+)
 def test_damaged_notes_are_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: str
 ) -> None:
@@ -166,6 +171,62 @@ def test_damaged_notes_are_left_alone(
     assert (
         pq.read_table(store.index(1).order).select(KEYS).to_pylist() == oracle(shards, spec.seed)[1]
     )
+
+
+def test_a_flipped_bit_in_what_a_killed_call_left_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = split(documents(900, seed=6), 400, 500)
+    whole, spec = write_parts(tmp_path / "whole", shards)
+    build_index(whole, spec, whole.index(1), SMALL, lambda _: None)
+    for name in ("000000", "counts.json", "filled.json"):
+        for place in (0.1, 0.5, 0.9):
+            store, spec = write_parts(tmp_path / f"{name}-{place}", shards)
+            build_killed(monkeypatch, "_write_order", store, spec)
+            path = store.index(1).buckets / name
+            content = bytearray(path.read_bytes())
+            content[int(place * len(content))] ^= 1
+            path.write_bytes(content)
+            build_index(store, spec, store.index(1), SMALL, lambda _: None)
+            assert store.index(1).order.read_bytes() == whole.index(1).order.read_bytes()
+            assert store.index(1).cells.read_bytes() == whole.index(1).cells.read_bytes()
+
+
+def test_counts_that_were_changed_are_counted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = [documents(300, seed=6)]
+    store, spec = write_parts(tmp_path, shards)
+    build_killed(monkeypatch, "_write_order", store, spec)
+    path = store.index(1).buckets / "counts.json"
+    value = json.loads(path.read_text())
+    value["counts"]["num_docs_C"][0] += 8
+    path.write_text(json.dumps(value))
+    build_index(store, spec, store.index(1), SMALL, lambda _: None)
+    cells = pq.read_table(store.index(1).cells).to_pylist()
+    assert cells == oracle(shards, spec.seed)[0]
+
+
+def test_a_bucket_that_changes_before_it_is_sorted_is_named_and_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = split(documents(900, seed=6), 400, 500)
+    store, spec = write_parts(tmp_path, shards)
+    write = module._write_order
+
+    def damaging(buckets: list[Bucket], path: Path) -> None:
+        content = bytearray(buckets[0].path.read_bytes())
+        content[9] ^= 1
+        buckets[0].path.write_bytes(content)
+        write(buckets, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_write_order", damaging)
+        with pytest.raises(DataError, match=r"buckets\.partial/000000 was changed while"):
+            build_index(store, spec, store.index(1), SMALL, lambda _: None)
+    assert not store.index(1).order.exists()
+    build_index(store, spec, store.index(1), SMALL, lambda _: None)
+    assert order_of(store) == oracle(shards, spec.seed)[1]
 
 
 def test_buckets_of_other_memories_are_filled_anew(

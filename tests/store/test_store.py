@@ -20,7 +20,7 @@ from mads.store import store as module
 from mads.store.manifest import read_manifest
 from mads.store.memory import doc_numbers, write_memory
 from mads.store.sealed import read_seal, sealed_writer, write_sealed
-from mads.store.store import Store, read_table
+from mads.store.store import Store
 from mads.types import Labels, doc_id
 
 
@@ -288,14 +288,3 @@ def test_documents_are_found_in_their_files_and_back(toy_store: Path) -> None:
     assert row_N.tolist() == [0, 149, 0, 49]
     assert [store.document_at(f, r) for f, r in zip(file_N, row_N, strict=True)] == docs
     assert store.document_at(1, 100) is None
-
-
-def test_a_parquet_file_that_cannot_be_read(tmp_path: Path, toy_store: Path) -> None:
-    with pytest.raises(DataError, match=r"x\.parquet does not exist\. Was something deleted\?"):
-        read_table(tmp_path / "x.parquet")
-    (tmp_path / "x.parquet").write_bytes(b"PAR1")
-    with pytest.raises(DataError, match=r"x\.parquet cannot be read as Parquet: "):
-        read_table(tmp_path / "x.parquet")
-    (tmp_path / "x.parquet").write_bytes(StoreDir(toy_store).index(1).cells.read_bytes()[:-20])
-    with pytest.raises(DataError, match=r"x\.parquet cannot be read as Parquet: "):
-        read_table(tmp_path / "x.parquet")

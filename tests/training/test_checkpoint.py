@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -92,18 +93,32 @@ def test_the_new_checkpoint_is_never_pruned(tmp_path: Path, tokenizer: Path) -> 
     assert sorted(p.name for p in half.parent.iterdir()) == ["latest", "step-00000002"]
 
 
-def test_a_full_disk_leaves_the_checkpoint_before(
-    tmp_path: Path, tokenizer: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (SafetensorError("No space left on device"), "No space left on device.*make room"),
+        (PermissionError(errno.EACCES, "Permission denied"), "There is no permission for it"),
+        (OSError("x"), "x. Correct that and run the same command again"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
+    tmp_path: Path,
+    tokenizer: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    message: str,
 ) -> None:
     run, trainer = RunDir(tmp_path), make_trainer()
     save_checkpoint(run, 1, trainer, tokenizer, 0, keep=1)
 
-    def full(*_: object) -> None:
-        raise SafetensorError("No space left on device")
+    def failing(*_: object) -> None:
+        raise error
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
-    with pytest.raises(DataError, match=r"step-00000002 cannot be written: No space left.*room"):
+    monkeypatch.setattr(checkpoint, "save_file", failing)
+    words = rf"step-00000002 cannot be written: .*{message}.*The run goes on from the checkpoint"
+    with pytest.raises(DataError, match=words) as caught:
         save_checkpoint(run, 2, trainer, tokenizer, 0, keep=1)
+    assert ("room" in str(caught.value)) == ("space" in str(error))
     assert load(run, trainer).step == 1
     assert not list((tmp_path / "checkpoints").glob("*.partial"))
 
