@@ -47,8 +47,7 @@ class Within:
         """Return what is wrong with a value, or an empty text."""
         if self.low <= value <= self.high:
             return ""
-        end = "or more" if self.high == math.inf else f"to {self.high:g}"
-        return f"found {_short(value)}, expected {self.low:g} {end}"
+        return f"found {_short(value)}, expected {self.low:g} to {self.high:g}"
 
 
 @dataclass(frozen=True, slots=True)

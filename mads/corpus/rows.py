@@ -1,6 +1,6 @@
 """Corpus rows as documents: every row gives one document, whatever is wrong with it.
 
-A row of a JSON-lines file is a line, blank or not, so row = line number - 1. Memory is bounded: a
+A row of a JSON-lines file is a line, blank or not, so row = line number - 1. RAM is bounded: a
 line far longer than ``max_doc_bytes`` is skipped without being held.
 """
 
