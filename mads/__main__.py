@@ -37,7 +37,8 @@ def _leave(code: int) -> None:
     One of them (pyarrow 26) ends one in some hundred processes by an abort when the machine is
     busy, after all is done.
     """
-    for thread in threading.enumerate():
+    # After Ctrl-C a lock may be left as it was, for which a thread would wait for ever.
+    for thread in () if _interrupts else threading.enumerate():
         if thread is not threading.current_thread() and not thread.daemon:
             thread.join()
     atexit._run_exitfuncs()  # noqa: SLF001 - there is no public way

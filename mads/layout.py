@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from mads.errors import UsageError
 from mads.files import PARTIAL
 
 
@@ -187,3 +189,20 @@ class RunDir:
     def round(self, number: int) -> RoundDir:
         """Return the folder of a round."""
         return RoundDir(self.root / "rounds" / f"{number:04d}")
+
+
+def kind_of(folder: Path) -> str:
+    """Return what mads has made of a folder: a store, a run or a selection; "" for none."""
+    store, run, picked = StoreDir(folder), RunDir(folder), RoundDir(folder)
+    if store.spec.is_file():
+        return "a store"
+    if run.provenance.is_file() and run.recipe.is_file():
+        return "a run"
+    return "a selection" if picked.plan.is_file() and picked.selection.is_file() else ""
+
+
+def refuse_inside(out: Path) -> None:
+    """Raise UsageError for a place inside of what mads has made, whose files would be mixed."""
+    for parent in Path(os.path.realpath(out)).parents:  # which bears a loop of links
+        if kind := kind_of(parent):
+            raise UsageError(f"{out} lies in {parent}, which is {kind}. Give another --out.")

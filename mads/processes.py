@@ -95,19 +95,21 @@ def worker_pool(
 
     Raises DataError when one of them is killed from outside.
     """
-    with ProcessPoolExecutor(workers, QuietContext(), start, arguments) as pool:
-        try:
-            yield pool
-        except BrokenProcessPool as error:
-            time.sleep(GRACE_S)  # after Ctrl-C, which may reach the workers first, this is not said
-            raise DataError(
-                "a worker process was killed, most likely for want of RAM. Run the same "
-                "command again with --set corpus.workers=1; it goes on where it was."
-            ) from error
-        except BaseException:
-            end_workers()  # whatever they are at would be waited for
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    pool = ProcessPoolExecutor(workers, QuietContext(), start, arguments)
+    try:
+        yield pool
+    except BrokenProcessPool as error:
+        time.sleep(GRACE_S)  # after Ctrl-C, which may reach the workers first, this is not said
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise DataError(
+            "a worker process was killed, most likely for want of RAM. Run the same "
+            "command again with --set corpus.workers=1; it goes on where it was."
+        ) from error
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        end_workers()  # whatever they are at would be waited for
+        raise
+    pool.shutdown()
 
 
 def end_workers() -> None:

@@ -24,13 +24,19 @@ TOY = {"domain": ["books", "code", "news"], "quality": ["0-1", "1-2", "2-3", "3-
 MOMENTS = 12
 SECONDS = {"help": 0.3, "select": 0.7, "annotate": 1.0}
 """In which Ctrl-C is tried."""
-# Python itself prints a traceback before the first line of mads runs, so that is waited for.
+# Python itself prints a traceback before mads runs, so Ctrl-C is held back until then.
 PROCESS = """
-import signal, sys
+import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a test in the background ignores it
-from mads.__main__ import main
+import mads.__main__ as module
+run = module.run
+def begin():
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    return run()
+module.run = begin
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 print("ready", flush=True)
-main()
+module.main()
 """
 
 

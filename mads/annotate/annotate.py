@@ -8,8 +8,9 @@ Until the manifest is written, last of all, the store is what it was before.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from mads.corpus.rows import RowFormat, RowReader
 from mads.corpus.tokenizer import fetch_tokenizer, open_tokenizer, train_tokenizer
 from mads.errors import DataError
 from mads.files import LOCK, PARTIAL, exclusive
-from mads.layout import StoreDir
+from mads.layout import StoreDir, refuse_inside
 from mads.provenance import provenance
 from mads.seeds import derive, uniform
 from mads.store.documents import read_documents_header
@@ -73,6 +74,7 @@ def annotate(
     files = find_files(paths)
     agents = {name: open_agent(name, config) for name, config in recipe.agents.items()}
     workers = recipe.corpus.workers or os.cpu_count() or 1
+    refuse_inside(out)
     with exclusive(out):
         store = StoreDir(out)
         _refuse_foreign(store)
@@ -83,7 +85,7 @@ def annotate(
         spec = next_spec(store, before, corpus_root(paths), found, recipe, agents)
         if spec != before.begun:
             write_spec(store, spec)
-        _make_tokenizer(store, spec, recipe, on_progress)
+        _make_tokenizer(store, before.manifest, spec, recipe, on_progress)
         new_shards = _label(store, spec, recipe, workers, on_progress)
         spec = bin_scores(store, spec, agents, on_progress)
         manifest, new_index = _finish(store, before.manifest, spec, recipe, on_progress)
@@ -105,15 +107,38 @@ def _refuse_foreign(store: StoreDir) -> None:
 
 
 def _make_tokenizer(
-    store: StoreDir, spec: StoreSpec, recipe: Recipe, on_progress: Progress
+    store: StoreDir,
+    before: Manifest | None,
+    spec: StoreSpec,
+    recipe: Recipe,
+    on_progress: Progress,
 ) -> None:
+    """Fetch or train the tokenizer unless there is one.
+
+    It was trained before the store grew, so it is trained again from the files of then. Raises
+    DataError when it becomes another one, which the tokens are not of.
+    """
     if store.tokenizer.is_dir():
         return
     if recipe.tokenizer.name:
         fetch_tokenizer(recipe.tokenizer, store.tokenizer)
+    else:
+        if before is not None:
+            spec = before.at(min(map(int, before.generations)))
+            num_files = 1 + max(s.file for shard in spec.shards for s in shard.segments)
+            spec = replace(spec, files=spec.files[:num_files])
+        texts = _tokenizer_sample(spec, recipe, on_progress)
+        train_tokenizer(texts, recipe.tokenizer.vocab_size, store.tokenizer)
+    if before is None:
         return
-    texts = _tokenizer_sample(spec, recipe, on_progress)
-    train_tokenizer(texts, recipe.tokenizer.vocab_size, store.tokenizer)
+    found = open_tokenizer(store.tokenizer).fingerprint
+    if found != before.tokenizer_fingerprint:
+        shutil.rmtree(store.tokenizer)
+        raise DataError(
+            f"{store.tokenizer} is gone, and what would be made in its place is another one: "
+            f"found {found[:16]}, expected {before.tokenizer_fingerprint[:16]}. Put the old one "
+            "back, or give another --out."
+        )
 
 
 def _tokenizer_sample(spec: StoreSpec, recipe: Recipe, on_progress: Progress) -> Iterator[str]:

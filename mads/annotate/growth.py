@@ -19,7 +19,7 @@ from mads.corpus.files import CorpusFile, scan
 from mads.errors import DataError
 from mads.layout import StoreDir
 from mads.store.manifest import Manifest, read_manifest, read_spec, restored
-from mads.store.spec import AgentInfo, StoreSpec, make_shards
+from mads.store.spec import AgentInfo, Shard, StoreSpec, make_shards
 from mads.types import Agent
 
 _NAMED = 5  # files that a message lists
@@ -38,10 +38,17 @@ class Before:
         """What new work has to agree with."""
         return self.manifest.spec if self.manifest is not None else self.begun
 
-    def agents(self) -> dict[tuple[str, str], AgentInfo]:
-        """Return every agent that the folder knows, by name and fingerprint."""
+    def agents(self, shards: tuple[Shard, ...] = ()) -> dict[tuple[str, str], AgentInfo]:
+        """Return every agent that the folder knows, by name and fingerprint.
+
+        The edges of quantiles that were begun count only if they are of the same ``shards``.
+        """
         found: dict[tuple[str, str], AgentInfo] = {}
-        tables = [self.begun.agents] if self.begun else []
+        tables: list[Mapping[str, AgentInfo]] = []
+        if self.begun is not None:
+            same = self.begun.shards == shards
+            begun = self.begun.agents.items()
+            tables = [{n: info if same else replace(info, edges=None) for n, info in begun}]
         if self.manifest is not None:
             tables += [generation.agents for generation in self.manifest.generations.values()]
         for table in tables:
@@ -125,15 +132,15 @@ def next_spec(
         ordered = _in_old_order(store, old, files)
         num_old = len(old.files)
     named = tuple(replace(file, path=os.path.relpath(file.path, root)) for file in ordered)
-    shards = make_shards(named, num_old, corpus)
+    all_shards = [*(old.shards if old else ()), *make_shards(named, num_old, corpus)]
     return StoreSpec(
         root=str(root),
         files=named,
-        shards=(*(old.shards if old is not None else ()), *shards),
+        shards=tuple(all_shards),
         text_field=corpus.text_field,
         max_doc_bytes=corpus.max_doc_bytes,
         tokenizer=recipe.tokenizer,
-        agents=_agent_infos(before.agents(), agents),
+        agents=_agent_infos(before.agents(tuple(all_shards)), agents),
         seed=recipe.seed,
     )
 

@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mads.errors import DataError, UsageError
+from mads.files import PARTIAL
+from mads.layout import kind_of
 from mads.processes import end_with_parent, worker_pool
 
 COMPRESSION = {".jsonl": None, ".jsonl.gz": "gzip", ".jsonl.zst": "zstd"}
@@ -55,6 +57,8 @@ def seekable(name: str) -> bool:
 def find_files(paths: Sequence[Path]) -> list[Path]:
     """Return the corpus files among ``paths``; a folder stands for all in it, sorted by name.
 
+    What mads itself has made in such a folder, a store or a selection, is left out.
+
     Links keep their own names: a Hugging Face cache links to files without a suffix. Raises
     UsageError for a path that does not exist or has no known format.
     """
@@ -63,6 +67,9 @@ def find_files(paths: Sequence[Path]) -> list[Path]:
         if path.is_dir():
             inside = [p for p in sorted(path.rglob("*")) if suffix_of(p) and not p.is_dir()]
             inside = [p for p in inside if not p.name.startswith(".")]
+            inside = _foreign(path, inside)
+            if not inside and (kind := kind_of(path)):
+                raise UsageError(f"{path} is {kind} that mads made. Give a folder of a corpus.")
             if not inside:
                 raise UsageError(f"{path} holds no corpus file ({', '.join(SUFFIXES)}).")
             found += inside
@@ -84,6 +91,19 @@ def find_files(paths: Sequence[Path]) -> list[Path]:
         if os.fsencode(path).decode("utf-8", "replace") != str(path):
             raise UsageError(f"{str(path)!r}: a file's name must be UTF-8. Rename it.")
     return list(files.values())
+
+
+def _foreign(root: Path, files: Sequence[Path]) -> list[Path]:
+    """Return the files that mads has not made: a store or selection may lie below its corpus."""
+    ours: dict[Path, bool] = {}
+
+    def is_ours(folder: Path) -> bool:
+        if folder not in ours:
+            made = bool(kind_of(folder)) or folder.suffix == PARTIAL
+            ours[folder] = made or (folder != root and is_ours(folder.parent))
+        return ours[folder]
+
+    return [path for path in files if not is_ours(path.parent)]
 
 
 def _resolved(path: Path) -> Path:

@@ -21,7 +21,7 @@ from mads.export.megatron import TOKENS, write_tokens
 from mads.export.parts import find_part
 from mads.export.texts import write_texts
 from mads.files import fresh_folder, json_sha256
-from mads.layout import RoundDir
+from mads.layout import RoundDir, refuse_inside
 from mads.seeds import derive
 from mads.selection.composition import Shares, composition
 from mads.selection.plan import Cursors, Plan, make_plan
@@ -133,6 +133,7 @@ def select_and_write(store: Store, request: Request, out: Path, exports: Exports
     """
     config = request.recipe.selection
     asked = _asked(store, request, exports)
+    refuse_inside(out)
     with fresh_folder(out) as folder:
         if folder is None:
             return _selected(_complete(store, out, asked, exports), store, out, complete=True)
@@ -178,6 +179,7 @@ def write_part(
         texts=exports.texts is not None,
         megatron=exports.megatron,
     )
+    refuse_inside(out)
     with fresh_folder(out) as folder:
         if folder is None:
             found = _complete(store, out, asked, exports)

@@ -22,7 +22,7 @@ from torch import OutOfMemoryError
 from mads.config import Recipe, TaskConfig
 from mads.errors import DataError, Interrupted, UsageError
 from mads.files import exclusive
-from mads.layout import RunDir
+from mads.layout import RunDir, refuse_inside
 from mads.run.feedback import RoundFeedback, gather
 from mads.run.folder import begin, check_folder, forget_after
 from mads.run.reader import RunRound
@@ -73,6 +73,7 @@ def train(
             "the recipe has no reference task: add a [rewards.tasks.NAME] section with a path "
             f'(context and continuation per line), or set strategy = "random" (now {kind.name!r}).'
         )
+    refuse_inside(out)
     with exclusive(out) if world.is_main else contextlib.nullcontext():
         run = RunDir(out)
         if world.is_main:

@@ -111,9 +111,17 @@ class Run:
 
     @property
     def rounds(self) -> list[RunRound]:
-        """The complete rounds so far, the first one first."""
+        """The complete rounds so far, the first one first.
+
+        Raises DataError when one in between is gone.
+        """
         paths = (self.dir.root / "rounds").glob("[0-9]*/" + self.dir.round(0).plan.name)
         numbers = sorted(int(path.parent.name) for path in paths)
+        if gaps := sorted(set(range(numbers[-1] if numbers else 0)) - set(numbers)):
+            raise DataError(
+                f"{self.dir.round(gaps[0]).root} is missing: found rounds 0 to {numbers[-1]} "
+                f"without {', '.join(map(str, gaps))}. Put it back."
+            )
         return [RunRound(self.dir.round(n), n, self.recipe) for n in numbers]
 
     def last_round(self) -> RunRound:

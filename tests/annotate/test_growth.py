@@ -20,7 +20,7 @@ from mads.annotate.growth import look
 from mads.console import initial_state
 from mads.console.state import console_to_json
 from mads.corpus import files as corpus_files
-from mads.errors import DataError
+from mads.errors import DataError, UsageError
 from mads.layout import StoreDir
 from mads.store.manifest import read_manifest
 from mads.store.store import Store
@@ -257,3 +257,73 @@ def test_a_plan_is_cut_into_parts_after_the_store_has_grown(
         docs |= set(pq.read_table(out / "selection.parquet")["doc"].to_pylist())
     whole = pq.read_table(tmp_path / "whole" / "selection.parquet")["doc"].to_pylist()
     assert docs == set(whole)
+
+
+def test_a_lost_tokenizer_is_trained_again_as_it_was(
+    store: StoreDir, corpus: Path, toy_recipe: MakeRecipe
+) -> None:
+    write_jsonl(corpus / "z.jsonl", MORE)
+    run([corpus], store.root, toy_recipe())
+    before, whole = Store(store.root).tokenizer.fingerprint, content(store.root)
+    shutil.rmtree(store.tokenizer)
+    result = run([corpus], store.root, toy_recipe())
+    assert (result.generation, result.new_index) == (2, False)
+    assert Store(store.root).tokenizer.fingerprint == before
+    assert content(store.root) == whole
+
+
+def test_another_tokenizer_in_place_of_a_lost_one_is_refused(
+    store: StoreDir, corpus: Path, toy_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(store.tokenizer)
+    monkeypatch.setattr(module, "_tokenizer_sample", lambda *_: iter(["other words", "at all"]))
+    message = r"tokenizer is gone, and what would be made .*: found \w+, expected \w+\. Put the old"
+    with pytest.raises(DataError, match=message):
+        run([corpus], store.root, toy_recipe())
+    assert not store.tokenizer.exists()
+
+
+def test_edges_of_a_growth_that_was_given_up_do_not_stay(
+    store: StoreDir, corpus: Path, toy_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agents = {"size": {"backend": "column", "field": "size", "quantiles": 2}}
+    low = [{"text": f"river {i}", "size": i} for i in range(20)]
+    high = [{"text": f"stone {i}", "size": 1000 + i} for i in range(20)]
+    folder = corpus.parent / "sizes"
+    write_jsonl(folder / "a.jsonl", low)
+    recipe, out = toy_recipe(agents=agents), corpus.parent / "sized"
+    write_jsonl(folder / "b.jsonl", high)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_finish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run([folder], out, recipe)
+    (folder / "b.jsonl").unlink()
+    shutil.rmtree(out)
+    plain = toy_recipe(agents={"other": {**agents["size"]}})
+    run([folder], out, plain)
+    write_jsonl(folder / "b.jsonl", high)
+    both = toy_recipe(agents={"other": agents["size"], "size": agents["size"]})
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_finish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run([folder], out, both)
+    (folder / "b.jsonl").unlink()
+    result = run([folder], out, both)
+    assert result.edges["size"] == result.edges["other"]
+    assert max(result.edges["size"]) < 20
+
+
+def test_what_mads_has_made_below_a_corpus_is_no_part_of_it(
+    corpus: Path, toy_recipe: MakeRecipe
+) -> None:
+    first = run([corpus], corpus / "store", toy_recipe())
+    again = run([corpus], corpus / "store", toy_recipe())
+    assert (first.rows, again.rows, again.generation) == (300, 300, 1)
+    with pytest.raises(UsageError, match=r"store is a store that mads made\. Give a folder of"):
+        run([corpus / "store"], corpus / "other", toy_recipe())
+    with pytest.raises(UsageError, match=r"index/0002 lies in .*store, which is a store\. Give"):
+        run([corpus], corpus / "store" / "index" / "0002", toy_recipe())

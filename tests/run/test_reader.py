@@ -115,3 +115,9 @@ def test_a_state_of_another_round_or_strategy_is_refused(copy: Path) -> None:
     write_sealed_json(rounds / "0003" / "console.json", {"strategy": "random", "round": 3})
     with pytest.raises(DataError, match="found random in round 3, expected console in round 3"):
         _ = Run(copy).last_round().strategy
+
+
+def test_a_round_that_is_gone_from_the_middle_is_named(copy: Path) -> None:
+    shutil.rmtree(copy / "rounds" / "0002")
+    with pytest.raises(DataError, match=r"rounds/0002 is missing: found rounds 0 to 3 without 2"):
+        _ = Run(copy).rounds
