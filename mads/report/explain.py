@@ -82,7 +82,7 @@ def find_document(store: Store, text: str) -> int:
     row_of_file = parse_digits(number)
     if not colon or row_of_file is None:
         raise UsageError(f"{shorten(text)} is neither a document's number nor file:row.")
-    files = [i for i, f in enumerate(store.spec.files) if ("/" + f.path).endswith("/" + name)]
+    files = _files_named(store, name)
     if len(files) != 1:
         known = [Path(f.path).name for f in store.spec.files]
         what = did_you_mean(name, known) if not files else f"{len(files)} files end so"
@@ -95,6 +95,17 @@ def find_document(store: Store, text: str) -> int:
             raise _is_later(store, name)
         raise UsageError(f"{name} has {rows} rows (0 to {rows - 1}); found row {row_of_file}.")
     return found
+
+
+def _files_named(store: Store, name: str) -> list[int]:
+    """Return the files whose path is ``name`` or else ends so, those of the generation first."""
+    paths = [f.path for f in store.spec.files]
+    if name in paths:
+        return [paths.index(name)]
+    ending = [i for i, path in enumerate(paths) if ("/" + path).endswith("/" + name)]
+    segments = [segment for shard in store.spec.shards for segment in shard.segments]
+    ours = {segment.file for segment in segments}
+    return [i for i in ending if i in ours] or ending
 
 
 def _is_later(store: Store, what: str) -> UsageError:

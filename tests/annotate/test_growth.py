@@ -22,6 +22,7 @@ from mads.console.state import console_to_json
 from mads.corpus import files as corpus_files
 from mads.errors import DataError, UsageError
 from mads.layout import StoreDir
+from mads.report.explain import find_document
 from mads.store.manifest import read_manifest
 from mads.store.store import Store
 from mads.types import doc_id
@@ -327,3 +328,20 @@ def test_what_mads_has_made_below_a_corpus_is_no_part_of_it(
         run([corpus / "store"], corpus / "other", toy_recipe())
     with pytest.raises(UsageError, match=r"index/0002 lies in .*store, which is a store\. Give"):
         run([corpus], corpus / "store" / "index" / "0002", toy_recipe())
+
+
+def test_a_file_keeps_its_name_whatever_comes_later(
+    store: StoreDir, corpus: Path, toy_recipe: MakeRecipe
+) -> None:
+    name = Store(store.root).spec.files[0].path
+    write_jsonl(corpus / "sub" / name, MORE)
+    run([corpus], store.root, toy_recipe())
+    for generation in (1, 2):  # a whole path wins over one that ends so
+        assert find_document(Store(store.root, generation), f"{name}:3") == doc_id(0, 3)
+    later = Store(store.root)
+    assert find_document(later, f"sub/{name}:3") == later.document_at(3, 3)
+    write_jsonl(corpus / "more" / "deep" / f"new-{name}", MORE[:5])
+    write_jsonl(corpus / "other" / f"new-{name}", MORE[5:9])
+    run([corpus], store.root, toy_recipe())
+    with pytest.raises(UsageError, match=rf"new-{name}' does not name .*; 2 files end so"):
+        find_document(Store(store.root), f"new-{name}:0")
