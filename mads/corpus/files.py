@@ -5,7 +5,6 @@ The pass reads every byte once, so a truncated or foreign file is found before a
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mads.errors import DataError, UsageError
-from mads.files import PARTIAL
+from mads.files import PARTIAL, file_sha256
 from mads.layout import kind_of
 from mads.processes import end_with_parent, worker_pool
 
@@ -176,12 +175,6 @@ def scan_file(path: Path, shard_docs: int) -> CorpusFile:
     else:
         num_rows, text_bytes, first_bytes = _scan_lines(path, shard_docs)
     return CorpusFile(str(path), size, num_rows, text_bytes, file_sha256(path), first_bytes)
-
-
-def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file's bytes."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _refuse_foreign(path: Path) -> None:
