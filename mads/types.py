@@ -15,7 +15,8 @@ order       all documents of an index, cell after cell, shuffled within a cell
 generation  one index of a store, over the shards and agents that it had then
 weight      w, of a category; theta is of an agent; 1 / sampling rate is `weight_N` of a probe
 reward      of a document: positive = training on it lowers the reference loss
-probe       a document whose reward is measured
+probe       a document whose reward is measured; a Question is what an estimator is asked of them
+note        something told to the user, or a mark of how far work has come
 evidence    what a strategy learns from
 strategy    turns evidence into one score per cell; the console is one
 policy      turns scores into shares of levels

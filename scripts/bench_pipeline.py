@@ -33,7 +33,7 @@ from mads.demo.harvest import harvest
 from mads.recipe import load_recipe
 from mads.rewards.direction import reference
 from mads.rewards.estimators import estimate
-from mads.rewards.estimators.probe import Probe
+from mads.rewards.estimators.question import Question
 from mads.rewards.measure import measure
 from mads.selection.plan import Cursors, make_plan
 from mads.selection.query import OrderReader
@@ -156,8 +156,8 @@ def bench_train(store: Store, recipe: Recipe, steps: int) -> dict[str, float]:
     state, rewards = trainer.optimizer_state(count), recipe.rewards
     target = reference(lm, [made], state.second_moments(), rewards.damping, per_task=False)
     windows = list(prepared.tokens_BT.numpy())
-    probe = Probe(lm, windows, target.directions, state, rewards)
-    measured = median_seconds(lambda: estimate(probe), 5)
+    question = Question(lm, windows, target.directions, state, rewards)
+    measured = median_seconds(lambda: estimate(question), 5)
     per_bare = statistics.median(pair[1] for pair in pairs)
     seconds, tokens = bench_round(store, lm, state, [made], recipe)
     return {

@@ -41,7 +41,7 @@ from mads.rewards.categories import (
 )
 from mads.rewards.direction import Reference, reference
 from mads.rewards.estimators import ESTIMATORS, estimate
-from mads.rewards.estimators.probe import Measured, Probe
+from mads.rewards.estimators.question import Measured, Question
 from mads.rewards.influence import ranks
 from mads.rewards.measure import read_probes
 from mads.rewards.sections import ESTIMATOR_SECTIONS
@@ -188,9 +188,9 @@ def bench_fidelity(
     found, cost = {}, {}
     for name in ESTIMATORS:
         chosen_config = estimated_by(config, name)
-        probe = Probe(trainer.lm, windows, target.directions, state, chosen_config)
+        question = Question(trainer.lm, windows, target.directions, state, chosen_config)
         begun = time.perf_counter()
-        found[name] = rewards_of(target, estimate(probe))
+        found[name] = rewards_of(target, estimate(question))
         cost[name] = time.perf_counter() - begun
     limit = step_seconds(trainer, windows)
     figures = {f"{name}_cost_ratio": spent / limit for name, spent in cost.items()}
@@ -288,8 +288,8 @@ def sampled(
         probes, windows = sample(store, 32, recipe.training.context, seed)
         path = work / f"rewards-{step}-{number}.npy"
         if not path.is_file():
-            probe = Probe(trainer.lm, windows, target.directions, state, recipe.rewards)
-            np.save(path, rewards_of(target, estimate(probe)))
+            question = Question(trainer.lm, windows, target.directions, state, recipe.rewards)
+            np.save(path, rewards_of(target, estimate(question)))
             print(f"  rewards {number + 1} of {samples}", flush=True)
         found.append((probes, np.load(path)))
     shares = {d.name: d.weight * d.parts[0][1] for d in target.directions}

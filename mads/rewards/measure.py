@@ -24,7 +24,7 @@ from mads.rewards.categories import (
 from mads.rewards.direction import reference
 from mads.rewards.estimators import SAME_UNIT, estimate
 from mads.rewards.estimators.gradient import gradient
-from mads.rewards.estimators.probe import Measured, Probe, relative_error
+from mads.rewards.estimators.question import Measured, Question, relative_error
 from mads.seeds import derive, shuffled, uniform
 from mads.selection.take import category_columns
 from mads.store.store import Store
@@ -89,8 +89,10 @@ def measure(
     )
     moments = optimizer.second_moments()
     target = reference(lm, tasks, moments, config.damping, config.per_task and len(tasks) > 1)
-    probe = Probe(lm, windows, target.directions, optimizer, config, derive(seed, "estimator"))
-    measured = estimate(probe)
+    question = Question(
+        lm, windows, target.directions, optimizer, config, derive(seed, "estimator")
+    )
+    measured = estimate(question)
     weight_D = np.array([direction.weight for direction in target.directions])
     reward_N = weight_D @ measured.reward_DN
     rewards = {
@@ -99,7 +101,7 @@ def measure(
         if len(target.directions) > 1
     }
     cell_N, weight_N = probes.cell_N, probes.weight_N
-    error = _oracle_error(probe, measured)
+    error = _oracle_error(question, measured)
     return RoundRewards(
         feedback=Feedback(
             category_rewards(cells, cell_N, weight_N, reward_N),
@@ -143,17 +145,19 @@ def window(store: Store, doc: int, context: int, seed: int) -> NDArray[np.int64]
     return reader.row(row, first, first + context)
 
 
-def _oracle_error(probe: Probe, measured: Measured) -> float:
+def _oracle_error(question: Question, measured: Measured) -> float:
     """Compare a few documents with the exact estimator.
 
     Estimators with a unit of their own are compared after the best rescaling of each direction.
     """
-    name, number = probe.config.estimator, probe.config.oracle_docs
+    name, number = question.config.estimator, question.config.oracle_docs
     if name == "gradient" or not number:
         return 0.0
-    order = shuffled(np.arange(len(probe.documents), dtype=np.uint64), derive(probe.seed, "oracle"))
+    order = shuffled(
+        np.arange(len(question.documents), dtype=np.uint64), derive(question.seed, "oracle")
+    )
     chosen = order[:number]
-    true = gradient(replace(probe, documents=[probe.documents[i] for i in chosen]))
+    true = gradient(replace(question, documents=[question.documents[i] for i in chosen]))
     return max(
         relative_error(found_N[chosen], true_N, scaled=name not in SAME_UNIT)
         for found_N, true_N in zip(measured.reward_DN, true.reward_DN, strict=True)

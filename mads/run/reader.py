@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ from mads.errors import DataError, UsageError
 from mads.layout import RoundDir, RunDir
 from mads.recipe import load_recipe
 from mads.run.folder import RunProvenance, read_provenance
-from mads.run.records import Metrics, Record, StepRecord
+from mads.run.records import EndRecord, Metrics, Record, RoundRecord, StepRecord
 from mads.run.result import TrainResult, read_result
 from mads.run.schedule import strategy_name
 from mads.selection.plan import Cursors
@@ -166,6 +167,15 @@ class Run:
     def steps(self) -> list[StepRecord]:
         """The optimizer steps so far."""
         return [record for record in self.records if isinstance(record, StepRecord)]
+
+    @property
+    def losses(self) -> dict[int, Mapping[str, float]]:
+        """The losses on reference and evaluation tasks so far, by the step before which they are.
+
+        Those of the end are by the number of steps.
+        """
+        held = (RoundRecord, EndRecord)
+        return {record.step: record.losses for record in self.records if isinstance(record, held)}
 
     @property
     def checkpoints(self) -> list[int]:

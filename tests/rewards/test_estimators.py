@@ -10,7 +10,7 @@ from rewards.tiny import World
 from mads.errors import DataError
 from mads.rewards.direction import preconditioned
 from mads.rewards.estimators import ESTIMATORS, estimate
-from mads.rewards.estimators.probe import Probe, relative_error
+from mads.rewards.estimators.question import Question, relative_error
 from mads.rewards.sections import ESTIMATOR_SECTIONS
 from mads.training.data import padded_batch
 from mads.training.task_loss import BatchedTask, task_loss
@@ -74,10 +74,10 @@ def test_nothing_to_probe_is_refused(world: World, name: str) -> None:
     settings = ESTIMATOR_SECTIONS[name](estimator=name)
     state, directions = world.trainer.optimizer_state(12), world.reference().directions
     with pytest.raises(DataError, match="no document could be probed: the corpus has none of two"):
-        estimate(Probe(world.lm, [], directions, state, settings))
+        estimate(Question(world.lm, [], directions, state, settings))
     short = [world.windows[0], np.array([3])]
     with pytest.raises(DataError, match="probed document 1 has fewer than two tokens; expected 2"):
-        estimate(Probe(world.lm, short, directions, state, settings))
+        estimate(Question(world.lm, short, directions, state, settings))
 
 
 @pytest.mark.parametrize("name", sorted(ESTIMATORS))
@@ -88,7 +88,7 @@ def test_rewards_of_tasks_add_up_to_those_of_all(world: World, name: str) -> Non
 
     def rewards(per_task: bool) -> np.ndarray:
         target = world.reference([world.task, other], per_task)
-        measured = estimate(Probe(world.lm, world.windows, target.directions, state, settings))
+        measured = estimate(Question(world.lm, world.windows, target.directions, state, settings))
         return np.array([d.weight for d in target.directions]) @ measured.reward_DN
 
     assert relative_error(rewards(True), rewards(False)) < 5e-3

@@ -12,7 +12,7 @@ import planted
 
 from mads.rewards.direction import Reference, reference
 from mads.rewards.estimators import estimate
-from mads.rewards.estimators.probe import Measured, Probe
+from mads.rewards.estimators.question import Measured, Question
 from mads.rewards.sections import ESTIMATOR_SECTIONS
 from mads.store.store import Store
 from mads.tasks.task import make_task
@@ -63,4 +63,4 @@ class World:
         settings = ESTIMATOR_SECTIONS[name](estimator=name, **config)
         windows = windows or self.windows
         state = replace(self.trainer.optimizer_state(12), learning_rate=SMALL)
-        return estimate(Probe(self.lm, windows, directions, state, settings))
+        return estimate(Question(self.lm, windows, directions, state, settings))

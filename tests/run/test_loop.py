@@ -20,7 +20,7 @@ from mads.console.bayes import BayesConfig
 from mads.errors import DataError, Interrupted, UsageError
 from mads.rewards.estimators import ESTIMATORS
 from mads.rewards.estimators.gradient import gradient
-from mads.rewards.estimators.probe import Measured, Probe
+from mads.rewards.estimators.question import Measured, Question
 from mads.rewards.sections import ESTIMATOR_SECTIONS
 from mads.run.loop import train
 from mads.run.records import FeedbackRecord, StepRecord
@@ -194,8 +194,8 @@ def test_the_store_is_never_written(folder: Path, store: Store, tmp_path: Path) 
 def test_rewards_that_are_not_finite_keep_the_weights(
     folder: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(probe: Probe) -> Measured:
-        found = gradient(probe)
+    def broken(question: Question) -> Measured:
+        found = gradient(question)
         found.reward_DN[0, 0] = math.nan
         return found
 

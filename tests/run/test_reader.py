@@ -35,8 +35,11 @@ def test_all_of_a_finished_run(finished: Path, folder: Path, store: Store) -> No
     begun = [record for record in run.records if isinstance(record, RoundRecord)]
     assert [record.step for record in begun] == [0, 5, 10, 15]
     assert run.checkpoints == [10, 20]
+    assert list(run.losses) == [0, 5, 10, 15, 20]
+    assert run.losses[5] == begun[1].losses
     last = run.last_round()
     assert run.result is not None
+    assert run.losses[20] == run.result.losses
     assert last.strategy.weights == run.result.weights == begun[-1].weights
     plan = last.plan(store)
     assert plan.num_docs == last.selection().num_rows == begun[-1].num_docs

@@ -16,10 +16,10 @@ from mads.errors import DataError
 from mads.rewards.estimators.forward import forward
 from mads.rewards.estimators.gradient import gradient
 from mads.rewards.estimators.one_step import one_step
-from mads.rewards.estimators.probe import Measured, Probe
 from mads.rewards.estimators.projected import projected
+from mads.rewards.estimators.question import Measured, Question
 
-Estimator = Callable[[Probe], Measured]
+Estimator = Callable[[Question], Measured]
 
 ESTIMATORS: dict[str, Estimator] = {
     "forward": forward,
@@ -32,20 +32,20 @@ SAME_UNIT = frozenset({"forward", "gradient"})
 """Estimators whose rewards are those of ``gradient`` in size too, not only in order."""
 
 
-def estimate(probe: Probe) -> Measured:
-    """Measure the probe's documents with the recipe's estimator.
+def estimate(question: Question) -> Measured:
+    """Measure the question's documents with the recipe's estimator.
 
     Raises DataError without documents, and for a document of fewer than two tokens, which
     predicts nothing.
     """
-    if not probe.documents:
+    if not question.documents:
         raise DataError("no document could be probed: the corpus has none of two tokens or more.")
-    short = [n for n, document in enumerate(probe.documents) if len(document) < 2]
+    short = [n for n, document in enumerate(question.documents) if len(document) < 2]
     if short:
         raise DataError(
             f"probed document {short[0]} has fewer than two tokens; expected 2 or more."
         )
-    measured = ESTIMATORS[probe.config.estimator](probe)
-    assert measured.reward_DN.shape == (len(probe.directions), len(probe.documents))
-    assert np.shape(measured.loss_N) == (len(probe.documents),)
+    measured = ESTIMATORS[question.config.estimator](question)
+    assert measured.reward_DN.shape == (len(question.directions), len(question.documents))
+    assert np.shape(measured.loss_N) == (len(question.documents),)
     return measured

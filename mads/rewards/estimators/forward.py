@@ -6,31 +6,37 @@ import numpy as np
 import torch
 
 from mads.rewards.direction import Vector, norm
-from mads.rewards.estimators.probe import Floats, Measured, Probe, document_losses, parameters_kept
+from mads.rewards.estimators.question import (
+    Floats,
+    Measured,
+    Question,
+    document_losses,
+    parameters_kept,
+)
 from mads.rewards.sections import ForwardConfig
 
 
-def forward(probe: Probe) -> Measured:
+def forward(question: Question) -> Measured:
     """``r = [L(θ + εv) − L(θ − εv)] / 2ε`` for each direction v.
 
     ε is set so that ‖εv‖ / ‖θ‖ is ``config.epsilon``. The loss is the mean of both sides. It needs
     no gradient of a document, and puts the parameters back bit for bit.
     """
-    config = probe.config
+    config = question.config
     assert isinstance(config, ForwardConfig)
-    reward_DN = np.empty((len(probe.directions), len(probe.documents)))
+    reward_DN = np.empty((len(question.directions), len(question.documents)))
     loss_DN = np.empty_like(reward_DN)
 
     def moved(kept: Vector, unit: Vector, distance: float) -> Floats:
         with torch.no_grad():
-            for name, parameter in probe.lm.parameters.items():
+            for name, parameter in question.lm.parameters.items():
                 parameter.copy_(kept[name] + distance * unit[name])
-        return document_losses(probe.lm, probe.documents, config.batch_size)
+        return document_losses(question.lm, question.documents, config.batch_size)
 
-    with parameters_kept(probe.lm) as kept:
-        world = probe.lm.world
+    with parameters_kept(question.lm) as kept:
+        world = question.lm.world
         length = norm(kept, world)
-        for i, direction in enumerate(probe.directions):
+        for i, direction in enumerate(question.directions):
             unit = direction.unit
             epsilon = config.epsilon * length / norm(unit, world)
             up_N, down_N = moved(kept, unit, epsilon), moved(kept, unit, -epsilon)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from mads.rewards.direction import dot
-from mads.rewards.estimators.probe import Measured, Probe, document_gradients
+from mads.rewards.estimators.question import Measured, Question, document_gradients
 
 
-def gradient(probe: Probe) -> Measured:
+def gradient(question: Question) -> Measured:
     """``r = g(x)ᵀ v`` for each direction v, by one backward pass per document: slow and exact."""
-    reward_DN = np.empty((len(probe.directions), len(probe.documents)))
-    loss_N = np.empty(len(probe.documents))
-    for n, (parts, loss) in enumerate(document_gradients(probe.lm, probe.documents)):
+    reward_DN = np.empty((len(question.directions), len(question.documents)))
+    loss_N = np.empty(len(question.documents))
+    for n, (parts, loss) in enumerate(document_gradients(question.lm, question.documents)):
         loss_N[n] = loss
-        for d, direction in enumerate(probe.directions):
-            reward_DN[d, n] = dot(parts, direction.unit, probe.lm.world)
+        for d, direction in enumerate(question.directions):
+            reward_DN[d, n] = dot(parts, direction.unit, question.lm.world)
     return Measured(reward_DN, loss_N)

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from mads.rewards.direction import Direction
-from mads.rewards.estimators.probe import (
+from mads.rewards.estimators.question import (
     Floats,
     Measured,
-    Probe,
+    Question,
     document_gradients,
     parameters_kept,
     put_back,
@@ -24,24 +24,24 @@ from mads.training.task_loss import task_loss
 from mads.training.trainer import adamw_step
 
 
-def one_step(probe: Probe) -> Measured:
+def one_step(question: Question) -> Measured:
     """``r_t = [L_t(θ) − L_t(AdamW(θ, g(x)))] / ‖P g_t‖`` for each reference task t.
 
     The division by the length of the task's preconditioned gradient makes tasks comparable, as
     directions of length 1 do. The step has the learning rate of the run's next one and is not
     clipped: in a batch, no document's gradient is clipped by itself.
     """
-    lm, optimizer = probe.lm, probe.optimizer
-    before_D = _reference(lm, probe.directions)
-    reward_DN = np.empty((len(probe.directions), len(probe.documents)))
-    loss_N = np.empty(len(probe.documents))
+    lm, optimizer = question.lm, question.optimizer
+    before_D = _reference(lm, question.directions)
+    reward_DN = np.empty((len(question.directions), len(question.documents)))
+    loss_N = np.empty(len(question.documents))
     with parameters_kept(lm) as kept:
-        for n, (parts, loss) in enumerate(document_gradients(lm, probe.documents)):
+        for n, (parts, loss) in enumerate(document_gradients(lm, question.documents)):
             loss_N[n] = loss
             with torch.no_grad():
                 for name, parameter in lm.parameters.items():
                     parameter.copy_(adamw_step(kept[name], parts[name], optimizer, name))
-            reward_DN[:, n] = before_D - _reference(lm, probe.directions)
+            reward_DN[:, n] = before_D - _reference(lm, question.directions)
             put_back(lm, kept)
     return Measured(reward_DN, loss_N)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mads.rewards.direction import Vector, reference_gradient
-from mads.rewards.estimators.probe import Floats, Measured, Probe, document_gradients
+from mads.rewards.estimators.question import Floats, Measured, Question, document_gradients
 from mads.rewards.sections import ProjectedConfig
 from mads.seeds import derive
 
@@ -52,19 +52,19 @@ def influence(gradient_NK: Floats, reference_DK: Floats, damping: float) -> Floa
     return np.asarray(solved_ND.T, np.float64)
 
 
-def projected(probe: Probe) -> Measured:
+def projected(question: Question) -> Measured:
     """Equation 3 with H = ΦᵀΦ/N + λI over the probed documents, in a random projection."""
-    lm, config = probe.lm, probe.config
+    lm, config = question.lm, question.config
     assert isinstance(config, ProjectedConfig)
-    sketch = CountSketch(dict(lm.parameters), config.projection_dims, probe.seed)
-    reference_DK = np.zeros((len(probe.directions), config.projection_dims))
-    for d, direction in enumerate(probe.directions):
+    sketch = CountSketch(dict(lm.parameters), config.projection_dims, question.seed)
+    reference_DK = np.zeros((len(question.directions), config.projection_dims))
+    for d, direction in enumerate(question.directions):
         for task, share in direction.parts:
             found = sketch(reference_gradient(lm, task)[0]).cpu().numpy()
             reference_DK[d] += share * lm.world.sum(found)
-    gradient_NK = np.empty((len(probe.documents), config.projection_dims))
-    loss_N = np.empty(len(probe.documents))
-    for n, (parts, loss) in enumerate(document_gradients(lm, probe.documents)):
+    gradient_NK = np.empty((len(question.documents), config.projection_dims))
+    loss_N = np.empty(len(question.documents))
+    for n, (parts, loss) in enumerate(document_gradients(lm, question.documents)):
         gradient_NK[n] = lm.world.sum(sketch(parts).cpu().numpy())
         loss_N[n] = loss
     return Measured(influence(gradient_NK, reference_DK, config.damping), loss_N)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from rewards.tiny import World
 
-from mads.rewards.estimators.probe import relative_error
+from mads.rewards.estimators.question import relative_error
 
 
 def test_forward_agrees_with_gradient(world: World) -> None:

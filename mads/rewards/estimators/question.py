@@ -23,7 +23,7 @@ Sequences = Sequence[NDArray[np.int64]]
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
+class Question:
     """N documents whose rewards are wanted in D directions, at one point of the training.
 
     ``directions`` are one per reference task, or a single one of all of them together.

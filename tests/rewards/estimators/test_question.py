@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from rewards.tiny import World
 
-from mads.rewards.estimators.probe import document_losses
+from mads.rewards.estimators.question import document_losses
 
 
 def test_a_loss_is_a_documents_own_padding_or_not(world: World) -> None:
