@@ -12,7 +12,7 @@ from mads.errors import DataError
 from mads.files import read_sealed_json, write_sealed_json
 from mads.layout import IndexDir, StoreDir
 from mads.store.sealed import Seal
-from mads.store.spec import AgentInfo, Count, StoreSpec
+from mads.store.spec import AgentInfo, Count, StoreSpec, flaw_of_agents
 
 FORMAT = 3
 REMEDY = "Put the file back, or run `mads annotate` with another --out."
@@ -92,7 +92,14 @@ def read_manifest(store: StoreDir) -> Manifest:
     path = store.manifest
     value = read_sealed_json(path, REMEDY, check=_check_format)
     found = from_json(Manifest, value, path, "a manifest of a store", REMEDY)
+    if flaw := found.spec.flaw():
+        raise DataError(f"{path} is not a manifest of a store: {flaw}. {REMEDY}")
     for number, generation in found.generations.items():
+        if generation.num_shards > len(found.spec.shards):
+            raise DataError(
+                f"{path} is not a manifest of a store: generations.{number}.num_shards: found "
+                f"{generation.num_shards} of {len(found.spec.shards)} shards. {REMEDY}"
+            )
         _check_names(store, path, number, generation)
     if str(found.generation) not in found.generations:
         raise DataError(
@@ -142,6 +149,8 @@ def _check_names(store: StoreDir, path: Path, number: str, generation: Generatio
         names = {store.name_of(file) for file in store.index(int(number)).own_files}
         if strange := sorted(set(generation.files) ^ names):
             flaw = f"generations.{number}.files: found or missing {strange[0]!r}"
+        elif agents := flaw_of_agents(generation.agents):
+            flaw = f"generations.{number}.{agents}"
     if flaw:
         raise DataError(f"{path} is not a manifest of a store: {flaw}. {REMEDY}")
 
@@ -154,7 +163,10 @@ def write_spec(store: StoreDir, spec: StoreSpec) -> None:
 def read_spec(store: StoreDir) -> StoreSpec:
     """Read what ``write_spec`` wrote."""
     value = read_sealed_json(store.spec, REMEDY, check=_check_format)
-    return from_json(StoreSpec, value.get("spec"), store.spec, "the plan of a store", REMEDY)
+    found = from_json(StoreSpec, value.get("spec"), store.spec, "the plan of a store", REMEDY)
+    if flaw := found.flaw():
+        raise DataError(f"{store.spec} is not the plan of a store: {flaw}. {REMEDY}")
+    return found
 
 
 def _check_format(value: Mapping[str, Any], path: Path) -> None:

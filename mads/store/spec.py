@@ -88,6 +88,21 @@ class StoreSpec:
         """Rows of all shards."""
         return sum(shard.num_rows for shard in self.shards)
 
+    def flaw(self) -> str:
+        """Return what cannot be in it, or an empty text: rows that no file has, say."""
+        for i, shard in enumerate(self.shards):
+            for j, segment in enumerate(shard.segments):
+                place = f"spec.shards[{i}].segments[{j}]"
+                if segment.file >= len(self.files):
+                    return f"{place}.file: found {segment.file} of {len(self.files)} files"
+                rows = self.files[segment.file].num_rows
+                if segment.first_row + segment.num_rows > rows:
+                    return f"{place} ends after the file's {rows} rows"
+        for i, file in enumerate(self.files):
+            if "\0" in file.path or file.path.encode("utf-8", "replace").decode() != file.path:
+                return f"spec.files[{i}].path: found {file.path!r}, expected a path in UTF-8"
+        return flaw_of_agents(self.agents)
+
     def fingerprint(self, tokenizer: str) -> str:
         """Return what a generation's content is known by."""
         facts = [
@@ -97,6 +112,14 @@ class StoreSpec:
             [[name, info.fingerprint, info.edges] for name, info in self.agents.items()],
         ]
         return hashlib.sha256(json.dumps(facts).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def flaw_of_agents(agents: Mapping[str, AgentInfo]) -> str:
+    """Return what is wrong with the categories of agents, or an empty text."""
+    for name, info in agents.items():
+        if not info.categories or len(set(info.categories)) < len(info.categories):
+            return f"agents.{name}.categories: none, or the same one twice"
+    return ""
 
 
 def make_shards(files: Sequence[CorpusFile], first: int, config: CorpusConfig) -> list[Shard]:

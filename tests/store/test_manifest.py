@@ -12,6 +12,7 @@ from mads.errors import DataError
 from mads.files import read_sealed_json, write_sealed_json
 from mads.layout import StoreDir
 from mads.store.manifest import read_manifest, read_spec, restored, write_spec
+from mads.store.spec import AgentInfo, StoreSpec
 
 
 @pytest.fixture
@@ -90,3 +91,40 @@ def test_a_lost_manifest_is_restored_from_the_indexes(store: StoreDir) -> None:
         restored(store, manifest.spec)
     facts.unlink()
     assert restored(store, manifest.spec) is None
+
+
+def test_what_cannot_be_is_refused(store: StoreDir) -> None:
+    manifest = read_manifest(store)
+    spec, facts = manifest.spec, manifest.generations["1"]
+    shard, file = spec.shards[0], spec.files[0]
+    segment = shard.segments[0]
+
+    def with_segment(**changes: int) -> StoreSpec:
+        changed = replace(shard, segments=(replace(segment, **changes),))
+        return replace(spec, shards=(changed, *spec.shards[1:]))
+
+    def with_categories(*names: str) -> dict[str, AgentInfo]:
+        return {n: replace(info, categories=names) for n, info in spec.agents.items()}
+
+    cases = {
+        r"spec\.shards\[0\]\.segments\[0\]\.file: found 99 of 3 files": with_segment(file=99),
+        r"segments\[0\] ends after the file's \d+ rows": with_segment(first_row=9),
+        r"spec\.files\[0\]\.path: found 'a.x00b'": replace(
+            spec, files=(replace(file, path="a\0b"), *spec.files[1:])
+        ),
+        r"agents\.\w+\.categories: none, or": replace(spec, agents=with_categories("a", "a")),
+    }
+    for message, changed in cases.items():
+        replace(manifest, spec=changed).write(store)
+        with pytest.raises(DataError, match=rf"is not a manifest of a store: .*{message}"):
+            read_manifest(store)
+        write_spec(store, changed)
+        with pytest.raises(DataError, match=rf"is not the plan of a store: .*{message}"):
+            read_spec(store)
+    for message, generation in {
+        r"num_shards: found 9 of 3 shards": replace(facts, num_shards=9),
+        r"generations\.1\.agents\.\w+\.categories": replace(facts, agents=with_categories()),
+    }.items():
+        replace(manifest, generations={"1": generation}).write(store)
+        with pytest.raises(DataError, match=message):
+            read_manifest(store)
