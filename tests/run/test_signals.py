@@ -5,14 +5,22 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Iterator
 
 import pytest
 
 from mads.run.signals import stopping
 
 
-def test_the_first_signal_asks_and_the_second_ends() -> None:
-    before = signal.getsignal(signal.SIGINT)
+@pytest.fixture
+def before() -> Iterator[object]:
+    """What Ctrl-C does; in the background it would be ignored."""
+    old = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, old)
+
+
+def test_the_first_signal_asks_and_the_second_ends(before: object) -> None:
     asked: list[int] = []
     with stopping(asked.append):
         os.kill(os.getpid(), signal.SIGTERM)
