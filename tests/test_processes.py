@@ -35,7 +35,7 @@ def gone(pid: int) -> bool:
     for _ in range(1000):
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):  # it ended before, or while it was read
             return True
         if state == "Z":
             return True
