@@ -108,7 +108,7 @@ def bench_select(store: Store, recipe: Recipe) -> dict[str, float]:
     )
 
     def order_by() -> object:
-        return connection.sql(query, params=[str(store.order), count]).to_arrow_table()
+        return connection.sql(query, params=[str(store.order.path), count]).to_arrow_table()
 
     listing = median_seconds(documents, 20)
     return {

@@ -173,7 +173,7 @@ def open_files() -> int:
 
 def read_batches(store: Store, batches: int) -> tuple[float, int]:
     """Read batches of a whole epoch's order; return seconds and the peak of open files."""
-    order = store.order_rows(np.arange(int(store.cells.num_docs_C.sum())), ["doc", "num_tokens"])
+    order = store.order.rows(np.arange(int(store.cells.num_docs_C.sum())), ["doc", "num_tokens"])
     tokens_N: NDArray[np.int64] = order["num_tokens"].astype(np.int64)
     context, rows = 64, 32
     sequences = int(tokens_N.sum()) // context
@@ -216,7 +216,7 @@ def bench_small_files(folder: Path, figures: dict[str, float]) -> None:
 SELECT = """
 import sys, time
 from mads.blocks import Verifier
-from mads.store import store as module
+from mads.index import order as module
 spent = [0.0]
 def timed(work):
     def run(*arguments, **options):
@@ -226,7 +226,7 @@ def timed(work):
         finally:
             spent[0] += time.perf_counter() - begun
     return run
-module.Store.check_order = timed(module.Store.check_order)
+module.Order.check = timed(module.Order.check)
 module.check_seal = timed(module.check_seal)
 begun = time.perf_counter()
 from mads.__main__ import run
@@ -271,7 +271,7 @@ def bench_step(store: Store, figures: dict[str, float]) -> None:
     recipe = load_recipe(Path("small"))
     config, size = recipe.training, store.tokenizer.vocab_size
     trainer = Trainer(build_model(recipe.model, config, size, seed=0), config, seed=0)
-    order = store.order_rows(np.arange(int(store.cells.num_docs_C.sum())), ["doc", "num_tokens"])
+    order = store.order.rows(np.arange(int(store.cells.num_docs_C.sum())), ["doc", "num_tokens"])
     tokens_N = order["num_tokens"].astype(np.int64)
     rows = config.batch_tokens // config.context
     sequences = int(tokens_N.sum()) // config.context

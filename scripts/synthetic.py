@@ -9,11 +9,11 @@ import numpy as np
 from mads.config import TokenizerConfig
 from mads.corpus.files import CorpusFile
 from mads.layout import StoreDir
+from mads.sealed import read_seal
+from mads.store.build import build_index, index_seals
 from mads.store.documents import Documents, write_documents
-from mads.store.index import build_index, index_seals
 from mads.store.manifest import FORMAT, DocumentCounts, Generation, Manifest
 from mads.store.memory import doc_numbers, write_memory
-from mads.store.sealed import read_seal
 from mads.store.spec import AgentInfo, Segment, Shard, StoreSpec
 from mads.types import Labels, Status
 from mads.units import parse_bytes

@@ -21,7 +21,7 @@ from mads.__main__ import run
 from mads.annotate import annotate
 from mads.layout import StoreDir
 from mads.recipe import to_table, to_toml
-from mads.store.index import build_index
+from mads.store.build import build_index
 
 Capture = pytest.CaptureFixture[str]
 

@@ -31,11 +31,11 @@ from mads.errors import DataError
 from mads.files import LOCK, PARTIAL, exclusive
 from mads.layout import StoreDir, refuse_inside
 from mads.provenance import provenance
+from mads.sealed import Seal
 from mads.seeds import derive, uniform
+from mads.store.build import build_index, index_seals
 from mads.store.documents import read_documents_header
-from mads.store.index import build_index, index_seals
 from mads.store.manifest import FORMAT, DocumentCounts, Generation, Manifest, write_spec
-from mads.store.sealed import Seal
 from mads.store.spec import StoreSpec
 from mads.store.store import Store
 from mads.types import Status

@@ -23,6 +23,7 @@ from mads.corpus.tokenizer import StoreTokenizer, open_tokenizer
 from mads.corpus.tokens import TokenWriter, write_token_sums
 from mads.errors import DataError
 from mads.layout import StoreDir
+from mads.sealed import read_seal
 from mads.store.documents import (
     Documents,
     read_documents_header,
@@ -36,7 +37,6 @@ from mads.store.memory import (
     write_memory,
     write_scores,
 )
-from mads.store.sealed import read_seal
 from mads.store.spec import Shard, StoreSpec
 from mads.types import NO_CATEGORY, Agent, DocumentBatch, Labels, Scores, Status
 

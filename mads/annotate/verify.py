@@ -10,8 +10,8 @@ from mads.blocks import block_sums, read_sums
 from mads.corpus.tokens import REMEDY as TOKENS_REMEDY
 from mads.errors import DataError, machine_problem
 from mads.layout import StoreDir
+from mads.sealed import check_sealed
 from mads.store.manifest import Manifest
-from mads.store.sealed import check_sealed
 from mads.store.store import Store
 
 

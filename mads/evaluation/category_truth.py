@@ -72,7 +72,7 @@ def batches(
     stream: list[NDArray[np.int64]] = []
     total = at = 0
     while total < tokens:  # a small category is read again
-        docs = store.order_docs(np.sort(order[at : at + 256]))
+        docs = store.order.docs(np.sort(order[at : at + 256]))
         at = (at + 256) if at + 256 < len(order) else 0
         found = [window(store, int(doc), context, derive(seed, "window", at)) for doc in docs]
         stream += found

@@ -22,6 +22,7 @@ from mads.export.parts import find_part
 from mads.export.texts import write_texts
 from mads.files import fresh_folder, json_sha256
 from mads.layout import RoundDir, refuse_inside
+from mads.sealed import write_sealed
 from mads.seeds import derive
 from mads.selection.composition import Shares, composition
 from mads.selection.plan import Cursors, Plan, make_plan
@@ -38,7 +39,6 @@ from mads.selection.plan_file import (
     write_selection,
 )
 from mads.selection.query import OrderReader
-from mads.store.sealed import write_sealed
 from mads.store.store import Store
 from mads.types import Cells
 from mads.units import Budget, parse_part

@@ -41,7 +41,7 @@ def find_part(store: Store, ranges: Sequence[Range], index: int, count: int) -> 
     start_N = np.repeat(np.array([part.start_row for part in rows], np.int64), sizes)
     row_N = start_N + np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     order_N = store.cells.first_row_C[cell_N] + row_N
-    found = store.order_rows(order_N, ["doc", "num_tokens", "tokens_before"])
+    found = store.order.rows(order_N, ["doc", "num_tokens", "tokens_before"])
     documents = selection_table(
         store.cells, found["doc"], cell_N, found["num_tokens"], uses_N, score_N
     )

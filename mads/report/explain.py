@@ -167,7 +167,7 @@ def _locate(store: Store, labels: Mapping[str, DocumentLabel], doc: int) -> tupl
     cell = int(np.flatnonzero((cells.category_CA == np.array(wanted)).all(axis=1))[0])
     first = int(cells.first_row_C[cell])
     rows = np.arange(first, first + int(cells.num_docs_C[cell]))
-    return cell, int(np.flatnonzero(store.order_docs(rows) == np.uint64(doc))[0])
+    return cell, int(np.flatnonzero(store.order.docs(rows) == np.uint64(doc))[0])
 
 
 @dataclass(frozen=True, slots=True)

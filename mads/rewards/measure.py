@@ -126,7 +126,7 @@ def read_probes(
     store: Store, probes: Probes, context: int, seed: int
 ) -> tuple[Probes, NDArray[np.uint64], list[NDArray[np.int64]]]:
     """Return the probes that can be measured, their documents and one window of each."""
-    doc_N = store.order_docs(probes.row_N)
+    doc_N = store.order.docs(probes.row_N)
     windows = [window(store, int(doc), context, seed) for doc in doc_N]
     keep = np.array([len(part) > 1 for part in windows], bool)  # one token has no next one
     return (

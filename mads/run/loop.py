@@ -31,12 +31,12 @@ from mads.run.result import TrainResult, whole_result, write_result
 from mads.run.schedule import round_bounds, round_of, strategy_name
 from mads.run.signals import stopping
 from mads.run.watcher import Silent, Watcher
+from mads.sealed import write_sealed
 from mads.seeds import derive
 from mads.selection.bounds import find_bounds
 from mads.selection.plan import Cursors
 from mads.selection.plan_file import Head, write_selection
 from mads.selection.rounds import select_round
-from mads.store.sealed import write_sealed
 from mads.store.store import Store
 from mads.strategies import STRATEGIES
 from mads.strategies.strategy import Evidence, Strategy

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from mads.codec import from_json, to_json
 from mads.errors import DataError
 from mads.files import write_text
-from mads.store.sealed import Seal
+from mads.sealed import Seal
 
 REMEDY = (
     "Put the file back, or put the name of a checkpoint from before the damage into "

@@ -1,9 +1,9 @@
 """What DuckDB does not check of the rows that it lists is checked beside it.
 
 DuckDB verifies neither a file's pages nor its footer. The footer is compared with its seal before
-(``Store.order``); here it is seen that the rows of every planned range are all there, and the
-bytes that hold them are compared with their checksums. So a flipped bit can neither change nor
-hide a row.
+(``mads/index/order.py``); here it is seen that the rows of every planned range are all there, and
+the bytes that hold them are compared with their checksums. So a flipped bit can neither change
+nor hide a row.
 
     range: cell 3 from token 120 on      rows listed (tokens before, tokens): 120 20 | 140 9 | …
     each begins where the one before ends, the first at the range's start, the last reaches its end

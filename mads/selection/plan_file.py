@@ -22,11 +22,11 @@ from mads.codec import Within, from_json, to_json
 from mads.errors import DataError
 from mads.files import read_sealed_json, write_sealed_json
 from mads.layout import RoundDir
+from mads.sealed import Seal, read_seal, read_sealed, write_sealed
 from mads.selection.plan import Cursors
 from mads.selection.policies import Ints
 from mads.selection.ranges import Count, Range, joined_ranges
 from mads.selection.take import STEP, Selection
-from mads.store.sealed import Seal, read_seal, read_sealed, write_sealed
 from mads.store.store import Store
 from mads.types import Cells
 from mads.units import LARGEST_COUNT, Budget

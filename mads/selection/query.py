@@ -65,8 +65,8 @@ class OrderReader:
     @staticmethod
     def of(store: Store, config: SelectionConfig) -> OrderReader:
         """Return the reader of a store's order, whose bytes are verified as they are read."""
-        check = partial(store.check_order, threads=config.threads or os.cpu_count() or 1)
-        return OrderReader(store.order, store.cells, config, check)
+        check = partial(store.order.check, threads=config.threads or os.cpu_count() or 1)
+        return OrderReader(store.order.path, store.cells, config, check)
 
     def __enter__(self) -> OrderReader:
         return self

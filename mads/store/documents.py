@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from mads.codec import from_json, to_json
 from mads.errors import DataError
+from mads.sealed import REMEDY, Seal, read_metadata, read_sealed, write_sealed
 from mads.store.memory import doc_numbers
-from mads.store.sealed import REMEDY, Seal, read_metadata, read_sealed, write_sealed
 from mads.types import Status
 
 DOCUMENTS_SCHEMA = pa.schema(

@@ -11,7 +11,7 @@ from mads.codec import from_json, to_json
 from mads.errors import DataError
 from mads.files import read_sealed_json, write_sealed_json
 from mads.layout import IndexDir, StoreDir
-from mads.store.sealed import Seal
+from mads.sealed import Seal
 from mads.store.spec import AgentInfo, Count, StoreSpec, flaw_of_agents
 
 FORMAT = 3

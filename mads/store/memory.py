@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mads.codec import from_json, to_json
 from mads.errors import DataError
-from mads.store.sealed import REMEDY, Seal, read_metadata, read_sealed, write_sealed
+from mads.sealed import REMEDY, Seal, read_metadata, read_sealed, write_sealed
 from mads.types import NO_CATEGORY, Labels, Scores, doc_id
 
 SCHEMA = pa.schema(

@@ -84,6 +84,11 @@ class StoreSpec:
         return replace(self.memory_header(agent, shard), edges=None, unbinned=True)
 
     @property
+    def categories(self) -> dict[str, tuple[str, ...]]:
+        """The categories of each agent."""
+        return {name: info.categories for name, info in self.agents.items()}
+
+    @property
     def num_rows(self) -> int:
         """Rows of all shards."""
         return sum(shard.num_rows for shard in self.shards)

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mads.blocks import Verifier, read_sums
 from mads.codec import from_json
 from mads.corpus.tokenizer import StoreTokenizer, open_tokenizer
 from mads.corpus.tokens import TokenChecks, TokenReader
-from mads.errors import DataError, UsageError, machine_problem
+from mads.errors import DataError, UsageError
 from mads.files import LOCK, read_sealed_json
+from mads.index.cells import read_cells
+from mads.index.order import Order
 from mads.layout import StoreDir
-from mads.store.cells import read_cells
+from mads.sealed import REMEDY, Seal, check_seal
 from mads.store.documents import Documents, read_documents
 from mads.store.manifest import Generation, Manifest, read_manifest
 from mads.store.memory import read_memory
-from mads.store.sealed import REMEDY, Seal, check_seal
 from mads.store.spec import StoreSpec
 from mads.types import ROW_BITS, Cells, Labels, doc_id
 
@@ -82,7 +79,7 @@ class Store:
     @cached_property
     def cells(self) -> Cells:
         """The cells; raises DataError when they were changed."""
-        return read_cells(self.index.cells, self.spec.agents, self.seal(self.index.cells))
+        return read_cells(self.index.cells, self.spec.categories, self.seal(self.index.cells))
 
     @cached_property
     def content(self) -> dict[str, Seal]:
@@ -120,58 +117,9 @@ class Store:
         return read_memory(path, header, shard, rows, self.seal(path))
 
     @cached_property
-    def order(self) -> Path:
-        """The order's file; raises DataError when its size or footer is not the manifest's."""
-        check_seal(self.index.order, self.seal(self.index.order))
-        return self.index.order
-
-    @cached_property
-    def _order_groups(self) -> _OrderGroups:
-        path, sums = self.order, self.index.order_sums
-        check_seal(sums, self.seal(sums))
-        verifier = Verifier(path, read_sums(sums, [path], REMEDY)[0], REMEDY)
-        with pq.ParquetFile(path) as file:
-            groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
-        ends = np.cumsum([0, *(group.num_rows for group in groups)])
-        # The groups lie one after the other, so each ends where the next begins.
-        begins = np.array([*map(_first_byte, groups), path.stat().st_size])
-        return _OrderGroups(verifier, ends, np.stack([begins[:-1], begins[1:]], axis=1))
-
-    def check_order(self, rows: NDArray[np.int64], threads: int = 1) -> None:
-        """Verify the bytes that hold runs of rows of the order, shape (R, 2): first and end.
-
-        Each block is read once in a process. Raises DataError for the first that was changed.
-        """
-        order = self._order_groups
-        first = np.searchsorted(order.ends, rows[:, 0], side="right") - 1
-        last = np.searchsorted(order.ends, rows[:, 1], side="left")
-        wanted = np.zeros(len(order.extents) + 1, np.int64)
-        np.add.at(wanted, first, 1)
-        np.add.at(wanted, last, -1)
-        with self.order.open("rb") as file:
-            extents = order.extents[np.cumsum(wanted)[:-1] > 0]
-            order.verifier.check_spans(file.fileno(), extents, threads)
-
-    def order_rows(
-        self, row_N: NDArray[np.int64], columns: list[str]
-    ) -> dict[str, NDArray[np.uint64]]:
-        """Return columns of the order at the given rows; only their row groups are read.
-
-        Raises DataError when the order is missing, damaged or not the one of the manifest.
-        """
-        path = self.order
-        try:
-            self.check_order(np.stack([row_N, row_N + 1], axis=1))
-            return _order_rows(path, row_N, columns)
-        except (OSError, pa.ArrowException, KeyError, MemoryError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise DataError(
-                f"{path} cannot be read: {reason}. {machine_problem(error) or REMEDY}"
-            ) from error
-
-    def order_docs(self, row_N: NDArray[np.int64]) -> NDArray[np.uint64]:
-        """Return the documents at rows of the order."""
-        return self.order_rows(row_N, ["doc"])["doc"]
+    def order(self) -> Order:
+        """The order; raises DataError when its size or footer is not the manifest's."""
+        return Order(self.index, self.seal(self.index.order), self.seal(self.index.order_sums))
 
     def tokens(self, doc: int) -> tuple[TokenReader, int]:
         """Return the reader of a document's shard, and the document's row in it."""
@@ -224,40 +172,6 @@ class Store:
                     return doc_id(number, at + inside)
                 at += segment.num_rows
         return None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _OrderGroups:
-    """Each row group of the order: its first row (and the end of all), and its bytes."""
-
-    verifier: Verifier
-    ends: NDArray[np.int64]
-    extents: NDArray[np.int64]
-
-
-def _first_byte(group: pq.RowGroupMetaData) -> int:
-    """Return where a row group's bytes begin: with its first column's first page."""
-    column = group.column(0)
-    if column.has_dictionary_page:
-        return int(min(column.data_page_offset, column.dictionary_page_offset))
-    return int(column.data_page_offset)
-
-
-def _order_rows(
-    path: Path, row_N: NDArray[np.int64], columns: list[str]
-) -> dict[str, NDArray[np.uint64]]:
-    with pq.ParquetFile(path) as file:
-        groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
-        ends = np.cumsum(groups)
-        group_N = np.searchsorted(ends, row_N, side="right")
-        found = {name: np.empty(len(row_N), np.uint64) for name in columns}
-        for group in np.unique(group_N).tolist():
-            here = group_N == group
-            table = file.read_row_group(group, columns=columns)
-            inside = row_N[here] - (ends[group] - groups[group])
-            for name in columns:
-                found[name][here] = table[name].to_numpy()[inside]
-    return found
 
 
 def _open_manifest(store: StoreDir) -> Manifest:

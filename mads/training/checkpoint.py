@@ -29,7 +29,7 @@ from mads.files import (
     write_text,
 )
 from mads.layout import RunDir
-from mads.store.sealed import Seal, read_seal
+from mads.sealed import Seal, read_seal
 from mads.training.trainer import Trainer
 
 OPTIMIZER = "optimizer.safetensors"

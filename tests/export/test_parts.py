@@ -39,7 +39,7 @@ def test_the_parts_of_a_selection_have_its_documents_and_tokens(store: Path) -> 
     opened = Store(store)
     cells, config = opened.cells, SelectionConfig(policy="top", threads=1)
     plan = make_plan(cells, np.arange(len(cells)) / 7, Cursors.start(len(cells)), 3000, config, 0)
-    with OrderReader(opened.order, cells, config) as order:
+    with OrderReader(opened.order.path, cells, config) as order:
         whole = order.select(plan)
     for count in (1, 3, 7, 500):
         parts = [find_part(opened, whole.ranges, i, count) for i in range(count)]
@@ -51,6 +51,6 @@ def test_the_parts_of_a_selection_have_its_documents_and_tokens(store: Path) -> 
             for one in part.ranges:
                 first = int(cells.first_row_C[one.cell])
                 rows = np.arange(first + one.start_row, first + one.stop_row)
-                found = opened.order_rows(rows, ["tokens_before", "num_tokens"])
+                found = opened.order.rows(rows, ["tokens_before", "num_tokens"])
                 assert int(found["tokens_before"][0]) == one.start_tokens
                 assert int(found["num_tokens"].sum()) == one.num_tokens

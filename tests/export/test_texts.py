@@ -144,7 +144,7 @@ def test_a_mixed_corpus_comes_back_in_its_layout(mixed: Path, tmp_path: Path) ->
 
 def test_an_export_is_a_corpus_again(mixed: Path, tmp_path: Path, recipe: Recipe) -> None:
     store = Store(mixed / "store")
-    docs = store.order_docs(np.arange(store.cells.num_docs_C.sum()))
+    docs = store.order.docs(np.arange(store.cells.num_docs_C.sum()))
     write_texts(store, docs, mixed / "corpus", tmp_path / "texts", lambda *_: None)
     again = annotate([tmp_path / "texts"], tmp_path / "again", recipe, lambda *_: None)
     assert again.rows == len(docs)

@@ -34,7 +34,7 @@ class World:
         vocab = self.store.tokenizer.vocab_size
         self.lm = build_model(self.recipe.model, training, vocab, seed=1)
         self.trainer = Trainer(self.lm, training, seed=2)
-        docs = self.store.order_docs(np.arange(int(self.store.cells.num_docs_C.sum())))
+        docs = self.store.order.docs(np.arange(int(self.store.cells.num_docs_C.sum())))
         sizes = np.array([len(self._tokens(int(doc))) for doc in docs])
         num_sequences = int(sizes.sum()) // training.context
         self.data = StretchData(self.store, docs, sizes, num_sequences, training.context, seed=3)

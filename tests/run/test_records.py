@@ -18,7 +18,7 @@ from mads.run.records import (
     record_from_json,
     record_to_json,
 )
-from mads.store.sealed import read_seal
+from mads.sealed import read_seal
 
 TABLE = {"kind": {"a": 1.0, "b": 0.5}}
 FEEDBACK = FeedbackRecord(

@@ -64,7 +64,7 @@ def test_hidden_rows_are_missed(toy_store: Path, unit: Unit, hidden: str) -> Non
     cells = store.cells
     budget = 100 if unit == "docs" else int(cells.num_tokens_C.sum()) // 3
     plan = make_plan(cells, np.ones(len(cells)), Cursors.start(len(cells)), budget, CONFIG, 0, unit)
-    reader = OrderReader(store.order, cells, CONFIG)
+    reader = OrderReader(store.order.path, cells, CONFIG)
     read = reader._read
 
     def without(ranges: pa.Table, unit: Unit) -> Rows:

@@ -17,6 +17,7 @@ from mads.config import SelectionConfig
 from mads.errors import DataError
 from mads.files import json_sha256, read_json, read_sealed_json, write_sealed_json
 from mads.layout import RoundDir
+from mads.sealed import write_sealed
 from mads.selection.plan import Cursors, make_plan
 from mads.selection.plan_file import (
     Chosen,
@@ -30,7 +31,6 @@ from mads.selection.plan_file import (
 )
 from mads.selection.query import OrderReader
 from mads.selection.take import SELECTION_SCHEMA, STEP
-from mads.store.sealed import write_sealed
 from mads.store.store import Store
 from mads.units import Budget
 
@@ -49,7 +49,7 @@ def folder(store: Store, tmp_path: Path) -> RoundDir:
     cells, config = store.cells, SelectionConfig(policy="top", threads=1)
     cursors, chosen = Cursors.start(len(cells)), []
     found = RoundDir(tmp_path / "round")
-    with OrderReader(store.order, cells, config) as order:
+    with OrderReader(store.order.path, cells, config) as order:
         for step in range(5):
             plan = make_plan(cells, np.arange(len(cells)) / 3, cursors, 900, config, step)
             chosen.append(Chosen(order.select(plan), step))

@@ -69,7 +69,7 @@ def test_each_selection_starts_where_the_one_before_ended(
     for number, found in enumerate(chosen):
         seed = derive(recipe.seed, "selection", 3, number)
         plan = make_plan(cells, cell_scores(cells, state), cursors, budget, config, seed)
-        with OrderReader(store.order, cells, config) as order:
+        with OrderReader(store.order.path, cells, config) as order:
             expected = order.select(plan)
         assert found.selection.doc_N.tolist() == expected.doc_N.tolist()
         assert found.selection.ranges == expected.ranges
@@ -117,7 +117,7 @@ def test_the_files_of_a_round_hold_all_its_selections(
     for part in plan.ranges:
         first = int(store.cells.first_row_C[part.cell])
         rows = np.arange(first + part.start_row, first + part.stop_row)
-        docs += store.order_docs(rows).tolist()
+        docs += store.order.docs(rows).tolist()
     assert sorted(docs) == sorted(table["doc"].to_pylist())
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mads.index.order import ORDER_SCHEMA
 from mads.selection.plan import Plan
 from mads.selection.query import planned_ranges
 from mads.selection.take import Rows
-from mads.store.buckets import ORDER_SCHEMA
 from mads.types import Cells
 
 

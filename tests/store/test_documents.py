@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mads.errors import DataError
+from mads.sealed import Seal
 from mads.store.documents import (
     DOCUMENTS_SCHEMA,
     Documents,
@@ -18,7 +19,6 @@ from mads.store.documents import (
     status_codes,
     write_documents,
 )
-from mads.store.sealed import Seal
 from mads.types import Status, doc_id
 
 SUMS = Seal(8, "a" * 64)

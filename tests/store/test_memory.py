@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mads.errors import DataError
+from mads.sealed import METADATA_KEY, Seal, read_seal
 from mads.store.memory import (
     MemoryHeader,
     check_header,
@@ -21,7 +22,6 @@ from mads.store.memory import (
     write_memory,
     write_scores,
 )
-from mads.store.sealed import METADATA_KEY, Seal, read_seal
 from mads.types import NO_CATEGORY, Labels, Scores
 
 HEADER = MemoryHeader("topic", ("art'; DROP TABLE x; --", "../x", "日本\n"), "c" * 64, "f" * 64)

@@ -16,10 +16,10 @@ from mads.blocks import write_sums
 from mads.errors import DataError, UsageError
 from mads.files import read_sealed_json, write_sealed_json
 from mads.layout import StoreDir
+from mads.sealed import read_seal, sealed_writer, write_sealed
 from mads.store import store as module
 from mads.store.manifest import read_manifest
 from mads.store.memory import doc_numbers, write_memory
-from mads.store.sealed import read_seal, sealed_writer, write_sealed
 from mads.store.store import Store
 from mads.types import Labels, doc_id
 
@@ -115,7 +115,7 @@ def test_a_missing_or_damaged_index_says_what_to_do(copy: StoreDir) -> None:
             if content:
                 path.write_bytes(content)
         with pytest.raises(DataError, match=rf"order\.parquet cannot be read: .*{advice}"):
-            Store(copy.root).order_docs(np.zeros(1, np.int64))
+            Store(copy.root).order.docs(np.zeros(1, np.int64))
         with pytest.raises(DataError, match=rf"cells\.parquet .*{advice}"):
             _ = Store(copy.root).cells
 
@@ -149,8 +149,8 @@ def test_rows_of_the_order_are_found_over_row_groups(copy: StoreDir) -> None:
     assert pq.read_metadata(copy.index(1).order).num_row_groups == 5
     docs = table["doc"].to_numpy()
     rows = np.array([299, 0, 63, 64, 64, 130], np.int64)
-    assert Store(copy.root).order_docs(rows).tolist() == docs[rows].tolist()
-    assert Store(copy.root).order_docs(np.zeros(0, np.int64)).tolist() == []
+    assert Store(copy.root).order.docs(rows).tolist() == docs[rows].tolist()
+    assert Store(copy.root).order.docs(np.zeros(0, np.int64)).tolist() == []
 
 
 def test_tokens_of_a_document(toy_store: Path, toy_documents: list[dict[str, str]]) -> None:
@@ -224,7 +224,7 @@ def test_an_index_that_is_not_the_manifests_is_refused(
     def read() -> None:
         store = Store(copy.root)
         _ = store.cells
-        store.order_docs(np.zeros(1, np.int64))
+        store.order.docs(np.zeros(1, np.int64))
         store.documents(0)
 
     with pytest.raises(DataError, match=rf"index/0001/{path.name} {changed}"):
@@ -237,7 +237,7 @@ def test_a_flipped_byte_anywhere_in_the_order_is_noticed_before_it_counts(copy: 
     for place in range(0, len(whole), 5):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         with pytest.raises(DataError, match=r"order\.parquet "):
-            Store(copy.root).order_docs(np.arange(300))
+            Store(copy.root).order.docs(np.arange(300))
 
 
 def test_a_file_that_the_manifest_does_not_know(copy: StoreDir) -> None:

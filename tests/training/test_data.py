@@ -21,7 +21,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def documents(store: Store) -> tuple[np.ndarray, np.ndarray]:
-    docs = store.order_docs(np.arange(40))
+    docs = store.order.docs(np.arange(40))
     sizes = [len(reader.row(row)) for reader, row in (store.tokens(int(d)) for d in docs)]
     return docs, np.array(sizes)
 
@@ -78,7 +78,7 @@ def test_the_order_depends_on_the_seed_only(store: Store) -> None:
 def test_cells_are_mixed_within_a_batch(tmp_path: Path) -> None:
     """Documents are not read cell by cell."""
     store = Store(planted.build(tmp_path))
-    docs = store.order_docs(np.arange(int(store.cells.num_docs_C.sum())))
+    docs = store.order.docs(np.arange(int(store.cells.num_docs_C.sum())))
     sizes = np.array([len(r.row(i)) for r, i in (store.tokens(int(d)) for d in docs)])
     data = StretchData(store, docs, sizes, int(sizes.sum()) // 32, 32, seed=1)
     tokenizer = store.tokenizer.tokenizer

@@ -1,7 +1,7 @@
 """The cell index: memories in, cells and their shuffled documents out, in bounded RAM.
 
 Rows are never sorted as one: a first pass checks the memories and counts the cells, a second one
-throws each document into a bucket (``mads/store/buckets.py``), and the buckets are then sorted
+throws each document into a bucket (``mads/index/buckets.py``), and the buckets are then sorted
 and written one after the other. A killed call goes on from the buckets that it filled,
 once they were compared with what it noted of them.
 """
@@ -15,33 +15,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from mads.blocks import write_sums
 from mads.codec import to_json
 from mads.errors import DataError
 from mads.files import write_sealed_json
-from mads.layout import IndexDir, StoreDir
-from mads.seeds import derive, mix64
-from mads.store.buckets import (
+from mads.index.buckets import (
     NOTE_ROWS,
-    ORDER_SCHEMA,
     RECORD,
     Bucket,
     Buckets,
     Counts,
     assign_buckets,
     bucket_rows,
-    sorted_tables,
 )
-from mads.store.cells import write_cells
+from mads.index.cells import write_cells
+from mads.index.order import write_order
+from mads.layout import IndexDir, StoreDir
+from mads.sealed import Seal, check_seal, read_seal, read_sealed
+from mads.seeds import derive, mix64
 from mads.store.documents import read_documents, read_documents_header, selectable
 from mads.store.memory import doc_numbers, read_memory
-from mads.store.sealed import Seal, check_seal, read_seal, read_sealed, sealed_writer
 from mads.store.spec import StoreSpec
 
-ROW_GROUP = 65_536
 MAX_DENSE = 2**20  # combinations of categories that are counted in a plain array
 
 
@@ -81,8 +77,7 @@ def build_index(
         counts = _count_cells(store, spec, radix, seals or {}, on_progress)
         buckets.begin(counts)
     filled = _fill(store, spec, radix, counts, max_rows, buckets, on_progress)
-    _write_order(filled, index.order)
-    write_sums(index.order_sums, [index.order])
+    write_order(filled, index)
     _write_cells(index.cells, spec, radix, counts)
     write_sealed_json(index.content, to_json(found))
     buckets.remove()
@@ -218,31 +213,8 @@ def _fill(
     return buckets.filled(num_buckets)
 
 
-def _write_order(buckets: list[Bucket], path: Path) -> None:
-    """Write the buckets in row groups of equal size, so that the buckets leave no trace."""
-    # The order is read in part, so each page has a checksum of its own.
-    delta = "DELTA_BINARY_PACKED"  # a third smaller, and as much faster to read
-    options = {
-        "compression": "lz4",
-        "use_dictionary": ["cell"],
-        "column_encoding": {"tokens_before": delta, "num_tokens": delta},
-        "write_page_checksum": True,
-    }
-    with sealed_writer(path, ORDER_SCHEMA, **options) as writer:
-        rest = ORDER_SCHEMA.empty_table()
-        for table in sorted_tables(buckets):
-            rest = pa.concat_tables([rest, table])
-            del table
-            while rest.num_rows >= ROW_GROUP:
-                writer.write_table(rest.slice(0, ROW_GROUP).combine_chunks())
-                rest = rest.slice(ROW_GROUP)
-            rest = rest.combine_chunks()  # lets go of the rows that were written
-        if rest.num_rows:
-            writer.write_table(rest)
-
-
 def _write_cells(path: Path, spec: StoreSpec, radix: NDArray[np.int64], counts: Counts) -> None:
     category_CA = np.zeros((len(counts.code_C), len(spec.agents)), np.uint16)
     for i, (info, factor) in enumerate(zip(spec.agents.values(), radix, strict=False)):
         category_CA[:, i] = counts.code_C // factor % len(info.categories)
-    write_cells(path, spec.agents, category_CA, counts.num_docs_C, counts.num_tokens_C)
+    write_cells(path, spec.categories, category_CA, counts.num_docs_C, counts.num_tokens_C)

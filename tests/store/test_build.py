@@ -15,14 +15,15 @@ import pytest
 from mads.config import TokenizerConfig
 from mads.corpus.files import CorpusFile
 from mads.errors import DataError
+from mads.index import order as order_module
+from mads.index.buckets import BASE_BYTES
 from mads.layout import StoreDir
+from mads.sealed import read_seal
 from mads.seeds import derive, mix64
-from mads.store import index as module
-from mads.store.buckets import BASE_BYTES
+from mads.store import build as module
+from mads.store.build import build_index
 from mads.store.documents import Documents, status_codes, write_documents
-from mads.store.index import build_index
 from mads.store.memory import write_memory
-from mads.store.sealed import read_seal
 from mads.store.spec import AgentInfo, Segment, Shard, StoreSpec
 from mads.types import NO_CATEGORY, Labels, Status, doc_id
 
@@ -153,7 +154,7 @@ def test_the_schema_is_that_of_the_design(tmp_path: Path) -> None:
 
 
 def test_buckets_leave_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ROW_GROUP", 700)
+    monkeypatch.setattr(order_module, "ROW_GROUP", 700)
     files = []
     for name, ram_bytes in (("one", LARGE), ("some", BASE_BYTES + 250_000), ("many", SMALL)):
         store, spec = write_parts(tmp_path / name, split(documents(5000, seed=2), 2000, 3000))

@@ -11,13 +11,12 @@ from __future__ import annotations
 import os
 import shutil
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from mads.codec import Within, from_json, to_json
@@ -34,14 +33,6 @@ BASE_BYTES = 400_000_000
 BYTES_PER_ROW = 64
 NOTE_ROWS = 4_000_000  # rows from one note to the next
 RECORD = np.dtype([("cell", "<u4"), ("num_tokens", "<u4"), ("key", "<u8"), ("doc", "<u8")])
-ORDER_SCHEMA = pa.schema(
-    [
-        pa.field("doc", pa.uint64(), nullable=False),
-        pa.field("cell", pa.uint32(), nullable=False),
-        pa.field("num_tokens", pa.uint32(), nullable=False),
-        pa.field("tokens_before", pa.uint64(), nullable=False),
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,20 +203,7 @@ def assign_buckets(
     return first_C, parts_C
 
 
-def sorted_tables(buckets: Sequence[Bucket]) -> Iterator[pa.Table]:
-    """Yield each bucket as rows of the order, sorted by cell, key and document.
-
-    Raises DataError when a bucket has not the bytes that were written.
-    """
-    last_cell, carry = -1, 0
-    for bucket in buckets:
-        if bucket.size:
-            last_cell, table, carry = _sorted_bucket(bucket, last_cell, carry)
-            yield table
-            del table  # before the next one is made
-
-
-def _read(bucket: Bucket) -> NDArray[Any]:
+def read_bucket(bucket: Bucket) -> NDArray[Any]:
     """Return the records of a bucket, compared with what was written."""
     path = bucket.path
     try:
@@ -241,42 +219,3 @@ def _read(bucket: Bucket) -> NDArray[Any]:
             f"the CRC-32 {found:08x}, expected {bucket.size:,} with {bucket.crc:08x}. {REMEDY}"
         )
     return record_N
-
-
-def _sorted_bucket(bucket: Bucket, last_cell: int, carry: int) -> tuple[int, pa.Table, int]:
-    """Return a bucket's last cell, its rows of the order, and that cell's tokens so far.
-
-    ``carry`` are the tokens of ``last_cell`` in the buckets before. Columns are taken one by one,
-    so that no second copy of the records is made.
-    """
-    records = _read(bucket)
-    order_N = sort_order(records)
-    doc, cell, tokens = (records[name][order_N] for name in ("doc", "cell", "num_tokens"))
-    del records, order_N
-    before = np.cumsum(tokens, dtype=np.int64)
-    before -= tokens
-    starts = np.flatnonzero(np.concatenate(([True], cell[1:] != cell[:-1])))
-    offset = before[starts]
-    if int(cell[0]) == last_cell:  # the cell goes on from the bucket before
-        offset[0] -= carry
-    before -= np.repeat(offset, np.diff(np.concatenate((starts, [len(cell)]))))
-    table = pa.table([doc, cell, tokens, before.view(np.uint64)], schema=ORDER_SCHEMA)
-    return int(cell[-1]), table, int(before[-1]) + int(tokens[-1])
-
-
-def sort_order(record_N: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the indices that sort records by cell, key and document.
-
-    A bucket has few cells, so cell and key nearly always fit into one number, which is sorted
-    three times as fast as the three columns; where two such numbers tie, the columns decide.
-    """
-    cell_N = record_N["cell"] - record_N["cell"].min()
-    bits = int(cell_N.max()).bit_length()
-    joined_N = record_N["key"] >> np.uint64(bits)
-    if bits:
-        joined_N |= cell_N.astype(np.uint64) << np.uint64(64 - bits)
-    order_N: NDArray[np.int64] = np.argsort(joined_N)
-    joined_N = joined_N[order_N]
-    if not (joined_N[1:] > joined_N[:-1]).all():
-        order_N = np.lexsort((record_N["doc"], record_N["key"], record_N["cell"]))
-    return order_N

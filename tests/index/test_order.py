@@ -1,4 +1,4 @@
-"""Buckets: how cells are assigned, how a bucket is sorted, how far a killed call had come."""
+"""The order: sorted bucket by bucket, and read in part once its bytes were compared."""
 
 from __future__ import annotations
 
@@ -8,31 +8,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
 from mads.errors import DataError
-from mads.store.buckets import (
-    RECORD,
-    Bucket,
-    Buckets,
-    Counts,
-    assign_buckets,
-    bucket_rows,
-    sort_order,
-    sorted_tables,
-)
-
-
-def test_a_large_cell_is_spread_over_buckets_and_small_ones_share() -> None:
-    first, parts = assign_buckets(np.array([10, 20, 3000, 5, 990, 30, 1000]), 1000)
-    assert parts.tolist() == [1, 1, 4, 1, 1, 1, 1]
-    assert first.tolist() == [0, 0, 1, 5, 5, 6, 7]
-
-
-def test_the_rows_of_a_bucket_follow_the_memory() -> None:
-    assert bucket_rows(4_000_000_000) == 56_250_000
-    assert bucket_rows(1) == 1024
+from mads.index import order as module
+from mads.index.buckets import RECORD, Bucket
+from mads.index.order import Order, sort_order, sorted_tables, write_order
+from mads.layout import IndexDir
+from mads.sealed import read_seal
 
 
 def bucket(path: Path, records: NDArray[Any]) -> Bucket:
@@ -91,63 +76,55 @@ def test_keys_that_differ_in_their_last_bits_only_are_sorted_too() -> None:
     assert sort_order(records).tolist() == [2, 1, 0]
 
 
-def fill(folder: Path) -> Buckets:
-    buckets = Buckets(folder, "x")
-    buckets.begin(Counts(*(np.array([2]) for _ in range(3))))
-    buckets.add(np.array([2, 0, 2]), np.ones(3, RECORD), 3)
-    buckets.note(1, 3)
-    return buckets
+def written(folder: Path, num_cells: int, num_docs: int) -> Order:
+    """Write an order of one bucket, with the documents numbered from 1000 on."""
+    records = np.zeros(num_docs, RECORD)
+    records["cell"] = np.sort(np.arange(num_docs) % num_cells)
+    records["num_tokens"] = 3 + np.arange(num_docs) % 5
+    records["key"] = np.arange(num_docs)
+    records["doc"] = 1000 + np.arange(num_docs)
+    index = IndexDir(folder / "0001")
+    index.root.mkdir()
+    write_order([bucket(folder / "000000", records)], index)
+    return Order(index, read_seal(index.order), read_seal(index.order_sums))
 
 
-def sizes(folder: Path) -> list[int]:
-    paths = [folder / f"{i:06d}" for i in range(3)]
-    return [path.stat().st_size // RECORD.itemsize if path.exists() else -1 for path in paths]
+def test_rows_are_read_over_the_edges_of_row_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ROW_GROUP", 64)
+    order = written(tmp_path, 3, 300)
+    assert pq.read_metadata(order.path).num_row_groups == 5
+    rows = np.array([299, 0, 63, 64, 64, 130], np.int64)
+    assert order.docs(rows).tolist() == (rows + 1000).tolist()
+    assert order.docs(np.zeros(0, np.int64)).tolist() == []
+    found = order.rows(np.array([100, 101, 102]), ["cell", "num_tokens", "tokens_before"])
+    assert found["cell"].tolist() == [1, 1, 1]  # the second cell begins at row 100
+    assert found["num_tokens"].tolist() == [3, 4, 5]
+    assert found["tokens_before"].tolist() == [0, 3, 7]
 
 
-def test_what_came_after_the_last_note_is_cut_off(tmp_path: Path) -> None:
-    buckets = fill(tmp_path)
-    noted = buckets.filled(3)
-    assert sizes(tmp_path) == [1, -1, 2]
-    buckets.add(np.array([0, 1]), np.ones(2, RECORD), 3)
-    assert sizes(tmp_path) == [2, 1, 2]
-    again = Buckets(tmp_path, "x")
-    assert again.go_on(3) == 1
-    assert sizes(tmp_path) == [1, 0, 2]
-    assert again.filled(3) == noted
+def test_only_the_blocks_of_what_is_read_are_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ROW_GROUP", 64)
+    monkeypatch.setattr("mads.blocks.BLOCK", 256)
+    order = written(tmp_path, 3, 300)
+    content = bytearray(order.path.read_bytes())
+    content[-len(content) // 2] ^= 1
+    order.path.write_bytes(content)
+    assert order.docs(np.array([0])).tolist() == [1000]
+    order.check(np.array([[0, 64]]))
+    with pytest.raises(DataError, match=r"order\.parquet "):
+        order.check(np.array([[0, 300]]))
+    with pytest.raises(DataError, match=r"order\.parquet "):
+        order.docs(np.arange(300))
 
 
-def test_the_checksum_goes_on_over_all_that_is_appended(tmp_path: Path) -> None:
-    fill(tmp_path)
-    again = Buckets(tmp_path, "x")
-    assert again.go_on(3) == 1
-    again.add(np.array([2, 1]), np.full(2, 7, RECORD), 3)
-    for found in again.filled(3):
-        content = found.path.read_bytes()
-        assert (found.size, found.crc) == (len(content), zlib.crc32(content))
-
-
-def test_buckets_that_lost_bytes_are_filled_from_the_start(tmp_path: Path) -> None:
-    fill(tmp_path)
-    (tmp_path / "000002").unlink()
-    assert Buckets(tmp_path, "x").go_on(3) == 0
-    assert sizes(tmp_path) == [0, -1, -1]
-
-
-def test_buckets_that_differ_in_one_bit_are_filled_from_the_start(tmp_path: Path) -> None:
-    fill(tmp_path)
-    path = tmp_path / "000002"
-    content = bytearray(path.read_bytes())
-    content[30] ^= 4
-    path.write_bytes(content)
-    again = Buckets(tmp_path, "x")
-    assert again.go_on(3) == 0
-    assert sizes(tmp_path) == [0, -1, 0]
-    assert [(bucket.size, bucket.crc) for bucket in again.filled(3)] == [(0, 0)] * 3
-
-
-def test_counts_belong_to_what_they_were_made_from(tmp_path: Path) -> None:
-    counts = fill(tmp_path / "buckets").counts()
-    assert counts is not None
-    assert counts.num_docs_C.tolist() == [2]
-    assert Buckets(tmp_path / "buckets", "y").counts() is None
-    assert Buckets(tmp_path / "other", "x").counts() is None
+def test_an_order_of_another_generation_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    one, other = written(tmp_path / "a", 3, 300), written(tmp_path / "b", 4, 300)
+    index = IndexDir(one.path.parent)
+    with pytest.raises(DataError, match=r"order\.parquet "):
+        Order(index, read_seal(other.path), read_seal(index.order_sums))

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mads.errors import DataError
-from mads.store.sealed import (
+from mads.sealed import (
     Seal,
     check_seal,
     check_sealed,

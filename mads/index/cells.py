@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +10,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mads.errors import DataError
-from mads.store.sealed import REMEDY, Seal, read_sealed, write_sealed
-from mads.store.spec import AgentInfo
+from mads.sealed import REMEDY, Seal, read_sealed, write_sealed
 from mads.types import Cells
 
 
-def cells_schema(agents: Mapping[str, AgentInfo]) -> pa.Schema:
+def cells_schema(agents: Iterable[str]) -> pa.Schema:
     """Return the schema of cells.parquet: one column of categories for each agent."""
     counts = [pa.field(n, pa.uint64(), nullable=False) for n in ("num_docs", "num_tokens")]
     return pa.schema(
@@ -30,7 +29,7 @@ def cells_schema(agents: Mapping[str, AgentInfo]) -> pa.Schema:
 
 def write_cells(
     path: Path,
-    agents: Mapping[str, AgentInfo],
+    categories: Mapping[str, tuple[str, ...]],
     category_CA: NDArray[np.uint16],
     num_docs_C: NDArray[np.int64],
     num_tokens_C: NDArray[np.int64],
@@ -38,28 +37,28 @@ def write_cells(
     """Write the cells of an index; a cell begins in the order where the one before ends."""
     columns = [
         np.arange(len(num_docs_C), dtype=np.uint32),
-        *(category_CA[:, i] for i in range(len(agents))),
+        *(category_CA[:, i] for i in range(len(categories))),
         num_docs_C.astype(np.uint64),
         num_tokens_C.astype(np.uint64),
         (np.cumsum(num_docs_C) - num_docs_C).astype(np.uint64),
     ]
-    names = {name: info.categories for name, info in agents.items()}
-    write_sealed(path, pa.table(columns, schema=cells_schema(agents)), {"categories": names})
+    table = pa.table(columns, schema=cells_schema(categories))
+    write_sealed(path, table, {"categories": dict(categories)})
 
 
-def read_cells(path: Path, agents: Mapping[str, AgentInfo], seal: Seal) -> Cells:
+def read_cells(path: Path, categories: Mapping[str, tuple[str, ...]], seal: Seal) -> Cells:
     """Read the cells; raises DataError when the file was changed or is of other agents."""
     table = read_sealed(path, expected=seal)
-    if table.column_names != cells_schema(agents).names:
+    if table.column_names != cells_schema(categories).names:
         raise DataError(
             f"{path} has the columns {table.column_names}, expected "
-            f"{cells_schema(agents).names}. {REMEDY}"
+            f"{cells_schema(categories).names}. {REMEDY}"
         )
-    columns = [table[name].to_numpy() for name in agents]
+    columns = [table[name].to_numpy() for name in categories]
     empty = np.zeros((table.num_rows, 0), np.uint16)
     return Cells(
-        agents=tuple(agents),
-        categories={name: info.categories for name, info in agents.items()},
+        agents=tuple(categories),
+        categories=dict(categories),
         category_CA=np.stack(columns, axis=1) if columns else empty,
         num_docs_C=table["num_docs"].to_numpy().astype("int64"),
         num_tokens_C=table["num_tokens"].to_numpy().astype("int64"),

@@ -13,13 +13,14 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from store.test_index import KEYS, SMALL, documents, oracle, split, write_parts
+from store.test_build import KEYS, SMALL, documents, oracle, split, write_parts
 
 from mads.errors import DataError
-from mads.layout import StoreDir
-from mads.store import index as module
-from mads.store.buckets import Bucket, Buckets
-from mads.store.index import build_index
+from mads.index import order
+from mads.index.buckets import Bucket, Buckets
+from mads.layout import IndexDir, StoreDir
+from mads.store import build as module
+from mads.store.build import build_index
 from mads.store.spec import StoreSpec
 
 
@@ -69,7 +70,7 @@ def test_a_killed_call_goes_on_from_its_buckets(
     build_index(whole, spec, whole.index(1), SMALL, lambda _: None)
     store, spec = write_parts(tmp_path / "killed", shards)
 
-    build_killed(monkeypatch, "_write_order", store, spec)
+    build_killed(monkeypatch, "write_order", store, spec)
     seen: list[int] = []
     # killed once more, after the order
     build_killed(monkeypatch, "_write_cells", store, spec, seen.append)
@@ -118,10 +119,10 @@ KILLED = """
 import os, signal, sys
 sys.path[:0] = [sys.argv[1]]
 from pathlib import Path
-from store.test_index import SMALL, documents, split, write_parts
-from mads.store import index
-from mads.store.buckets import Buckets
-index.NOTE_ROWS, left = 1, int(sys.argv[3])
+from store.test_build import SMALL, documents, split, write_parts
+from mads.store import build
+from mads.index.buckets import Buckets
+build.NOTE_ROWS, left = 1, int(sys.argv[3])
 def killing(work):
     def run(*arguments):
         global left
@@ -132,10 +133,10 @@ def killing(work):
     return run
 for name in ("begin", "add", "note", "remove"):
     setattr(Buckets, name, killing(getattr(Buckets, name)))
-index._write_order = killing(index._write_order)
+build.write_order = killing(build.write_order)
 root = Path(sys.argv[2])
 store, spec = write_parts(root, split(documents(1500, seed=6), 500, 500, 500))
-index.build_index(store, spec, store.index(1), SMALL, lambda rows: None)
+build.build_index(store, spec, store.index(1), SMALL, lambda rows: None)
 """
 
 
@@ -165,7 +166,7 @@ def test_damaged_notes_are_left_alone(
     shards = split(documents(900, seed=6), 400, 500)
     store, spec = write_parts(tmp_path, shards)
 
-    build_killed(monkeypatch, "_write_order", store, spec)
+    build_killed(monkeypatch, "write_order", store, spec)
     (store.index(1).order.parent / "buckets.partial" / name).write_text(content)
     build_index(store, spec, store.index(1), SMALL, lambda _: None)
     assert (
@@ -182,7 +183,7 @@ def test_a_flipped_bit_in_what_a_killed_call_left_changes_nothing(
     for name in ("000000", "counts.json", "filled.json"):
         for place in (0.1, 0.5, 0.9):
             store, spec = write_parts(tmp_path / f"{name}-{place}", shards)
-            build_killed(monkeypatch, "_write_order", store, spec)
+            build_killed(monkeypatch, "write_order", store, spec)
             path = store.index(1).buckets / name
             content = bytearray(path.read_bytes())
             content[int(place * len(content))] ^= 1
@@ -197,7 +198,7 @@ def test_counts_that_were_changed_are_counted_again(
 ) -> None:
     shards = [documents(300, seed=6)]
     store, spec = write_parts(tmp_path, shards)
-    build_killed(monkeypatch, "_write_order", store, spec)
+    build_killed(monkeypatch, "write_order", store, spec)
     path = store.index(1).buckets / "counts.json"
     value = json.loads(path.read_text())
     value["counts"]["num_docs_C"][0] += 8
@@ -212,16 +213,16 @@ def test_a_bucket_that_changes_before_it_is_sorted_is_named_and_made_anew(
 ) -> None:
     shards = split(documents(900, seed=6), 400, 500)
     store, spec = write_parts(tmp_path, shards)
-    write = module._write_order
+    write = order.write_order
 
-    def damaging(buckets: list[Bucket], path: Path) -> None:
+    def damaging(buckets: list[Bucket], index: IndexDir) -> None:
         content = bytearray(buckets[0].path.read_bytes())
         content[9] ^= 1
         buckets[0].path.write_bytes(content)
-        write(buckets, path)
+        write(buckets, index)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_write_order", damaging)
+        patch.setattr(module, "write_order", damaging)
         with pytest.raises(DataError, match=r"buckets\.partial/000000 was changed while"):
             build_index(store, spec, store.index(1), SMALL, lambda _: None)
     assert not store.index(1).order.exists()
@@ -235,7 +236,7 @@ def test_buckets_of_other_memories_are_filled_anew(
     shards = [documents(300, seed=6)]
     store, spec = write_parts(tmp_path, shards)
 
-    build_killed(monkeypatch, "_write_order", store, replace(spec, seed=9))
+    build_killed(monkeypatch, "write_order", store, replace(spec, seed=9))
     build_index(store, spec, store.index(1), SMALL, lambda _: None)
     assert (
         pq.read_table(store.index(1).order).select(KEYS).to_pylist() == oracle(shards, spec.seed)[1]
@@ -247,7 +248,7 @@ def test_buckets_of_a_memory_that_was_made_anew_are_filled_anew(
 ) -> None:
     store, spec = write_parts(tmp_path, [documents(300, seed=6)])
 
-    build_killed(monkeypatch, "_write_order", store, spec)
+    build_killed(monkeypatch, "write_order", store, spec)
     shards = [documents(300, seed=7)]
     write_parts(tmp_path, shards)
     build_index(store, spec, store.index(1), SMALL, lambda _: None)

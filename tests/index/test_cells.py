@@ -8,14 +8,10 @@ import numpy as np
 import pytest
 
 from mads.errors import DataError
-from mads.store.cells import cells_schema, read_cells, write_cells
-from mads.store.sealed import Seal, read_seal
-from mads.store.spec import AgentInfo
+from mads.index.cells import cells_schema, read_cells, write_cells
+from mads.sealed import Seal, read_seal
 
-AGENTS = {
-    "kind": AgentInfo(("a", "b"), "k", "kind"),
-    "size": AgentInfo(("small", "large"), "s", "size"),
-}
+AGENTS = {"kind": ("a", "b"), "size": ("small", "large")}
 
 
 def write(path: Path) -> Seal:
