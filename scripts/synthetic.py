@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mads.config import TokenizerConfig
+from mads.config import CorpusConfig, TokenizerConfig
 from mads.corpus.files import CorpusFile
 from mads.layout import StoreDir
 from mads.sealed import read_seal
@@ -14,7 +14,7 @@ from mads.store.build import build_index, index_seals
 from mads.store.documents import Documents, write_documents
 from mads.store.manifest import FORMAT, DocumentCounts, Generation, Manifest
 from mads.store.memory import doc_numbers, write_memory
-from mads.store.spec import AgentInfo, Segment, Shard, StoreSpec
+from mads.store.spec import AgentInfo, StoreSpec, make_shards
 from mads.types import Labels, Status
 from mads.units import parse_bytes
 
@@ -26,12 +26,14 @@ MEAN_TOKENS = 800
 def make_spec(num_docs: int) -> StoreSpec:
     """Return the spec of a store with this many documents."""
     rows = [min(SHARD, num_docs - first) for first in range(0, num_docs, SHARD)]
+    files = tuple(CorpusFile(f"{i}.jsonl", 0, n, 0, "") for i, n in enumerate(rows))
+    corpus = CorpusConfig(shard_docs=SHARD)
     return StoreSpec(
         root="/none",
-        files=tuple(CorpusFile(f"{i}.jsonl", 0, n, 0, "") for i, n in enumerate(rows)),
-        shards=tuple(Shard((Segment(i, 0, n),), f"shard {i}") for i, n in enumerate(rows)),
-        text_field="text",
-        max_doc_bytes=1,
+        files=files,
+        shards=tuple(make_shards(files, 0, corpus)),
+        text_field=corpus.text_field,
+        max_doc_bytes=corpus.max_doc_bytes,
         tokenizer=TokenizerConfig(),
         agents={
             name: AgentInfo(tuple(f"{name}{i}" for i in range(count)), name, name)

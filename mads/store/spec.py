@@ -103,6 +103,14 @@ class StoreSpec:
                 rows = self.files[segment.file].num_rows
                 if segment.first_row + segment.num_rows > rows:
                     return f"{place} ends after the file's {rows} rows"
+            found = shard_fingerprint(
+                shard.segments, self.files, self.text_field, self.max_doc_bytes
+            )
+            if found != shard.fingerprint:
+                return (
+                    f"spec.shards[{i}].fingerprint: found {shard.fingerprint[:16]!r}, but its rows "
+                    f"have {found[:16]!r}"
+                )
         for i, file in enumerate(self.files):
             if "\0" in file.path or file.path.encode("utf-8", "replace").decode() != file.path:
                 return f"spec.files[{i}].path: found {file.path!r}, expected a path in UTF-8"
@@ -159,6 +167,14 @@ def _segments(number: int, file: CorpusFile, shard_docs: int) -> Iterator[Segmen
 
 
 def _shard(segments: Sequence[Segment], files: Sequence[CorpusFile], config: CorpusConfig) -> Shard:
+    found = shard_fingerprint(segments, files, config.text_field, config.max_doc_bytes)
+    return Shard(tuple(segments), found)
+
+
+def shard_fingerprint(
+    segments: Sequence[Segment], files: Sequence[CorpusFile], text_field: str, max_doc_bytes: int
+) -> str:
+    """Return what a shard's content and reading are known by, wherever its files lie."""
     rows = [[files[s.file].sha256, s.first_row, s.num_rows] for s in segments]
-    facts = json.dumps([config.text_field, config.max_doc_bytes, rows])
-    return Shard(tuple(segments), hashlib.sha256(facts.encode()).hexdigest())
+    facts = json.dumps([text_field, max_doc_bytes, rows])
+    return hashlib.sha256(facts.encode("utf-8", "surrogatepass")).hexdigest()

@@ -7,9 +7,9 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mads.config import CorpusConfig
+from mads.config import CorpusConfig, TokenizerConfig
 from mads.corpus.files import CorpusFile
-from mads.store.spec import Segment, make_shards
+from mads.store.spec import Segment, StoreSpec, make_shards
 
 
 def file(name: str, rows: int, text_bytes: int = 100) -> CorpusFile:
@@ -68,3 +68,19 @@ def test_every_row_is_in_one_shard_in_order(
     ]
     assert found == [(i, row) for i, (rows, _) in enumerate(sizes) for row in range(rows)]
     assert all(0 < shard.num_rows <= shard_docs for shard in shards)
+
+
+def test_a_segment_that_was_moved_within_its_file_is_a_flaw() -> None:
+    files = (file("a", 25), file("b", 25))
+    config = CorpusConfig(shard_docs=10)
+    shards = make_shards(files, 0, config)
+    spec = StoreSpec(
+        "/", files, tuple(shards), "text", config.max_doc_bytes, TokenizerConfig(), {}, 0
+    )
+    assert spec.flaw() == ""
+    for segment in (Segment(0, 5, 10), Segment(0, 10, 9), Segment(1, 10, 10)):
+        moved = (shards[0], replace(shards[1], segments=(segment,)), *shards[2:])
+        found = replace(spec, shards=moved).flaw()
+        assert found.startswith("spec.shards[1].fingerprint: found ")
+        assert shards[1].fingerprint[:16] in found
+    assert replace(spec, text_field="body").flaw().startswith("spec.shards[0].fingerprint: found ")
