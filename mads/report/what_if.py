@@ -10,9 +10,8 @@ from mads.export.command import Followed, Request
 from mads.selection.composition import Shares, composition
 from mads.selection.plan import Cursors
 from mads.store.store import Store
-from mads.strategies.console import Console
-from mads.strategies.fixed import Fixed
 from mads.strategies.strategy import Strategy
+from mads.strategies.weighted import Weighted
 from mads.types import ConsoleState
 from mads.units import Budget, shorten
 
@@ -58,7 +57,7 @@ def try_what_if(
 
     Raises UsageError for a strategy that has no θ.
     """
-    if not isinstance(strategy, Console | Fixed):
+    if not isinstance(strategy, Weighted):
         raise UsageError(f"--theta: the strategy {strategy.name!r} has no θ to multiply.")
     other = replace(strategy, state=scaled_theta(strategy.state, factors))
     cells = store.cells
