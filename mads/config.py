@@ -88,6 +88,14 @@ class TaskConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ReferenceConfig(TaskConfig):
+    """A reference task, and which loss of its items counts."""
+
+    # Of the right answer given its context, of the whole text, or rewards along each of the two
+    objective: Literal["answer", "text", "both"] = "answer"
+
+
+@dataclass(frozen=True, slots=True)
 class RewardsConfig:
     """How feedback is measured; each estimator has a section of its own (``ESTIMATORS``)."""
 
@@ -101,7 +109,10 @@ class RewardsConfig:
     batch_size: Annotated[int, Within(1, 2**20)] = 8  # documents or examples per forward pass
     # Documents on which the estimator is compared with `gradient`
     oracle_docs: Annotated[int, Within(0, 2**20)] = 8
-    tasks: dict[str, TaskConfig] = field(default_factory=dict)
+    # Rewards of several directions are added as they are, or each divided by its standard
+    # deviation, or count by their soft minimum: what helps one task only counts little
+    combine: Literal["mean", "standardised", "soft_minimum"] = "mean"
+    tasks: dict[str, ReferenceConfig] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

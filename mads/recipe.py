@@ -13,7 +13,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mads.agents import BACKEND_SECTIONS
 from mads.annotate.executors import EXECUTORS
@@ -35,7 +35,9 @@ from mads.rewards.sections import ESTIMATOR_SECTIONS
 from mads.selection.policies import POLICIES
 from mads.strategies import STRATEGIES
 from mads.tasks.formats import FORMATS
+from mads.tasks.task import text_name
 
+T = TypeVar("T", bound=TaskConfig)
 SHIPPED = Path(__file__).parent / "recipes"
 _MAX_NAME = 64
 _LONG_NUMBER = re.compile(r"[0-9][0-9_]{4000,}")  # Python reads 4,300 digits at most
@@ -180,7 +182,7 @@ def _resolve_paths(recipe: Recipe, base: Path | None) -> Recipe:
     if base is None:
         return recipe
 
-    def resolve(tasks: dict[str, TaskConfig]) -> dict[str, TaskConfig]:
+    def resolve(tasks: Mapping[str, T]) -> dict[str, T]:
         found = {}
         for name, task in tasks.items():
             near = base / task.path
@@ -223,6 +225,12 @@ def _bad_tasks(recipe: Recipe) -> list[str]:
         f"evaluation.tasks.{name}: rewards.tasks has this name too; take another"
         for name in recipe.evaluation.tasks
         if name in recipe.rewards.tasks
+    ] + [
+        f"{group}.tasks.{text_name(name)}: the whole text of rewards.tasks.{name} is called this; "
+        "take another name"
+        for name in recipe.rewards.tasks
+        for group in ("rewards", "evaluation")
+        if text_name(name) in getattr(recipe, group).tasks
     ]
 
 

@@ -151,7 +151,7 @@ class DocumentRewards:
     """The rewards of N probed documents, and each one's category of every agent.
 
     ``category_NA`` holds category indices in the order of ``agents``; ``weight_N`` is 1 / sampling
-    rate.
+    rate, and ``tokens_N`` the mean length of the documents that share all of its categories.
     """
 
     agents: tuple[str, ...]
@@ -159,6 +159,7 @@ class DocumentRewards:
     category_NA: NDArray[np.uint16]
     reward_N: NDArray[np.float64]
     weight_N: NDArray[np.float64]
+    tokens_N: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,6 +99,7 @@ def probe(world: World, number: int, per_category: int, seed: int) -> Feedback:
             cells.category_CA[probes.cell_N],
             reward_N,
             probes.weight_N,
+            np.full(len(reward_N), 500.0),
         ),
     )
 

@@ -16,6 +16,7 @@ import numpy as np
 from mads.config import ConsoleConfig
 from mads.console.bayes import BayesConfig, bayes_update, read_belief
 from mads.console.guards import GuardedConfig, guarded
+from mads.console.mirror import MirrorConfig, mirror_update, read_mixture
 from mads.console.paper import PaperConfig, paper_update
 from mads.console.stable import StableConfig, stable_update
 from mads.errors import DataError, UsageError, did_you_mean
@@ -37,6 +38,7 @@ class Rule:
 
 RULES: dict[str, Rule] = {
     "bayes": Rule(BayesConfig, bayes_update, read_belief),
+    "mirror": Rule(MirrorConfig, mirror_update, read_mixture),
     "paper": Rule(PaperConfig, paper_update),
     "stable": Rule(StableConfig, stable_update),
 }

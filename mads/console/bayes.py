@@ -115,13 +115,20 @@ def bayes_update(state: ConsoleState, feedback: Feedback, config: BayesConfig) -
     w = 1 + GAIN · effect / θ, so that Σ θ w (equation 6) is one plus the fitted effects. Documents
     are not weighted by their sampling rate: given the categories it says nothing of the reward.
     """
+    assert state.memory is None or isinstance(state.memory, Belief)
+    belief = fitted(state, state.memory, feedback, config.half_life)
+    return _state(state, feedback, config, belief)
+
+
+def fitted(
+    state: ConsoleState, belief: Belief | None, feedback: Feedback, half_life: float
+) -> Belief:
+    """Return what is known of the effects after a round's rewards, and ``belief`` before them."""
     documents = feedback.documents
-    belief = state.memory
-    assert belief is None or isinstance(belief, Belief)
     keys = [(agent, name) for agent, table in state.weights.items() for name in table]
     scale = dict(belief.scale) if belief else dict.fromkeys(state.weights, FIRST_SCALE)
-    keep = 0.5 ** (1.0 / config.half_life)
-    design_NP = _design(documents, keys)
+    keep = 0.5 ** (1.0 / half_life)
+    design_NP = np.hstack([design(documents, keys), np.ones((len(documents.reward_N), 1))])
     value_N = standardised(documents.reward_N)
     noise = 1.0
     for _ in range(ITERATIONS):
@@ -132,12 +139,22 @@ def bayes_update(state: ConsoleState, feedback: Feedback, config: BayesConfig) -
         noise = max(float(np.mean(residual_N**2)), LEAST_NOISE)
         found = Posterior(found.mean_P[:-1], found.covariance_PP[:-1, :-1])
         scale = {agent: _scale_of(agent, keys, found, scale[agent]) for agent in scale}
-    return _state(state, feedback, config, keys, found, scale)
+    names = [f"{agent}/{name}" for agent, name in keys]
+    rows = found.covariance_PP.tolist()
+    return Belief(
+        dict(zip(names, found.mean_P.tolist(), strict=True)),
+        {a: dict(zip(names, row, strict=True)) for a, row in zip(names, rows, strict=True)},
+        scale,
+    )
 
 
 def read_belief(value: object, state: ConsoleState, path: Path) -> Belief:
     """Return a belief from JSON values; raises DataError unless it fits the state's categories."""
-    belief = from_json(Belief, value, path, WHAT, REMEDY)
+    return check_belief(from_json(Belief, value, path, WHAT, REMEDY), state, path)
+
+
+def check_belief(belief: Belief, state: ConsoleState, path: Path) -> Belief:
+    """Return the belief; raises DataError unless it fits the state's categories."""
     names = {f"{agent}/{name}" for agent, table in state.weights.items() for name in table}
     rows = [belief.mean, belief.covariance, *belief.covariance.values()]
     if any(row.keys() != names for row in rows) or belief.scale.keys() != state.weights.keys():
@@ -156,10 +173,9 @@ def _with_level(prior: Posterior) -> Posterior:
     return Posterior(np.append(prior.mean_P, 0.0), covariance)
 
 
-def _design(documents: DocumentRewards, keys: Sequence[tuple[str, str]]) -> Floats:
-    """Return one column of zeros and ones per category, and a last one of ones."""
-    design_NP = np.zeros((len(documents.reward_N), len(keys) + 1))
-    design_NP[:, -1] = 1.0
+def design(documents: DocumentRewards, keys: Sequence[tuple[str, str]]) -> Floats:
+    """Return one column of zeros and ones per category: which documents it holds."""
+    design_NP = np.zeros((len(documents.reward_N), len(keys)))
     for column, (agent, name) in enumerate(keys):
         if agent in documents.agents and name in documents.categories[agent]:
             place = documents.agents.index(agent)
@@ -195,12 +211,14 @@ def _state(
     state: ConsoleState,
     feedback: Feedback,
     config: BayesConfig,
-    keys: Sequence[tuple[str, str]],
-    found: Posterior,
-    scale: Mapping[str, float],
+    belief: Belief,
 ) -> ConsoleState:
-    error_P = np.sqrt(np.diag(found.covariance_PP))
-    effect = dict(zip(keys, (found.mean_P + config.explore * error_P).tolist(), strict=True))
+    effect = {}
+    for agent, table in state.weights.items():
+        for category in table:
+            name = f"{agent}/{category}"
+            error = belief.covariance[name][name] ** 0.5
+            effect[agent, category] = belief.mean[name] + config.explore * error
     size = {}
     for agent, table in state.weights.items():
         rewards = feedback.categories.get(agent, {})
@@ -217,11 +235,4 @@ def _state(
         agent: {c: 1.0 + GAIN * effect[agent, c] / theta[agent] for c in table}
         for agent, table in state.weights.items()
     }
-    names = [f"{agent}/{name}" for agent, name in keys]
-    rows = found.covariance_PP.tolist()
-    belief = Belief(
-        dict(zip(names, found.mean_P.tolist(), strict=True)),
-        {a: dict(zip(names, row, strict=True)) for a, row in zip(names, rows, strict=True)},
-        scale,
-    )
     return replace(state, weights=weights, theta=theta, memory=belief)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -92,16 +92,17 @@ class Reference:
 def reference(
     lm: LanguageModel, tasks: Sequence[BatchedTask], moments: Vector, damping: float, per_task: bool
 ) -> Reference:
-    """Return one direction per task, or (``per_task`` false) a single one of all tasks together.
+    """Return one direction per task, or (``per_task`` false) one for each objective of the tasks.
 
     Each task's direction has norm 1 before they are summed with the tasks' weights, so that none
-    drowns the others. Rewards along single tasks' directions, times the directions' weights, add
-    up to those along the common one. Raises DataError when a task's gradient is zero or not
+    drowns the others. Rewards along the directions, times the directions' weights, add up to those
+    along the common direction of all tasks. Raises DataError when a task's gradient is zero or not
     finite, or when the tasks cancel out.
     """
-    found: list[Direction] = []
     total: Vector = {}
+    groups: dict[str, _Sum] = {}
     losses = {}
+    names = dict.fromkeys(task.objective for task in tasks)
     for task in tasks:
         gradient, losses[task.name] = reference_gradient(lm, task)
         part = preconditioned(gradient, moments, damping, lm.world)
@@ -113,17 +114,34 @@ def reference(
             )
         unit = {name: value / length for name, value in part.items()}
         _add(total, unit, task.weight)
-        kept = unit if per_task else {}
-        found.append(Direction(task.name, kept, task.weight, ((task, 1 / length),)))
-    length = norm(total, lm.world)
-    if not 0 < length < float("inf"):
+        group = task.name if per_task else task.objective if len(names) > 1 else "all"
+        groups.setdefault(group, _Sum()).add(task, unit, length)
+    whole = norm(total, lm.world)
+    if not 0 < whole < float("inf"):
         raise DataError("the reference tasks' directions cancel out; check their weights.")
-    if per_task:
-        scaled = tuple(replace(one, weight=one.weight / length) for one in found)
-        return Reference(scaled, losses)
-    parts = tuple((task, one.weight / length * share) for one in found for task, share in one.parts)
-    unit = {name: value / length for name, value in total.items()}
-    return Reference((Direction("all", unit, 1.0, parts),), losses)
+    directions = (found.direction(name, whole, lm.world) for name, found in groups.items())
+    return Reference(tuple(directions), losses)
+
+
+@dataclass(slots=True)
+class _Sum:
+    """Tasks' unit directions times their weights, added up."""
+
+    vector: Vector = field(default_factory=dict)
+    tasks: list[tuple[BatchedTask, float]] = field(default_factory=list)
+
+    def add(self, task: BatchedTask, unit: Vector, length: float) -> None:
+        _add(self.vector, unit, task.weight)
+        self.tasks.append((task, task.weight / length))
+
+    def direction(self, name: str, whole: float, world: World) -> Direction:
+        """Return the sum at norm 1; ``whole`` is the norm of the sum of all tasks."""
+        length = norm(self.vector, world)
+        if not 0 < length < float("inf"):
+            raise DataError(f"the directions of {name!r} cancel out; check the tasks' weights.")
+        unit = {key: value / length for key, value in self.vector.items()}
+        parts = tuple((task, share / length) for task, share in self.tasks)
+        return Direction(name, unit, length / whole, parts)
 
 
 def _add(total: Vector, unit: Vector, weight: float) -> None:

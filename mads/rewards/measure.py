@@ -21,6 +21,7 @@ from mads.rewards.categories import (
     equal_sizes,
     spread_of,
 )
+from mads.rewards.combine import combined
 from mads.rewards.direction import reference
 from mads.rewards.estimators import SAME_UNIT, estimate
 from mads.rewards.estimators.gradient import gradient
@@ -94,7 +95,7 @@ def measure(
     )
     measured = estimate(question)
     weight_D = np.array([direction.weight for direction in target.directions])
-    reward_N = weight_D @ measured.reward_DN
+    reward_N = combined(measured.reward_DN, weight_D, config.combine)
     rewards = {
         direction.name: reward_n
         for direction, reward_n in zip(target.directions, measured.reward_DN, strict=True)
@@ -106,7 +107,12 @@ def measure(
         feedback=Feedback(
             category_rewards(cells, cell_N, weight_N, reward_N),
             DocumentRewards(
-                cells.agents, cells.categories, cells.category_CA[cell_N], reward_N, weight_N
+                cells.agents,
+                cells.categories,
+                cells.category_CA[cell_N],
+                reward_N,
+                weight_N,
+                cells.num_tokens_C[cell_N] / cells.num_docs_C[cell_N],
             ),
         ),
         per_task={

@@ -12,14 +12,16 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from torch import OutOfMemoryError
 
 from mads.config import Recipe, TaskConfig
+from mads.corpus.tokenizer import StoreTokenizer
 from mads.errors import DataError, Interrupted, UsageError
 from mads.files import exclusive
 from mads.layout import RunDir, refuse_inside
@@ -41,7 +43,7 @@ from mads.store.store import Store
 from mads.strategies import STRATEGIES
 from mads.strategies.strategy import Evidence, Strategy
 from mads.tasks.contamination import refuse_contamination
-from mads.tasks.task import make_task
+from mads.tasks.task import Task, answer_task, reference_tasks
 from mads.training.checkpoint import (
     Checkpoint,
     latest_checkpoint,
@@ -55,6 +57,8 @@ from mads.training.task_loss import BatchedTask, batched, task_loss
 from mads.training.trainer import Trainer
 from mads.training.world import ALONE, World
 from mads.units import Budget
+
+T = TypeVar("T", bound=TaskConfig)
 
 WASTE = 1.5  # tokens selected per token read above which the user is told
 
@@ -123,8 +127,10 @@ class _Loop:
         self.store, self.dir, self.recipe = store, run, recipe
         self.watcher, self.world, self.strategy = watcher, world, strategy
         self.stopped_by = 0
-        self.tasks = self._make_tasks(recipe.rewards.tasks)
-        self.evaluation = self._make_tasks(recipe.evaluation.tasks)
+        self.tasks = self._tasks(reference_tasks, recipe.rewards.tasks)
+        answers = self._tasks(answer_task, recipe.rewards.tasks)
+        evaluation = self._tasks(answer_task, recipe.evaluation.tasks)
+        self.watched = {task.name: task for task in (*answers, *self.tasks, *evaluation)}
         vocab_size = store.tokenizer.vocab_size
         seed = derive(recipe.seed, "model")
         lm = build_model(recipe.model, recipe.training, vocab_size, seed, world)
@@ -136,12 +142,17 @@ class _Loop:
         self.metrics = Metrics(run.metrics)
         self.result: TrainResult | None = None  # of a run that has ended
 
-    def _make_tasks(self, configs: Mapping[str, TaskConfig]) -> list[BatchedTask]:
+    def _tasks(
+        self,
+        make: Callable[[str, T, StoreTokenizer, int, int], list[Task]],
+        configs: Mapping[str, T],
+    ) -> list[BatchedTask]:
         context, size = self.recipe.training.context, self.recipe.rewards.batch_size
         tokenizer, seed = self.store.tokenizer, self.recipe.evaluation.seed
         return [
-            batched(make_task(name, config, tokenizer, context, seed), size)
+            batched(task, size)
             for name, config in configs.items()
+            for task in make(name, config, tokenizer, context, seed)
         ]
 
     def stop(self, number: int) -> None:
@@ -354,8 +365,8 @@ class _Loop:
         Raises DataError for a loss that is not finite.
         """
         found = {
-            task.name: known[task.name] if task.name in known else task_loss(self.trainer.lm, task)
-            for task in (*self.tasks, *self.evaluation)
+            name: known[name] if name in known else task_loss(self.trainer.lm, task)
+            for name, task in self.watched.items()
         }
         bad = [f"{name} {loss}" for name, loss in found.items() if not np.isfinite(loss)]
         if bad:

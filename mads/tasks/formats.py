@@ -34,6 +34,11 @@ def _cloze(item: Item) -> ReferenceExample:
     return ReferenceExample(_text(item, "context"), _text(item, "continuation"))
 
 
+def _plain(item: Item) -> ReferenceExample:
+    """Text without a question: all of it counts."""
+    return ReferenceExample("", _text(item, "text"))
+
+
 def _jeopardy(item: Item) -> ReferenceExample:
     context = _text(item, "context").strip() + "\nAnswer:"
     return ReferenceExample(context, " " + _text(item, "continuation"))
@@ -72,6 +77,7 @@ FORMATS: dict[str, Callable[[Item], ReferenceExample]] = {
     "squad": _squad,
     "jeopardy": _jeopardy,
     "choices": _choices,
+    "text": _plain,
 }
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mads.config import TaskConfig
+from mads.config import ReferenceConfig, TaskConfig
 from mads.corpus.tokenizer import StoreTokenizer
 from mads.tasks.formats import load_examples
+
+Objective = Literal["answer", "text"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,6 +30,7 @@ class Task:
     name: str
     weight: float
     items: tuple[Item, ...]
+    objective: Objective = "answer"
 
 
 def make_task(
@@ -41,3 +45,35 @@ def make_task(
         items.append(Item(np.array(kept + after, np.int64), len(kept)))
     items.sort(key=lambda item: len(item.tokens_T))
     return Task(name, config.weight, tuple(items))
+
+
+def answer_task(
+    name: str, config: TaskConfig, tokenizer: StoreTokenizer, context: int, seed: int
+) -> list[Task]:
+    """Return the task whose loss is the right answer's."""
+    return [make_task(name, config, tokenizer, context, seed)]
+
+
+def reference_tasks(
+    name: str, config: ReferenceConfig, tokenizer: StoreTokenizer, context: int, seed: int
+) -> list[Task]:
+    """Return a task for each loss of a reference task that counts.
+
+    The whole text's is called NAME-text. It is left out where it is the answer's, since items
+    have no context.
+    """
+    answer = make_task(name, config, tokenizer, context, seed)
+    if all(item.num_context == 1 for item in answer.items):
+        return [replace(answer, objective="text")]
+    text = replace(
+        answer,
+        name=text_name(name),
+        items=tuple(replace(item, num_context=1) for item in answer.items),
+        objective="text",
+    )
+    return {"answer": [answer], "text": [text], "both": [answer, text]}[config.objective]
+
+
+def text_name(name: str) -> str:
+    """Return what the whole text's loss of a reference task is called."""
+    return f"{name}-text"

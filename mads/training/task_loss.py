@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from mads.tasks.task import Task
+from mads.tasks.task import Objective, Task
 from mads.training.data import padded_batch
 from mads.training.model import LanguageModel, TokenBatch
 
@@ -18,6 +18,7 @@ class BatchedTask:
     name: str
     weight: float
     batches: tuple[TokenBatch, ...]
+    objective: Objective = "answer"
 
     @property
     def num_labels(self) -> int:
@@ -32,7 +33,7 @@ def batched(task: Task, size: int) -> BatchedTask:
         padded_batch([item.tokens_T for item in group], [item.num_context for item in group])
         for group in groups
     ]
-    return BatchedTask(task.name, task.weight, tuple(batches))
+    return BatchedTask(task.name, task.weight, tuple(batches), task.objective)
 
 
 def task_loss(lm: LanguageModel, task: BatchedTask) -> float:

@@ -43,5 +43,5 @@ def documents(
 ) -> Feedback:
     table = np.array(rows, np.uint16).reshape(len(rows), len(names))
     reward_N = np.array(values, float)
-    found = DocumentRewards(tuple(names), names, table, reward_N, np.ones(len(rows)))
+    found = DocumentRewards(tuple(names), names, table, reward_N, *[np.ones(len(rows))] * 2)
     return Feedback(rewards, found)

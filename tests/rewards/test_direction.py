@@ -90,3 +90,30 @@ def test_a_model_that_is_not_finite_is_refused(folder: Path) -> None:
         DataError, match="reference task 'planted': the norm of its gradient is nan"
     ):
         world.reference()
+
+
+def test_tasks_of_one_objective_share_a_direction(world: World) -> None:
+    """Rewards along the groups' directions, times their weights, add up to the common one's."""
+    first = padded_batch(world.windows[1:4], [1] * 3)
+    second = padded_batch(world.windows[5:9], [1] * 4)
+    tasks = [
+        world.task,
+        BatchedTask("more", 2.0, (first,)),
+        BatchedTask("whole", 3.0, (second,), "text"),
+    ]
+    found = reference(world.lm, tasks, {}, 0.1, per_task=False).directions
+    assert [direction.name for direction in found] == ["answer", "text"]
+    assert [len(direction.parts) for direction in found] == [2, 1]
+    assert all(norm(direction.unit, ALONE) == pytest.approx(1.0) for direction in found)
+    same = [replace(task, objective="answer") for task in tasks]
+    (common,) = reference(world.lm, same, {}, 0.1, per_task=False).directions
+    assert common.name == "all"
+    assert common.weight == pytest.approx(1.0)
+    single = reference(world.lm, tasks, {}, 0.1, per_task=True).directions
+    for some in (found, single):
+        for name, part in common.unit.items():
+            total = sum(direction.weight * direction.unit[name] for direction in some)
+            assert torch.allclose(torch.as_tensor(total), part, atol=1e-6), name
+    for some in (found, single):
+        parts = [(task.name, share * d.weight) for d in some for task, share in d.parts]
+        assert dict(parts) == pytest.approx({task.name: share for task, share in common.parts})

@@ -14,7 +14,7 @@ import pytest
 from run.watching import Quiet, facts
 
 from mads.annotate.annotate import annotate
-from mads.config import EvaluationConfig, Recipe, RewardsConfig, TaskConfig
+from mads.config import EvaluationConfig, Recipe, ReferenceConfig, RewardsConfig, TaskConfig
 from mads.console import RULES
 from mads.console.bayes import BayesConfig
 from mads.errors import DataError, Interrupted, UsageError
@@ -299,7 +299,7 @@ def test_a_first_call_that_fails_leaves_the_folder_free(
     folder: Path, store: Store, tmp_path: Path
 ) -> None:
     recipe = planted.recipe(folder, steps=5)
-    task = TaskConfig(path=str(tmp_path / "nowhere.jsonl"))
+    task = ReferenceConfig(path=str(tmp_path / "nowhere.jsonl"))
     bad_task = replace(recipe, rewards=replace(recipe.rewards, tasks={"planted": task}))
     floor = replace(recipe.selection, min_share={"kind": {"usefull": 0.1}})
     for bad, message in (
@@ -393,7 +393,7 @@ def test_rewards_are_kept_for_each_task(folder: Path, store: Store, tmp_path: Pa
     recipe = planted.recipe(folder, steps=10)
     spanish = tmp_path / "spanish.jsonl"
     spanish.write_text('{"context": "uno dos tres", "continuation": " cuatro cinco seis"}\n')
-    tasks = {**recipe.rewards.tasks, "spanish": TaskConfig(path=str(spanish), num_examples=0)}
+    tasks = {**recipe.rewards.tasks, "spanish": ReferenceConfig(path=str(spanish), num_examples=0)}
     recipe = replace(recipe, rewards=replace(recipe.rewards, tasks=tasks))
     watcher = Quiet()
     train(store, tmp_path / "run", recipe, watcher)

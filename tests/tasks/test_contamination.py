@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mads.config import EvaluationConfig, Recipe, TaskConfig
+from mads.config import EvaluationConfig, Recipe, ReferenceConfig, TaskConfig
 from mads.errors import UsageError
 from mads.recipe import recipe_from_table
 from mads.rewards.sections import ForwardConfig
@@ -33,15 +33,15 @@ def test_shared_grams() -> None:
     assert shared_grams([ReferenceExample(LONG.replace("seven", "7"), "")], grams) == set()
 
 
-def write(path: Path, contexts: list[str]) -> TaskConfig:
+def write(path: Path, contexts: list[str]) -> ReferenceConfig:
     lines = [
         json.dumps({"context": c, "continuation": f" end {i}"}) for i, c in enumerate(contexts)
     ]
     path.write_text("\n".join(lines) + "\n")
-    return TaskConfig(path=str(path), num_examples=1)
+    return ReferenceConfig(path=str(path), num_examples=1)
 
 
-def recipe(reference: TaskConfig, evaluation: TaskConfig) -> Recipe:
+def recipe(reference: ReferenceConfig, evaluation: TaskConfig) -> Recipe:
     return replace(
         recipe_from_table({}, "test"),
         rewards=ForwardConfig(estimator="forward", tasks={"mine": reference}),

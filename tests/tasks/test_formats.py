@@ -34,6 +34,7 @@ ITEMS: dict[str, tuple[dict[str, Any], ReferenceExample]] = {
         {"query": "Question: Why?\nAnswer:", "choices": ["no", "yes"], "gold": 1},
         ReferenceExample("Question: Why?\nAnswer:", " yes"),
     ),
+    "text": ({"text": "All of it.\n"}, ReferenceExample("", "All of it.\n")),
 }
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mads.config import TaskConfig
+from mads.config import ReferenceConfig, TaskConfig
 from mads.corpus.tokenizer import StoreTokenizer, open_tokenizer, train_tokenizer
-from mads.tasks.task import make_task
+from mads.tasks.task import make_task, reference_tasks
 
 
 @pytest.fixture(scope="module")
@@ -39,3 +39,35 @@ def test_a_long_item_loses_its_beginning(tmp_path: Path, tokenizer: StoreTokeniz
     assert tokenizer.tokenizer.decode(long.tokens_T[long.num_context :].tolist()) == " mat"
     assert short.tokens_T[0] == tokenizer.end_of_text
     assert short.num_context == 1
+
+
+@pytest.mark.parametrize(
+    ("objective", "names"),
+    [("answer", ["t"]), ("text", ["t-text"]), ("both", ["t", "t-text"])],
+)
+def test_a_reference_task_has_one_task_for_each_loss_that_counts(
+    tmp_path: Path, tokenizer: StoreTokenizer, objective: str, names: list[str]
+) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text(json.dumps({"context": "the cat sat", "continuation": " on the mat"}) + "\n")
+    config = ReferenceConfig(path=str(path), weight=2.0, objective=objective)  # type: ignore[arg-type]
+    found = reference_tasks("t", config, tokenizer, 64, 0)
+    assert [task.name for task in found] == names
+    whole = make_task("t", config, tokenizer, 64, 0).items[0]
+    for task in found:
+        (item,) = task.items
+        assert task.weight == 2.0
+        assert item.tokens_T.tolist() == whole.tokens_T.tolist()
+        if task.name.endswith("-text"):
+            assert (task.objective, item.num_context) == ("text", 1)
+        else:
+            assert (task.objective, item.num_context) == ("answer", whole.num_context)
+
+
+def test_a_text_without_a_question_counts_once(tmp_path: Path, tokenizer: StoreTokenizer) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text(json.dumps({"text": "the cat sat"}) + "\n")
+    config = ReferenceConfig(format="text", path=str(path), objective="both")
+    (task,) = reference_tasks("t", config, tokenizer, 64, 0)
+    assert (task.name, task.objective, task.items[0].num_context) == ("t", "text", 1)
+    assert tokenizer.tokenizer.decode(task.items[0].tokens_T[1:].tolist()) == "the cat sat"
