@@ -139,6 +139,9 @@ def convert(
         }
         return {key: item for key, item in found.items() if item is not _BAD}
     if origin in (tuple, Sequence) and isinstance(value, list | tuple):
+        if origin is tuple and args[-1] is not Ellipsis and len(value) != len(args):
+            problems.append(f"{at}: found {_short(value)}, expected a list of {len(args)}")
+            return _BAD
         items = tuple(
             convert(args[0], v, f"{at}[{i}]", problems, choices) for i, v in enumerate(value)
         )
