@@ -110,7 +110,7 @@ class _Collector:
 
 
 def harvest(out: Path, seed: int = 0, max_bytes_per_domain: int = 6_000_000) -> HarvestSummary:
-    """Write ``corpus/<domain>.jsonl`` and ``reference.jsonl`` into a folder that appears as a whole.
+    """Write ``corpus/<domain>.jsonl`` and ``reference.jsonl`` into a folder, all or nothing.
 
     ``max_bytes_per_domain`` counts the UTF-8 bytes of the texts before reference items are held
     out. Raises DataError when a domain has fewer than 20 documents, UsageError when ``out`` holds

@@ -16,9 +16,9 @@ from mads.blocks import Verifier, read_sums
 from mads.codec import from_json
 from mads.corpus.tokenizer import StoreTokenizer, open_tokenizer
 from mads.corpus.tokens import TokenChecks, TokenReader
-from mads.errors import DataError, UsageError, machine_problem
+from mads.errors import DataError, machine_problem
 from mads.files import LOCK, read_sealed_json
-from mads.layout import StoreDir
+from mads.layout import StoreDir, check_kind
 from mads.store.cells import read_cells
 from mads.store.documents import Documents, read_documents
 from mads.store.manifest import Generation, Manifest, read_manifest
@@ -262,13 +262,12 @@ def _order_rows(
 
 def _open_manifest(store: StoreDir) -> Manifest:
     if not store.manifest.is_file():
+        check_kind(store.root, "a store")
         raise _no_manifest(store)
     return read_manifest(store)
 
 
-def _no_manifest(store: StoreDir) -> Exception:
-    if not store.root.exists():
-        return UsageError(f"store {store.root} does not exist. `mads annotate` makes one.")
+def _no_manifest(store: StoreDir) -> DataError:
     begun = {entry.name for entry in store.root.iterdir()} == {LOCK}
     if store.spec.is_file() or begun:
         return DataError(
