@@ -66,19 +66,37 @@ def flag(store: Store) -> str:
 
 
 def text_paths(store: Store) -> list[Path]:
-    """Return for each corpus file where its selected rows go, relative to the export's folder."""
-    found: dict[Path, None] = {}
+    """Return for each corpus file where its selected rows go, relative to the export's folder.
+
+    Names depend on the files before alone, so they stay when the store grows.
+    """
+    taken: set[Path] = set()
+    folders = {Path(): Path()}
+
+    def folder_of(path: Path) -> Path:
+        """Return where a folder goes: x.jsonl.zst/ may stand beside x.jsonl, which gets its name."""
+        if path not in folders:
+            folders[path] = _take(taken, folder_of(path.parent), path.name, "")
+        return folders[path]
+
+    targets = []
     for number in range(len(store.spec.files)):
         path = relative_path(store, number)
         suffix = suffix_of(path) or ""
         ending = suffix if suffix == ".parquet" else ".jsonl.zst"
         stem = path.name.removesuffix(suffix)
-        target, count = path.with_name(stem + ending), 1
-        while target in found:  # x.jsonl and x.jsonl.gz
-            count += 1
-            target = path.with_name(f"{stem}-{count}{ending}")
-        found[target] = None
-    return list(found)
+        targets.append(_take(taken, folder_of(path.parent), stem, ending))
+    return targets
+
+
+def _take(taken: set[Path], folder: Path, stem: str, ending: str) -> Path:
+    """Return the first of x, x-2, x-3, … that is not taken, and take it."""
+    target, count = folder / f"{stem}{ending}", 1
+    while target in taken:  # x.jsonl and x.jsonl.gz
+        count += 1
+        target = folder / f"{stem}-{count}{ending}"
+    taken.add(target)
+    return target
 
 
 def write_texts(
