@@ -74,7 +74,7 @@ def text_paths(store: Store) -> list[Path]:
     folders = {Path(): Path()}
 
     def folder_of(path: Path) -> Path:
-        """Return where a folder goes: x.jsonl.zst/ may stand beside x.jsonl, which gets its name."""
+        """Return where a folder goes; x.jsonl may have got the name of x.jsonl.zst/."""
         if path not in folders:
             folders[path] = _take(taken, folder_of(path.parent), path.name, "")
         return folders[path]

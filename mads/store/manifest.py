@@ -11,6 +11,7 @@ from mads.codec import from_json, to_json
 from mads.errors import DataError
 from mads.files import read_sealed_json, write_sealed_json
 from mads.layout import IndexDir, StoreDir
+from mads.store.sealed import REMEDY as MEMORY_REMEDY
 from mads.store.sealed import Seal
 from mads.store.spec import AgentInfo, Count, StoreSpec, flaw_of_agents
 
@@ -61,6 +62,19 @@ class Manifest:
         """Return what a generation was made from."""
         found = self.generations[str(generation)]
         return replace(self.spec, shards=self.spec.shards[: found.num_shards], agents=found.agents)
+
+    def memory_remedy(self, generation: int, agent: str) -> str:
+        """Return what to do when a memory is lost: the same call labels for present agents only."""
+        info = self.generations[str(generation)].agents[agent]
+        present = self.generations[str(self.generation)].agents.get(agent)
+        if present is not None and present.folder == info.folder:
+            return MEMORY_REMEDY
+        return (
+            f"It is of generation {generation}, whose agent {agent!r} (fingerprint "
+            f"{info.fingerprint[:16]}) the present generation {self.generation} has not. Put it "
+            f"back; or delete it, if it is there, run `mads annotate` with the recipe of "
+            f"generation {generation}, and then the present one again."
+        )
 
     def write(self, store: StoreDir) -> None:
         """Write the manifest."""

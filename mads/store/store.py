@@ -117,7 +117,14 @@ class Store:
         """Return an agent's labels of a shard; raises DataError when they were changed."""
         path = self.dir.memory_shard(self.spec.agents[agent].folder, shard)
         header, rows = self.spec.memory_header(agent, shard), self.spec.shards[shard].num_rows
-        return read_memory(path, header, shard, rows, self.seal(path))
+        return read_memory(path, header, shard, rows, self.seal(path), self.remedy(path))
+
+    def remedy(self, path: Path) -> str:
+        """Return what to do when a file of the store is lost or damaged."""
+        for agent, info in self.spec.agents.items():
+            if path.parent == self.dir.memory(info.folder):
+                return self.manifest.memory_remedy(self.generation, agent)
+        return REMEDY
 
     @cached_property
     def order(self) -> Path:
