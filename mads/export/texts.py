@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mads.corpus.files import CorpusFile, suffix_of
 from mads.corpus.rows import RowFormat, raw_lines
 from mads.errors import DataError
-from mads.files import atomic_path, file_sha256, reason_of
+from mads.files import atomic_path, file_sha256, reason_of, unreadable
 from mads.store.store import Store
 
 READ_ROWS = 64  # of Parquet at a time, as documents may be megabytes long
@@ -137,7 +137,7 @@ def _check_content(path: Path, file: CorpusFile) -> None:
         size = path.stat().st_size
         found = file_sha256(path) if size == file.size else ""
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {reason_of(error)}.") from error
+        raise unreadable(path, error, "Put the file back.") from error
     if size != file.size:
         what = f"it has {size} bytes, expected {file.size}"
     elif found != file.sha256:

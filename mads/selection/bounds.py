@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from mads.config import SelectionConfig
 from mads.errors import UsageError, did_you_mean
-from mads.selection.policies import Floats
-from mads.types import Cells
+from mads.types import Cells, Floats
 
 Fill = Callable[[Floats, float], Floats]
 """(sizes of levels, 0 where not allowed; budget) -> share of each level, by the policy."""

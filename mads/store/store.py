@@ -16,8 +16,8 @@ from mads.blocks import Verifier, read_sums
 from mads.codec import from_json
 from mads.corpus.tokenizer import StoreTokenizer, open_tokenizer
 from mads.corpus.tokens import TokenChecks, TokenReader
-from mads.errors import DataError, machine_problem
-from mads.files import LOCK, read_sealed_json
+from mads.errors import DataError
+from mads.files import LOCK, read_sealed_json, unreadable
 from mads.layout import StoreDir, check_kind
 from mads.store.cells import read_cells
 from mads.store.documents import Documents, read_documents
@@ -171,10 +171,7 @@ class Store:
             self.check_order(np.stack([row_N, row_N + 1], axis=1))
             return _order_rows(path, row_N, columns)
         except (OSError, pa.ArrowException, KeyError, MemoryError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise DataError(
-                f"{path} cannot be read: {reason}. {machine_problem(error) or REMEDY}"
-            ) from error
+            raise unreadable(path, error, REMEDY) from error
 
     def order_docs(self, row_N: NDArray[np.int64]) -> NDArray[np.uint64]:
         """Return the documents at rows of the order."""

@@ -91,7 +91,7 @@ def test_documents_are_found_by_number_and_by_file_and_row(folder: Path) -> None
     for text, message in (
         ("999", "the store has no document 999"),
         (str(1 << 40), "the store has no document"),
-        ("9" * 5000, r"'9{40}'… \(5000 characters\) is neither a document's number nor file:row"),
+        ("9" * 5000, r"'9{60}'… \(5000 characters\) is neither a document's number nor file:row"),
         ("²", "'²' is neither a document's number"),
         ("corpus.jsonl:²", "neither a document's number nor file:row"),
         ("corpus.jsonl", "neither a document's number nor file:row"),

@@ -25,7 +25,7 @@ def test_scaled_theta_by_hand() -> None:
         ("a=x", "not of the form agent=factor"),
         ("a=0,b=0", "leaves no agent"),
         ("a=1e400", "not of the form agent=factor"),
-        ("a=" + "9" * 5000, r"--theta 'a=9{38}'… \(5002 characters\) is not of the form"),
+        ("a=" + "9" * 5000, r"--theta 'a=9{58}'… \(5002 characters\) is not of the form"),
     ):
         with pytest.raises(UsageError, match=message):
             scaled_theta(state, text)
