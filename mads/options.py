@@ -46,7 +46,7 @@ RewardsRunOption = Annotated[Path, _path_option("--run", "The run whose rewards 
 ExplainRunOption = Annotated[Path, _path_option("--run", "What `mads train` wrote.")]
 PlanOption = Annotated[Path, _path_option("--plan", "The selection's plan.json.")]
 CorpusArgument = Annotated[
-    list[Path], _path_argument("Files or folders: .jsonl(.gz|.zst), .parquet.", "CORPUS...")
+    list[Path], _path_argument("Files or folders: .jsonl(.gz|.zst), .parquet.", "CORPUS")
 ]
 StoreArgument = Annotated[Path, _path_argument("What `mads annotate` wrote.", "STORE")]
 OneArgument = Annotated[Path, _path_argument("A selection's folder, or a console.json.", "A")]

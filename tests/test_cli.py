@@ -316,7 +316,7 @@ def bad_annotate(tmp_path: Path) -> dict[str, tuple[list[Any], int, str]]:
     return {
         "no out": ([good], 2, "Missing option"),
         "no corpus": (out, 2, "Missing argument"),
-        "empty": (["", *out], 2, "Invalid value for 'CORPUS...': found an empty path"),
+        "empty": (["", *out], 2, "Invalid value for 'CORPUS': found an empty path"),
         "empty out": ([good, "--out", ""], 2, "Invalid value for '--out': found an empty path"),
         "empty recipe": ([good, *out, "--recipe", ""], 2, "'--recipe': found an empty path"),
         "missing": ([tmp_path / "no.jsonl", *out], 2, "no.jsonl does not exist."),
