@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mads.errors import DataError, machine_problem
-from mads.files import atomic_path, reason_of
+from mads.errors import DataError
+from mads.files import atomic_path, unreadable
 
 BLOCK = 1 << 16
 BLOCKS_PER_THREAD = 64  # fewer are verified before a thread has started
@@ -49,10 +49,7 @@ def read_sums(path: Path, files: Sequence[Path], remedy: str) -> list[Sums]:
         found = np.frombuffer(path.read_bytes(), np.uint8)
         counts = [-(-file.stat().st_size // BLOCK) for file in files]
     except OSError as error:
-        raise DataError(
-            f"{error.filename or path} cannot be read: {error.strerror}. "
-            f"{machine_problem(error) or remedy}"
-        ) from error
+        raise unreadable(error.filename or path, error, remedy) from error
     if len(found) != SUM.itemsize * sum(counts):
         names = " and ".join(str(file) for file in files)
         raise DataError(
@@ -67,10 +64,7 @@ def read_at(file: int, path: Path, start: int, size: int, remedy: str) -> bytes:
     try:
         return os.pread(file, size, start)
     except OSError as error:
-        raise DataError(
-            f"{path} cannot be read at byte {start:,}: {reason_of(error)}. "
-            f"{machine_problem(error) or remedy}"
-        ) from error
+        raise unreadable(path, error, remedy, f" at byte {start:,}") from error
 
 
 class Verifier:

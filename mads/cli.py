@@ -17,23 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mads import __version__
+from mads import __version__, options
 from mads.errors import NO_MEMORY, MadsError, UsageError, lacks_memory, machine_problem
-from mads.options import (
-    ConsoleOption,
-    CorpusOption,
-    DocsOption,
-    FractionOption,
-    JsonOption,
-    MegatronOption,
-    OutOption,
-    RecipeOption,
-    RunOption,
-    SetOption,
-    StoreOption,
-    TextsOption,
-    TokensOption,
-)
 from mads.units import parse_budget
 
 if TYPE_CHECKING:
@@ -97,10 +82,8 @@ def _options(
 
 @app.command()
 def annotate(
-    corpus: Annotated[
-        list[Path], typer.Argument(help="Files or folders: .jsonl(.gz|.zst), .parquet.")
-    ],
-    out: Annotated[Path, typer.Option("--out", help="The store to write.")],
+    corpus: options.CorpusArgument,
+    out: options.NewStoreOption,
     ram: Annotated[
         str,
         typer.Option("--ram", metavar="SIZE", help="For building the index, e.g. 4GB (index_ram)."),
@@ -108,9 +91,9 @@ def annotate(
     verify: Annotated[
         bool, typer.Option("--verify", help="Read and compare every file, whatever its time.")
     ] = False,
-    recipe: RecipeOption = None,
-    changes: SetOption = None,
-    as_json: JsonOption = False,
+    recipe: options.RecipeOption = None,
+    changes: options.SetOption = None,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Label the whole corpus once: agents' memories, tokens and the cell index."""
     from mads.annotate import annotate as stage
@@ -134,21 +117,22 @@ def annotate(
 
 @app.command()
 def train(
-    store: StoreOption,
-    out: Annotated[Path, typer.Option("--out", help="The run to write, or to go on with.")],
-    recipe: RecipeOption = None,
-    changes: SetOption = None,
-    as_json: JsonOption = False,
+    store: options.StoreOption,
+    out: options.NewRunOption,
+    recipe: options.RecipeOption = None,
+    changes: options.SetOption = None,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Pretrain a model; its feedback decides what it reads next. The same call resumes."""
     from mads.codec import to_json
+    from mads.layout import RunDir
     from mads.recipe import load_recipe
     from mads.run.reader import open_store
     from mads.tables import show_weights
     from mads.terminal import RunView, say
 
     settings = load_recipe(recipe, changes or ())
-    opened = open_store(store, out)
+    opened = open_store(store, out if RunDir(out).provenance.is_file() else None)
     say("loading torch …")
     from mads.run import loop
 
@@ -168,19 +152,19 @@ def train(
 
 @app.command()
 def select(
-    store: StoreOption,
-    out: OutOption,
-    tokens: TokensOption = "",
-    docs: DocsOption = "",
-    fraction: FractionOption = "",
-    run: RunOption = None,
-    console: ConsoleOption = None,
-    texts: TextsOption = False,
-    corpus: CorpusOption = None,
-    megatron: MegatronOption = False,
-    recipe: RecipeOption = None,
-    changes: SetOption = None,
-    as_json: JsonOption = False,
+    store: options.StoreOption,
+    out: options.OutOption,
+    tokens: options.TokensOption = "",
+    docs: options.DocsOption = "",
+    fraction: options.FractionOption = "",
+    run: options.RunOption = None,
+    console: options.ConsoleOption = None,
+    texts: options.TextsOption = False,
+    corpus: options.CorpusOption = None,
+    megatron: options.MegatronOption = False,
+    recipe: options.RecipeOption = None,
+    changes: options.SetOption = None,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Select documents by the console's score until the budget is reached."""
     from mads.codec import to_json
@@ -204,18 +188,18 @@ def select(
 
 @app.command("what-if")
 def what_if(
-    store: StoreOption,
+    store: options.StoreOption,
     theta: Annotated[
         str, typer.Option("--theta", metavar="AGENT=FACTOR,…", help="Multiply θ of agents.")
     ],
-    tokens: TokensOption = "",
-    docs: DocsOption = "",
-    fraction: FractionOption = "",
-    run: RunOption = None,
-    console: ConsoleOption = None,
-    recipe: RecipeOption = None,
-    changes: SetOption = None,
-    as_json: JsonOption = False,
+    tokens: options.TokensOption = "",
+    docs: options.DocsOption = "",
+    fraction: options.FractionOption = "",
+    run: options.RunOption = None,
+    console: options.ConsoleOption = None,
+    recipe: options.RecipeOption = None,
+    changes: options.SetOption = None,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Show what `mads select` would select under other θ; write nothing."""
     from mads.codec import to_json
@@ -232,14 +216,14 @@ def what_if(
 
 @app.command()
 def part(
-    store: StoreOption,
-    plan: Annotated[Path, typer.Option("--plan", help="The selection's plan.json.")],
+    store: options.StoreOption,
+    plan: options.PlanOption,
     shard: Annotated[str, typer.Option("--shard", metavar="I/N", help="Which part, i from 0.")],
-    out: OutOption,
-    texts: TextsOption = False,
-    corpus: CorpusOption = None,
-    megatron: MegatronOption = False,
-    as_json: JsonOption = False,
+    out: options.OutOption,
+    texts: options.TextsOption = False,
+    corpus: options.CorpusOption = None,
+    megatron: options.MegatronOption = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Write one of N disjoint parts of a selection, from its plan alone."""
     from mads.codec import to_json
@@ -262,10 +246,10 @@ def part(
 
 @app.command()
 def explain(
-    store: Annotated[Path, typer.Argument(help="What `mads annotate` wrote.")],
+    store: options.StoreArgument,
     document: Annotated[str, typer.Argument(help="A document's number, or file:row (from 0).")],
-    run: Annotated[Path, typer.Option("--run", help="What `mads train` wrote.")],
-    as_json: JsonOption = False,
+    run: options.ExplainRunOption,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Tell why a document was selected or not: labels, weights, score and rank by round."""
     from mads.codec import to_json
@@ -283,9 +267,9 @@ def explain(
 
 @app.command()
 def diff(
-    a: Annotated[Path, typer.Argument(help="A selection's folder, or a console.json.")],
-    b: Annotated[Path, typer.Argument(help="Another one.")],
-    as_json: JsonOption = False,
+    a: options.OneArgument,
+    b: options.OtherArgument,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Compare two selections (documents, tokens, composition) or two console states (θ, w)."""
     from mads.codec import to_json
@@ -307,9 +291,9 @@ def diff(
 
 @app.command()
 def harvest(
-    out: OutOption,
+    out: options.OutOption,
     seed: Annotated[int, typer.Option("--seed", help="Which files are taken and held out.")] = 0,
-    as_json: JsonOption = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Make a corpus and a reference task from what is installed with mads (for the demo)."""
     from mads.codec import to_json
@@ -329,12 +313,12 @@ app.add_typer(fit_app, name="fit")
 
 @fit_app.command("influence")
 def fit_influence(
-    store: StoreOption,
-    run: Annotated[Path, typer.Option("--run", help="The run whose rewards are learned.")],
-    out: Annotated[Path, typer.Option("--out", help="The model to write, e.g. influence.bin.")],
+    store: options.StoreOption,
+    run: options.RewardsRunOption,
+    out: options.NewModelOption,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="The latest ones.")] = 3,
     bins: Annotated[int, typer.Option("--bins", min=2, max=100, help="Categories.")] = 5,
-    as_json: JsonOption = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Learn rewards from texts; with it as an agent, `mads annotate` adds its memory."""
     from mads.codec import to_json

@@ -21,11 +21,10 @@ from typing import Annotated, Any, Literal, Protocol, TypeVar
 import numpy as np
 
 from mads.errors import DataError, UsageError, did_you_mean
-from mads.units import parse_bytes
+from mads.units import parse_bytes, shorten
 
 T = TypeVar("T")
 _BAD: Any = object()  # stands for a value that is reported as a problem
-_SHOWN = 60
 _NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 
 
@@ -48,6 +47,10 @@ class Within:
         if self.low <= value <= self.high:
             return ""
         return f"found {_short(value)}, expected {self.low:g} to {self.high:g}"
+
+
+Count = Annotated[int, Within(0, 2**62)]
+"""Of rows, tokens or bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +142,9 @@ def convert(
         }
         return {key: item for key, item in found.items() if item is not _BAD}
     if origin in (tuple, Sequence) and isinstance(value, list | tuple):
+        if origin is tuple and args[-1] is not Ellipsis and len(value) != len(args):
+            problems.append(f"{at}: found {_short(value)}, expected a list of {len(args)}")
+            return _BAD
         items = tuple(
             convert(args[0], v, f"{at}[{i}]", problems, choices) for i, v in enumerate(value)
         )
@@ -246,13 +252,8 @@ def _convert_plain(
 
 
 def _short(value: object) -> str:
-    """Return a value as a message shows it; a long one is cut."""
-    if isinstance(value, int) and abs(value) > 10**_SHOWN:
-        return f"a number of more than {_SHOWN} digits"
-    if isinstance(value, Mapping):
-        return "a section"
-    text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+    """Return a value as a message shows it."""
+    return "a section" if isinstance(value, Mapping) else shorten(value)
 
 
 def _describe(hint: Any) -> str:

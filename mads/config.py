@@ -13,8 +13,14 @@ from typing import Annotated, Literal
 from mads.codec import Size, Within
 
 Seed = Annotated[int, Within(0, 2**63 - 1)]
-Table = dict[str, dict[str, float]]
-"""Agent -> category -> number."""
+Shares = dict[str, dict[str, Annotated[float, Within(0, 1)]]]
+"""Agent -> category -> share of the budget."""
+
+LARGEST_WEIGHT = 1e100  # a product of two, divided by a temperature, stays finite
+Prior = dict[str, dict[str, Annotated[float, Within(1 / LARGEST_WEIGHT, LARGEST_WEIGHT)]]]
+"""Agent -> category -> weight."""
+
+Beta = Annotated[float, Within(0, 0.999999)]  # how much of an average a step keeps
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +62,8 @@ class SelectionConfig:
     decay: Annotated[float, Within(0, 1e6)] = 0.1  # λ: after n uses the score is divided by 1 + λn
     max_passes: Annotated[int, Within(0, 2**31)] = 0  # times a document may be selected; 0 = any
     # Least and largest share of the budget, e.g. [selection.min_share.domain] code = 0.05
-    min_share: Table = field(default_factory=dict)
-    max_share: Table = field(default_factory=dict)
+    min_share: Shares = field(default_factory=dict)
+    max_share: Shares = field(default_factory=dict)
     # Optimizer steps from one selection to the next; 0 = once a round
     select_every: Annotated[int, Within(0, 2**40)] = 0
     ram: Annotated[str, Size()] = "1GB"  # DuckDB's limit
@@ -72,7 +78,7 @@ class ConsoleConfig:
     # Weights to begin with, e.g. [console.prior.domain] C4 = 2.0; the others are 1. A file holds
     # the same as JSON, {"domain": {"C4": 2.0}}, or is the console.json of another run; its
     # weights become part of the recipe.
-    prior: Table = field(default_factory=dict)
+    prior: Prior = field(default_factory=dict)
     prior_file: str = ""
 
 
@@ -156,7 +162,7 @@ class TrainingConfig:
     min_lr_ratio: Annotated[float, Within(0, 1)] = 0.1  # the last rate, relative to the peak
     # Steps of the final decay of `wsd`; 0 = a fifth of the run
     cooldown: Annotated[int, Within(0, 2**40)] = 0
-    betas: tuple[float, ...] = (0.9, 0.95)
+    betas: tuple[Beta, Beta] = (0.9, 0.95)
     weight_decay: Annotated[float, Within(0, 1e6)] = 0.1
     grad_clip: Annotated[float, Within(0, 1e12)] = 1.0
     document_mask: bool = True  # attention and loss stay inside a document

@@ -24,11 +24,22 @@ PARTIAL = ".partial"
 SEAL = "sha256"
 
 
-def reason_of(error: OSError) -> str:
-    """Return why a file could not be read or written, in the system's words."""
-    if error.errno and machine_problem(error):
-        return os.strerror(error.errno)
-    return (error.strerror or str(error) or "no reason is known").splitlines()[0].rstrip(".")
+def reason_of(error: BaseException) -> str:
+    """Return why a file could not be read or written, in the system's words where there are any."""
+    strerror = None
+    if isinstance(error, OSError):
+        if error.errno and machine_problem(error):
+            return os.strerror(error.errno)
+        strerror = error.strerror
+    elif not str(error):
+        return type(error).__name__
+    return (strerror or str(error) or "no reason is known").splitlines()[0].rstrip(".")
+
+
+def unreadable(path: Path | str, error: BaseException, remedy: str, at: str = "") -> DataError:
+    """Return the error for a file that cannot be read; ``remedy`` is for damage alone."""
+    advice = machine_problem(error) or remedy
+    return DataError(f"{path} cannot be read{at}: {reason_of(error)}. {advice}")
 
 
 @contextmanager

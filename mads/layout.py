@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from mads.errors import UsageError
 from mads.files import PARTIAL
@@ -199,6 +200,20 @@ def kind_of(folder: Path) -> str:
     if run.provenance.is_file() and run.recipe.is_file():
         return "a run"
     return "a selection" if picked.plan.is_file() and picked.selection.is_file() else ""
+
+
+def check_kind(folder: Path, wanted: Literal["a store", "a run"]) -> None:
+    """Raise UsageError for what is no folder, or what mads has made as something else."""
+    maker = {"a store": "annotate", "a run": "train"}[wanted]
+    if not os.path.lexists(folder):
+        name = wanted.removeprefix("a ")
+        raise UsageError(f"{name} {folder} does not exist. `mads {maker}` makes one.")
+    found = kind_of(folder) if folder.is_dir() else "no folder"
+    if found not in ("", wanted):
+        raise UsageError(
+            f"{folder} is {found}, expected {wanted}. Give the folder that `mads {maker} --out` "
+            "wrote."
+        )
 
 
 def refuse_inside(out: Path) -> None:

@@ -23,9 +23,9 @@ from mads.config import (
     RESERVED_NAMES,
     AgentConfig,
     ConsoleConfig,
+    Prior,
     Recipe,
     RewardsConfig,
-    Table,
     TaskConfig,
 )
 from mads.console import RULE_SECTIONS
@@ -169,7 +169,7 @@ def _read_prior(path: Path) -> dict[str, dict[str, float]]:
         value = read_sealed_json(path, "Give it as it was written.", by_hand=True)
     table = value.get("weights", value) if isinstance(value, dict) else None
     problems: list[str] = []
-    prior: dict[str, dict[str, float]] = convert(Table, table, "", problems)
+    prior: dict[str, dict[str, float]] = convert(Prior, table, "", problems)
     if problems:
         raise UsageError(
             f'console.prior_file: {path} holds no weights; expected {{"agent": {{"category": '
@@ -238,9 +238,6 @@ def _misfits(recipe: Recipe) -> list[str]:
     """Return the values that are possible, but not together."""
     problems = []
     training, model = recipe.training, recipe.model
-    betas = training.betas
-    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-        problems.append(f"training.betas: found {list(betas)}, expected two numbers in [0, 1)")
     if training.batch_tokens % training.context:
         problems.append(
             f"training.batch_tokens: {training.batch_tokens} is not a multiple of "

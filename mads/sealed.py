@@ -21,8 +21,8 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mads.errors import DataError, machine_problem
-from mads.files import atomic_path
+from mads.errors import DataError
+from mads.files import atomic_path, unreadable
 
 METADATA_KEY = b"mads"
 FINGERPRINT_KEY = b"mads.sha256"
@@ -187,8 +187,4 @@ def _differs(path: Path, what: str, found: str, expected: str, remedy: str) -> D
 
 
 def _unreadable(path: Path, error: BaseException, remedy: str) -> DataError:
-    if isinstance(error, DataError):
-        return error
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    reason = text.splitlines()[0].rstrip(".") if text else type(error).__name__
-    return DataError(f"{path} cannot be read: {reason}. {machine_problem(error) or remedy}")
+    return error if isinstance(error, DataError) else unreadable(path, error, remedy)

@@ -38,6 +38,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
 NO_CATEGORY = 0xFFFF
 """The category of a document that no agent reads because its status is not ``ok``."""
 

@@ -32,7 +32,7 @@ def parse_bytes(text: str) -> int:
 
 Unit = Literal["tokens", "docs"]
 LARGEST_COUNT = 10**18
-_SHOWN = 40
+_SHOWN = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +113,15 @@ def parse_digits(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= 20 else None
 
 
-def shorten(text: str) -> str:
-    """Return a text in quotes as a message shows it; a long one is cut."""
-    return repr(text) if len(text) <= _SHOWN else f"{text[:_SHOWN]!r}… ({len(text)} characters)"
+def shorten(value: object) -> str:
+    """Return a value as a message shows it, a text in quotes; a long one is cut.
+
+    >>> shorten("x" * 70)[-18:]
+    "'… (70 characters)"
+    """
+    if isinstance(value, str) and len(value) > _SHOWN:
+        return f"{value[:_SHOWN]!r}… ({len(value)} characters)"
+    if isinstance(value, int) and abs(value) > 10**_SHOWN:  # Python spells 4,300 digits at most
+        return f"a number of more than {_SHOWN} digits"
+    text = repr(value)
+    return text if isinstance(value, str) or len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

@@ -20,16 +20,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mads.config import ConsoleConfig, SelectionConfig
 from mads.console import RULES, initial_state, update
 from mads.console.scores import cell_scores
 from mads.rewards.categories import category_rewards, choose_probes, equal_sizes
 from mads.seeds import derive
-from mads.types import Cells, ConsoleState, DocumentRewards, Feedback
-
-Floats = NDArray[np.float64]
+from mads.types import Cells, ConsoleState, DocumentRewards, Feedback, Floats
 
 SIZES = {"quality": 5, "domain": 7, "topic": 13}
 NUM_DOCS = 100_000

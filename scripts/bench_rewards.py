@@ -55,9 +55,7 @@ from mads.training.data import padded_batch
 from mads.training.model import build_model
 from mads.training.task_loss import BatchedTask, batched
 from mads.training.trainer import Trainer
-from mads.types import Cells
-
-Floats = NDArray[np.float64]
+from mads.types import Cells, Floats
 
 LARGE = {"hidden_size": 320, "num_layers": 5, "num_heads": 5, "ffn_size": 864}  # 11.5 M parameters
 TRUTH_STEPS = 10

@@ -316,6 +316,9 @@ def bad_annotate(tmp_path: Path) -> dict[str, tuple[list[Any], int, str]]:
     return {
         "no out": ([good], 2, "Missing option"),
         "no corpus": (out, 2, "Missing argument"),
+        "empty": (["", *out], 2, "Invalid value for 'CORPUS': found an empty path"),
+        "empty out": ([good, "--out", ""], 2, "Invalid value for '--out': found an empty path"),
+        "empty recipe": ([good, *out, "--recipe", ""], 2, "'--recipe': found an empty path"),
         "missing": ([tmp_path / "no.jsonl", *out], 2, "no.jsonl does not exist."),
         "unknown": ([tmp_path / "x.csv", *out], 2, "x.csv has no known format: found '.csv'"),
         "nothing": ([tmp_path / "none", *out], 2, "none holds no corpus file"),
@@ -373,6 +376,13 @@ def test_a_bad_select_is_one_message(
         ([*good, "--run", "x", "--console", state], 2, "give one of --run RUN and --console"),
         ([*good, "--run", tmp_path / "none"], 2, "none does not exist. `mads train` makes one."),
         ([*good, "--run", tmp_path], 1, "is not a run: it has no provenance.json."),
+        ([*good, "--run", state], 2, "console.json is no folder, expected a run. Give the folder"),
+        (
+            [*good, "--run", toy_store],
+            2,
+            "is a store, expected a run. Give the folder that `mads t",
+        ),
+        ([*good, "--console", tmp_path], 2, "is a folder. Give a console.json."),
         ([*good, "--console", tmp_path / "none"], 2, "none does not exist."),
         ([*good, "--console", tmp_path / "broken.json"], 1, "cannot be read as JSON"),
         (
@@ -395,6 +405,11 @@ def test_a_bad_select_is_one_message(
         ([*good, "--docs", "5", "--console", state], 2, "one of --tokens 5M, --docs 10K and --fr"),
         (["--store", tmp_path / "no", *out, *budget, "--console", state], 2, "no does not exist."),
         (["--store", tmp_path, *out, *budget, "--console", state], 1, "it has no corpus.json"),
+        (
+            ["--store", state, *out, *budget, "--console", state],
+            2,
+            "json is no folder, expected a ",
+        ),
         ([*good, "--console", state, "--set", "x=1"], 2, "x: unknown key"),
     ]
     for arguments, code, message in calls:
@@ -425,6 +440,12 @@ def test_a_bad_part_is_one_message(
         ([*store, *plan, *out, "--shard", "2/2"], 2, f"--shard '2/2': {shard}"),
         ([*store, *plan, *out, "--shard", "0/2", "--tokens", "1K"], 2, "No such option: --tokens"),
         ([*store, "--plan", tmp_path / "no", *out, "--shard", "0/2"], 2, "no does not exist. `mad"),
+        ([*store, "--plan", tmp_path, *out, "--shard", "0/2"], 2, "is a folder. `mads select --o"),
+        (
+            ["--store", tmp_path / "whole", *plan, *out, "--shard", "0/2"],
+            2,
+            "is a selection, expec",
+        ),
         ([*store, "--plan", state, *out, "--shard", "0/2"], 1, "console.json has no 'sha256'"),
         ([*store, *plan, *out, "--shard", "0/2", "--texts"], 2, "add --corpus "),
     ]
@@ -464,7 +485,7 @@ def test_control_characters_reach_no_terminal(
         (1, ("select", *base, "--out", tmp_path / "b", "--texts", "--corpus", corpus / "x")),
         (2, ("part", "--store", store, "--plan", plan, "--shard", EVIL, "--out", tmp_path / "p")),
         (2, ("annotate", tmp_path / f"{EVIL}.txt", "--out", store)),
-        (2, ("explain", store, f"{EVIL}:3", "--run", tmp_path)),
+        (1, ("explain", store, "3", "--run", corpus)),
         (2, ("diff", state, state, EVIL)),
         (2, (EVIL,)),
         (2, ("diff", f"--{EVIL}")),

@@ -90,7 +90,7 @@ def test_a_value_survives_the_round_trip() -> None:
         ({"colour": "green"}, "colour: 'green' is not known; known: blue, red"),
         ({"kind": "c"}, "kind: 'c' is not known"),
         ({"maybe": 3}, "maybe: found 3, expected a text"),
-        ({"number": "x" * 200}, "number: found '" + "x" * 59 + "…"),
+        ({"number": "x" * 200}, "number: found '" + "x" * 60 + "'… (200 characters), "),
     ],
 )
 def test_what_is_wrong_is_told_with_its_place(change: dict[str, Any], message: str) -> None:

@@ -73,7 +73,7 @@ def test_an_empty_recipe_has_the_defaults_and_three_agents() -> None:
         ({"training": {"betas": [0.9, "x"]}}, "training.betas[1]: found 'x', expected a number"),
         (
             {"training": {"betas": [0.9]}},
-            "training.betas: found [0.9], expected two numbers in [0, 1)",
+            "training.betas: found [0.9], expected a list of 2",
         ),
         (
             {"agents": {"a": {"backend": "column", "rename": {"x": 1}}}},
@@ -89,7 +89,23 @@ def test_an_empty_recipe_has_the_defaults_and_three_agents() -> None:
             {"training": {"min_lr_ratio": -5.0}},
             "training.min_lr_ratio: found -5.0, expected 0 to 1",
         ),
-        ({"training": {"betas": [2, 3]}}, "training.betas: found [2.0, 3.0], expected two numbers"),
+        ({"training": {"betas": [0.9, 1]}}, "betas[1]: found 1.0, expected 0 to 0.999999"),
+        (
+            {"selection": {"min_share": {"domain": {"code": 1.5}}}},
+            "selection.min_share.domain.code: found 1.5, expected 0 to 1",
+        ),
+        (
+            {"selection": {"max_share": {"domain": {"code": -0.5}}}},
+            "selection.max_share.domain.code: found -0.5, expected 0 to 1",
+        ),
+        (
+            {"console": {"prior": {"domain": {"code": 0}}}},
+            "console.prior.domain.code: found 0.0, expected 1e-100 to 1e+100",
+        ),
+        (
+            {"console": {"prior": {"domain": {"code": 1e200}}}},
+            "console.prior.domain.code: found 1e+200, expected 1e-100 to 1e+100",
+        ),
         ({"selection": {"threads": -3}}, "selection.threads: found -3, expected 0 to"),
         (
             {"model": {"hidden_size": 6, "num_heads": 2}},
@@ -367,6 +383,7 @@ def test_a_prior_file_becomes_part_of_the_recipe(tmp_path: Path, inner: str) -> 
             '{"domain": {"C4": 1%s}}' % ("0" * 400),
             "but domain.C4: found a number of more than 60 digits, expected a number.",
         ),
+        ('{"domain": {"C4": -1}}', "but domain.C4: found -1.0, expected 1e-100 to 1e+100."),
         ('{"domain": {"C4": NaN}}', "but domain.C4: found nan, expected a number."),
         ('{"domain": {"C4": 1%s}}' % ("0" * 5000), "prior.json is not JSON"),
         ("[1]", "holds no weights"),

@@ -75,4 +75,7 @@ def test_sizes() -> None:
 
 def test_a_long_text_is_cut() -> None:
     assert shorten("x'y") == '"x\'y"'
-    assert shorten("é" * 50) == f"'{'é' * 40}'… (50 characters)"
+    assert shorten("é" * 70) == f"'{'é' * 60}'… (70 characters)"
+    assert shorten(10**5000) == "a number of more than 60 digits"
+    assert shorten([1] * 50) == "[" + "1, " * 19 + "1,…"
+    assert shorten(None) == "None"

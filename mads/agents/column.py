@@ -27,8 +27,8 @@ from mads.codec import Within
 from mads.config import AgentConfig
 from mads.errors import DataError, UsageError, did_you_mean
 from mads.types import Agent, DocumentBatch, Labels, Scores
+from mads.units import shorten
 
-_SHOWN_CHARS = 80
 _LARGEST_SCORE = float(np.finfo(np.float32).max)
 
 
@@ -135,9 +135,7 @@ def _misplaced(
 def _error(
     agent: ColumnAgent | ColumnNumbers, value: object, problem: str, remedy: str
 ) -> DataError:
-    shown = "no value" if value is None else repr(value)
-    if len(shown) > _SHOWN_CHARS:
-        shown = shown[:_SHOWN_CHARS] + "…"
+    shown = "no value" if value is None else shorten(value)
     return DataError(
         f"agent {agent.name!r}: field {agent.fields[0]!r} holds {shown}, which {problem}; "
         f"the categories are {', '.join(agent.categories)}. {remedy}"

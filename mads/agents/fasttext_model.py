@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from mads.errors import DataError, UsageError, did_you_mean
 from mads.files import file_sha256, read_json
+from mads.units import shorten
 
 MODELS = Path(__file__).parent / "models"
 
@@ -157,7 +158,7 @@ class FastTextModel:
             worst = int(np.abs(found_GC - expected_GC).max(axis=1).argmax())
             raise DataError(
                 f"{self.path} does not predict what its card says: for the golden text "
-                f"{self.card.golden[worst][0][:60]!r} found {found_GC[worst].round(4).tolist()}, "
+                f"{shorten(self.card.golden[worst][0])} found {found_GC[worst].round(4).tolist()}, "
                 f"expected {expected_GC[worst].round(4).tolist()}. Reinstall fasttext-community, "
                 "or correct 'golden' in the card."
             )
@@ -246,7 +247,7 @@ def _golden(item: Any) -> tuple[str, tuple[float, ...]]:
         raise TypeError("golden is no list of objects with 'text' and 'probabilities'")
     text = item["text"]
     if not isinstance(text, str):
-        raise TypeError(f"a golden text is {str(text)[:60]}, expected a text in quotes")
+        raise TypeError(f"a golden text is {shorten(text)}, expected a text in quotes")
     return text, _numbers(item["probabilities"])
 
 

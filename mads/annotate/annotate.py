@@ -202,6 +202,8 @@ def _finish(
         todo[str(number)] = spec
     seals = _known_seals(store, before)
     for name, of in todo.items():
+        if before is not None and name in before.generations:
+            _refuse_lost_memory(store, before, int(name))
         fingerprint = of.fingerprint(tokenizer.fingerprint)
         generations[name] = _build(store, of, int(name), fingerprint, recipe, seals, on_progress)
     manifest = Manifest(
@@ -218,6 +220,18 @@ def _finish(
     if manifest != before:
         manifest.write(store)
     return manifest, bool(todo)
+
+
+def _refuse_lost_memory(store: StoreDir, before: Manifest, number: int) -> None:
+    """Raise DataError where the memories of an older generation, for a new index, are gone."""
+    of = before.at(number)
+    for agent, info in of.agents.items():
+        for path in (store.memory_shard(info.folder, shard) for shard in range(len(of.shards))):
+            if not path.is_file():
+                raise DataError(
+                    f"{path} is gone, and so is a file of the index of generation {number}, which "
+                    f"is made from it. {before.memory_remedy(number, agent)}"
+                )
 
 
 def _lacks_index(store: StoreDir, manifest: Manifest, generation: str) -> bool:

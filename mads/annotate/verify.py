@@ -39,7 +39,7 @@ def check_files(
         for done, (name, seal) in enumerate(content.items(), start=1):
             path = store.root / name
             if path.is_file() and not seen.holds(path):
-                check_sealed(path, seal)
+                check_sealed(path, seal, opened.remedy(path))
                 seen.note(path)
             on_progress("check the store", done, len(content))
         for shard in range(len(opened.spec.shards)):

@@ -63,7 +63,7 @@ def initial_state(
 ) -> ConsoleState:
     """Return the state of round 0: ``w`` is 1 or the prior's, ``θ`` 1 / number of agents.
 
-    Raises UsageError for a prior of an unknown agent or category, or that is not above 0.
+    Raises UsageError for a prior of an unknown agent or category.
     """
     weights = {agent: dict.fromkeys(names, 1.0) for agent, names in categories.items()}
     for agent, table in (prior or {}).items():
@@ -75,8 +75,6 @@ def initial_state(
             if name not in weights[agent]:
                 near = did_you_mean(name, weights[agent])
                 raise UsageError(f"console.prior.{agent}.{name}: no such category; {near}")
-            if not 0 < value < math.inf:
-                raise UsageError(f"console.prior.{agent}.{name}: found {value}, expected > 0.")
             weights[agent][name] = value
     return ConsoleState(0, weights, dict.fromkeys(categories, 1.0 / max(len(categories), 1)))
 

@@ -17,15 +17,12 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mads.codec import Within, from_json
 from mads.console.guards import GuardedConfig
 from mads.console.numbers import REMEDY, WHAT, Number
 from mads.errors import DataError
-from mads.types import ConsoleState, DocumentRewards, Feedback
-
-Floats = NDArray[np.float64]
+from mads.types import ConsoleState, DocumentRewards, Feedback, Floats
 
 
 @dataclass(frozen=True, slots=True)

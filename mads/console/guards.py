@@ -11,7 +11,7 @@ from mads.codec import Within
 from mads.config import ConsoleConfig
 from mads.types import CategoryRewards, ConsoleState
 
-Floats = Mapping[str, float]
+Weights = Mapping[str, float]
 
 TINY = 1e-300  # what cannot be divided by
 
@@ -27,7 +27,7 @@ class GuardedConfig(ConsoleConfig):
     min_entropy: Annotated[float, Within(0, 1)] = 0.3
 
 
-def floored_simplex(theta: Floats, floor: float) -> tuple[dict[str, float], int]:
+def floored_simplex(theta: Weights, floor: float) -> tuple[dict[str, float], int]:
     """Return θ ≥ 0 scaled to sum 1 with none below the floor, and how many stand on it.
 
     A floor above 1 / number of agents means equal weights.
@@ -47,7 +47,7 @@ def floored_simplex(theta: Floats, floor: float) -> tuple[dict[str, float], int]
     return {a: floor if a in low else value * scale for a, value in theta.items()}, len(low)
 
 
-def limited(weights: Floats, limit: float) -> tuple[dict[str, float], int]:
+def limited(weights: Weights, limit: float) -> tuple[dict[str, float], int]:
     """Return weights within 1 / limit to limit times their mean, and how many were moved."""
     mean = sum(weights.values()) / len(weights)
     if not mean > 0:
@@ -56,7 +56,7 @@ def limited(weights: Floats, limit: float) -> tuple[dict[str, float], int]:
     return found, sum(found[name] != weights[name] for name in weights)
 
 
-def relative_entropy(weights: Floats, share: Floats) -> float:
+def relative_entropy(weights: Weights, share: Weights) -> float:
     """Return H(share · w) / H(share): 1 = as spread out as the corpus, 0 = one category only."""
 
     def entropy(parts: list[float]) -> float:
@@ -71,7 +71,7 @@ def relative_entropy(weights: Floats, share: Floats) -> float:
     )
 
 
-def spread_out(weights: Floats, share: Floats, least: float) -> tuple[dict[str, float], int]:
+def spread_out(weights: Weights, share: Weights, least: float) -> tuple[dict[str, float], int]:
     """Return weights tempered, w ← w^γ, until their relative entropy is at least ``least``."""
     if relative_entropy(weights, share) >= least:
         return dict(weights), 0

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 from mads.codec import Within
+from mads.config import LARGEST_WEIGHT
 
-LARGEST = 1e100  # a product of two, divided by a temperature, stays finite
-
-Number = Annotated[float, Within(-LARGEST, LARGEST)]
+Number = Annotated[float, Within(-LARGEST_WEIGHT, LARGEST_WEIGHT)]
 
 WHAT = "a console state"
 REMEDY = (

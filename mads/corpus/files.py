@@ -84,8 +84,11 @@ def find_files(paths: Sequence[Path]) -> list[Path]:
     if not found:
         raise UsageError("no corpus: give at least one file or folder.")
     files: dict[Path, Path] = {}
+    folders: dict[Path, Path] = {}
     for path in found:
-        files.setdefault(_resolved(path), Path(os.path.normpath(path.absolute())))
+        if path.parent not in folders:
+            folders[path.parent] = _plain(path.parent)
+        files.setdefault(_resolved(path), folders[path.parent] / path.name)
     for path in files.values():
         if os.fsencode(path).decode("utf-8", "replace") != str(path):
             raise UsageError(f"{str(path)!r}: a file's name must be UTF-8. Rename it.")
@@ -115,7 +118,14 @@ def _resolved(path: Path) -> Path:
 def corpus_root(paths: Sequence[Path]) -> Path:
     """Return the folder below which a corpus lies: what was given, or what all of it lies in."""
     folders = [path if path.is_dir() else path.parent for path in paths]
-    return Path(os.path.commonpath([os.path.normpath(folder.absolute()) for folder in folders]))
+    return Path(os.path.commonpath([_plain(folder) for folder in folders]))
+
+
+def _plain(folder: Path) -> Path:
+    """Return a folder's absolute path without `..`, which behind a link leads elsewhere."""
+    plain = Path(os.path.normpath(folder.absolute()))
+    there, meant = os.path.realpath(plain), os.path.realpath(folder)
+    return plain if there == meant else Path(meant)
 
 
 def scan(files: Sequence[Path], shard_docs: int, workers: int) -> Iterator[CorpusFile]:

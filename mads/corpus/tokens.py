@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mads.blocks import Verifier, read_at, read_sums, write_sums
-from mads.errors import DataError, machine_problem
-from mads.files import PARTIAL, publish
+from mads.errors import DataError
+from mads.files import PARTIAL, publish, unreadable
 
 MAGIC = b"MMIDIDX\x00\x00"
 HEADER = struct.Struct("<9sQBQQ")
@@ -115,10 +115,7 @@ class TokenReader:
             self._sizes = [os.fstat(file).st_size for file in self._files]
         except OSError as error:
             self.close()
-            raise DataError(
-                f"{error.filename} cannot be read: {error.strerror}. "
-                f"{machine_problem(error) or REMEDY}"
-            ) from error
+            raise unreadable(error.filename, error, REMEDY) from error
         self._read_header()
 
     def _read_header(self) -> None:

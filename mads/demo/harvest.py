@@ -17,30 +17,33 @@ import ast
 import hashlib
 import inspect
 import json
-import os
 import re
 import sys
 import sysconfig
 import warnings
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from email import message_from_string
-from importlib import metadata
 from itertools import accumulate
 from pathlib import Path
 
-from mads.errors import DataError
-from mads.files import write_text
+from mads.demo.installed import (
+    LICENCE_FILE,
+    Package,
+    distributions,
+    in_turn,
+    order_of,
+    read_source,
+    standard_library,
+)
+from mads.errors import DataError, UsageError
+from mads.files import LOCK, file_sha256, fresh_folder, write_text
+from mads.layout import refuse_inside
 from mads.types import ReferenceExample
 
 DOMAINS = ("code", "docstring", "description", "licence")
-DEPENDENCIES = (
-    *("duckdb", "fasttext-community", "numpy", "pyarrow", "rich"),
-    *("safetensors", "tokenizers", "torch", "transformers", "typer"),
-)
-"""Where the walk over requirements begins when mads itself is not an installed distribution."""
-
+REFERENCE = "reference.jsonl"
 TOPICS = "pydoc_data/topics.py"
 
 MIN_DOCS = 20
@@ -53,14 +56,6 @@ CLOZE_CHARS = (300, 1_500)  # a reference context must fit a small model's windo
 OVERLAP_WORDS = 8  # words before the gap that, with the continuation, identify a passage
 MAX_COPIES = 3  # a passage in more documents than this is boilerplate, not a reference item
 
-SKIPPED_FOLDERS = {
-    *("site-packages", "dist-packages", "__pycache__", "idlelib", "lib2to3"),
-    *("test", "tests", "_vendor", "vendor"),
-}
-SKIPPED_FILES = re.compile(r"_sysconfigdata|CMakeLists|requirements.*\.txt")
-LICENCE_FILE = re.compile(r"(licen[cs]e|copying|notice)", re.IGNORECASE)
-REQUIREMENT = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
-EXTRA_MARKER = re.compile(r";.*\bextra\s*==")
 GAP = re.compile(r"(?<=[a-z,]) (?=[A-Za-z])")
 CLOZE_WORDS = re.compile(r"(?:\s+\S+){6,12}")
 HEADING = re.compile(r"#{1,6} |.+\n[=\-~^]{3,}\s*$")
@@ -84,14 +79,6 @@ class HarvestSummary:
     num_docs: Mapping[str, int]
     num_bytes: Mapping[str, int]
     num_reference: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Package:
-    """The files of one distribution, or of the standard library, by relative POSIX path."""
-
-    name: str
-    files: Mapping[str, Path]
 
 
 @dataclass(slots=True)
@@ -123,38 +110,84 @@ class _Collector:
 
 
 def harvest(out: Path, seed: int = 0, max_bytes_per_domain: int = 6_000_000) -> HarvestSummary:
-    """Write ``corpus/<domain>.jsonl`` and ``reference.jsonl`` under ``out``.
+    """Write ``corpus/<domain>.jsonl`` and ``reference.jsonl`` into a folder, all or nothing.
 
     ``max_bytes_per_domain`` counts the UTF-8 bytes of the texts before reference items are held
-    out. Raises DataError when a domain has fewer than 20 documents.
+    out. Raises DataError when a domain has fewer than 20 documents, UsageError when ``out`` holds
+    anything but just these files.
     """
-    packages = [*_distributions(), _standard_library()]
+    refuse_inside(out)
+    with fresh_folder(out) as folder:
+        if folder is None:
+            _refuse_foreign(out)
+        files, summary = _harvested(seed, max_bytes_per_domain)
+        if folder is None:
+            _compare(out, files)
+            return summary
+        for name, text in files.items():
+            write_text(folder / name, text)
+    return summary
+
+
+def _harvested(seed: int, max_bytes: int) -> tuple[dict[str, str], HarvestSummary]:
+    """Return the texts of all files, by name."""
+    packages = [*distributions(), standard_library()]
     paths = sysconfig.get_paths()
     # Generated files may spell out where this Python is installed.
     folders = {paths["stdlib"], paths["purelib"], sys.prefix, sys.base_prefix}
     folders -= {"/usr", "/usr/local"}
-    collectors = {name: _Collector(name, max_bytes_per_domain, folders) for name in DOMAINS}
+    collectors = {name: _Collector(name, max_bytes, folders) for name in DOMAINS}
     _collect_sources(packages, seed, collectors["code"], collectors["docstring"])
     _collect_texts(packages, seed, collectors["description"], collectors["licence"])
     documents = [document for name in DOMAINS for document in collectors[name].documents]
     reference, kept = hold_out(documents, seed)
     corpus = {name: [d for d in kept if d.domain == name] for name in DOMAINS}
     counts = {name: len(members) for name, members in corpus.items()}
-    _check({**counts, "reference": len(reference)}, packages, max_bytes_per_domain)
+    _check({**counts, "reference": len(reference)}, packages, max_bytes)
 
+    files = {}
     for name, members in corpus.items():
         members.sort(key=lambda document: document.source)
         rows = [{"text": d.text, "meta": {"domain": d.domain, "source": d.source}} for d in members]
-        _write_jsonl(out / "corpus" / f"{name}.jsonl", rows)
-    _write_jsonl(
-        out / "reference.jsonl",
-        [{"context": item.context, "continuation": item.continuation} for item in reference],
+        files[_corpus_file(name)] = _jsonl(rows)
+    files[REFERENCE] = _jsonl(
+        [{"context": item.context, "continuation": item.continuation} for item in reference]
     )
-    return HarvestSummary(
+    return files, HarvestSummary(
         num_docs=counts,
         num_bytes={name: sum(len(d.text.encode()) for d in corpus[name]) for name in DOMAINS},
         num_reference=len(reference),
     )
+
+
+def _corpus_file(domain: str) -> str:
+    return f"corpus/{domain}.jsonl"
+
+
+def _refuse_foreign(out: Path) -> None:
+    """Raise UsageError for a folder with a file that no call makes."""
+    ours = {REFERENCE, *map(_corpus_file, DOMAINS)}
+    found = {path.relative_to(out).as_posix() for path in out.rglob("*") if not path.is_dir()}
+    if strange := sorted(found - ours - {LOCK}):
+        raise UsageError(
+            f"{out} is not empty: it holds {strange[0]}, which `mads harvest` has not made. Give "
+            "another --out."
+        )
+
+
+def _compare(out: Path, files: Mapping[str, str]) -> None:
+    """Raise UsageError unless a folder holds just what this call makes."""
+    for name, text in files.items():
+        path = out / name
+        if not path.is_file():
+            raise UsageError(f"{out} is not empty, and lacks {name}. Give another --out.")
+        found, expected = file_sha256(path), hashlib.sha256(text.encode()).hexdigest()
+        if found != expected:
+            raise UsageError(
+                f"{path} is there already with another content: its sha256 is {found[:16]}, "
+                f"this call makes {expected[:16]}. Give another --out, or delete {out} if it is of "
+                "another seed or of older packages."
+            )
 
 
 def hold_out(documents: list[Document], seed: int) -> tuple[list[ReferenceExample], list[Document]]:
@@ -171,7 +204,7 @@ def hold_out(documents: list[Document], seed: int) -> tuple[list[ReferenceExampl
     tried: set[str] = set()
     removed: set[int] = set()
     docs = [document for document in documents if document.domain == "docstring"]
-    docs.sort(key=lambda d: (_order(seed, "file", d.file), _order(seed, "item", d.source)))
+    docs.sort(key=lambda d: (order_of(seed, "file", d.file), order_of(seed, "item", d.source)))
     num_items = min(NUM_REFERENCE, int(HELD_OUT_SHARE * len({d.file for d in docs})))
     for document in docs:
         if len(reference) == num_items:
@@ -247,12 +280,12 @@ def split_text(text: str, min_chars: int, max_chars: int) -> list[str]:
 
 
 def _collect_sources(
-    packages: list[_Package], seed: int, code: _Collector, docstring: _Collector
+    packages: list[Package], seed: int, code: _Collector, docstring: _Collector
 ) -> None:
-    for package, path in _in_turn(packages, seed, lambda name: name.endswith(".py")):
+    for package, path in in_turn(packages, seed, lambda name: name.endswith(".py")):
         if code.full and docstring.full:
             return
-        text = _read(package.files[path])
+        text = read_source(package.files[path])
         if text is None:
             continue
         file = f"{package.name}:{path}"
@@ -268,10 +301,10 @@ def _collect_sources(
 
 
 def _collect_texts(
-    packages: list[_Package], seed: int, description: _Collector, licence: _Collector
+    packages: list[Package], seed: int, description: _Collector, licence: _Collector
 ) -> None:
-    for package, path in _in_turn(packages, seed, lambda name: not name.endswith(".py")):
-        text = _read(package.files[path])
+    for package, path in in_turn(packages, seed, lambda name: not name.endswith(".py")):
+        text = read_source(package.files[path])
         if text is None:
             continue
         name = path.rpartition("/")[2]
@@ -283,9 +316,9 @@ def _collect_texts(
         _add_parts(description, f"stdlib:{TOPICS}:{topic}", text)
 
 
-def _topics(package: _Package) -> Iterator[tuple[str, str]]:
+def _topics(package: Package) -> Iterator[tuple[str, str]]:
     """Yield the language reference that ``help()`` shows: one dict literal of long strings."""
-    text = _read(package.files[TOPICS]) if TOPICS in package.files else None
+    text = read_source(package.files[TOPICS]) if TOPICS in package.files else None
     for node in ast.walk(ast.parse(text or "")):
         if isinstance(node, ast.Dict):
             yield from ast.literal_eval(node).items()
@@ -295,82 +328,6 @@ def _add_parts(collector: _Collector, file: str, text: str) -> None:
     for number, part in enumerate(split_text(text, *PART_CHARS[collector.domain])):
         if len(part) >= MIN_CHARS:
             collector.add(file, f"{file}#{number:03d}", part)
-
-
-def _distributions() -> list[_Package]:
-    """Return the installed distributions that mads needs, without mads itself, by name."""
-    found: dict[str, _Package] = {}
-    try:
-        waiting = _requirements(metadata.distribution("mads"))
-    except metadata.PackageNotFoundError:
-        waiting = list(DEPENDENCIES)
-    while waiting:
-        name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
-        if name in found or name == "mads":
-            continue
-        try:
-            distribution = metadata.distribution(name)
-        except metadata.PackageNotFoundError:  # a requirement of another platform
-            continue
-        files = {
-            path.as_posix(): Path(str(distribution.locate_file(path)))
-            for path in distribution.files or []
-            if _wanted(path.as_posix())
-        }
-        found[name] = _Package(name, files)
-        waiting += _requirements(distribution)
-    return [found[name] for name in sorted(found)]
-
-
-def _requirements(distribution: metadata.Distribution) -> list[str]:
-    lines = [line for line in distribution.requires or [] if not EXTRA_MARKER.search(line)]
-    return [match[1] for line in lines if (match := REQUIREMENT.match(line))]
-
-
-def _standard_library() -> _Package:
-    root = Path(sysconfig.get_paths()["stdlib"])
-    files: dict[str, Path] = {}
-    for folder, subfolders, names in os.walk(root):
-        subfolders[:] = [name for name in subfolders if name not in SKIPPED_FOLDERS]
-        paths = [Path(folder, name).relative_to(root).as_posix() for name in names]
-        files |= {path: root / path for path in paths if _wanted(path)}
-    return _Package("stdlib", files)
-
-
-def _wanted(path: str) -> bool:
-    """Tell whether a file can hold code, documentation or a licence."""
-    *folders, name = path.split("/")
-    if ".." in folders or not SKIPPED_FOLDERS.isdisjoint(folders) or SKIPPED_FILES.match(name):
-        return False
-    if LICENCE_FILE.match(name):
-        return not name.endswith((".py", ".pyc", ".so", ".json"))
-    if any(folder.endswith((".dist-info", ".egg-info")) for folder in folders):
-        return name == "METADATA"
-    return name.endswith((".py", ".rst", ".md", ".txt"))
-
-
-def _in_turn(
-    packages: list[_Package], seed: int, wanted: Callable[[str], bool]
-) -> list[tuple[_Package, str]]:
-    """Order files by hash and take one of each package in turn, so that no giant fills it all."""
-    ranked: list[tuple[int, str, _Package, str]] = []
-    for package in packages:
-        keys = sorted((_order(seed, package.name, p), p) for p in package.files if wanted(p))
-        ranked += [(rank, key, package, path) for rank, (key, path) in enumerate(keys)]
-    ranked.sort(key=lambda entry: entry[:2])
-    return [(package, path) for _, _, package, path in ranked]
-
-
-def _order(seed: int, *names: str) -> str:
-    return hashlib.sha256("\0".join((str(seed), *names)).encode()).hexdigest()
-
-
-def _read(path: Path) -> str | None:
-    """Return a UTF-8 text with LF line ends, or None for a file that is not one."""
-    try:
-        return path.read_bytes().decode("utf-8").replace("\r\n", "\n")
-    except (OSError, UnicodeDecodeError):
-        return None
 
 
 def _words(text: str) -> bytes:
@@ -383,7 +340,7 @@ def _passage(item: ReferenceExample) -> bytes:
     return b" " + b" ".join([*before, *_words(item.continuation).split()]) + b" "
 
 
-def _check(counts: Mapping[str, int], packages: list[_Package], max_bytes: int) -> None:
+def _check(counts: Mapping[str, int], packages: list[Package], max_bytes: int) -> None:
     few = [f"{name} ({count})" for name, count in counts.items() if count < MIN_DOCS]
     if few:
         raise DataError(
@@ -395,5 +352,5 @@ def _check(counts: Mapping[str, int], packages: list[_Package], max_bytes: int) 
         )
 
 
-def _write_jsonl(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+def _jsonl(rows: Iterable[Mapping[str, object]]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

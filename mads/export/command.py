@@ -153,7 +153,8 @@ def plan_generation(plan_file: Path) -> int:
     Raises UsageError when there is no such file, DataError when it is not a plan.
     """
     if not plan_file.is_file():
-        raise UsageError(f"plan {plan_file} does not exist. `mads select --out` writes plan.json.")
+        what = "is a folder" if plan_file.is_dir() else "does not exist"
+        raise UsageError(f"plan {plan_file} {what}. `mads select --out` writes plan.json.")
     return load_plan(plan_file).generation
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mads.corpus.files import CorpusFile, suffix_of
 from mads.corpus.rows import RowFormat, raw_lines
 from mads.errors import DataError
-from mads.files import atomic_path, file_sha256, reason_of
+from mads.files import atomic_path, file_sha256, reason_of, unreadable
 from mads.store.store import Store
 
 READ_ROWS = 64  # of Parquet at a time, as documents may be megabytes long
@@ -66,19 +66,37 @@ def flag(store: Store) -> str:
 
 
 def text_paths(store: Store) -> list[Path]:
-    """Return for each corpus file where its selected rows go, relative to the export's folder."""
-    found: dict[Path, None] = {}
+    """Return for each corpus file where its selected rows go, relative to the export's folder.
+
+    Names depend on the files before alone, so they stay when the store grows.
+    """
+    taken: set[Path] = set()
+    folders = {Path(): Path()}
+
+    def folder_of(path: Path) -> Path:
+        """Return where a folder goes; x.jsonl may have got the name of x.jsonl.zst/."""
+        if path not in folders:
+            folders[path] = _take(taken, folder_of(path.parent), path.name, "")
+        return folders[path]
+
+    targets = []
     for number in range(len(store.spec.files)):
         path = relative_path(store, number)
         suffix = suffix_of(path) or ""
         ending = suffix if suffix == ".parquet" else ".jsonl.zst"
         stem = path.name.removesuffix(suffix)
-        target, count = path.with_name(stem + ending), 1
-        while target in found:  # x.jsonl and x.jsonl.gz
-            count += 1
-            target = path.with_name(f"{stem}-{count}{ending}")
-        found[target] = None
-    return list(found)
+        targets.append(_take(taken, folder_of(path.parent), stem, ending))
+    return targets
+
+
+def _take(taken: set[Path], folder: Path, stem: str, ending: str) -> Path:
+    """Return the first of x, x-2, x-3, … that is not taken, and take it."""
+    target, count = folder / f"{stem}{ending}", 1
+    while target in taken:  # x.jsonl and x.jsonl.gz
+        count += 1
+        target = folder / f"{stem}-{count}{ending}"
+    taken.add(target)
+    return target
 
 
 def write_texts(
@@ -119,7 +137,7 @@ def _check_content(path: Path, file: CorpusFile) -> None:
         size = path.stat().st_size
         found = file_sha256(path) if size == file.size else ""
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {reason_of(error)}.") from error
+        raise unreadable(path, error, "Put the file back.") from error
     if size != file.size:
         what = f"it has {size} bytes, expected {file.size}"
     elif found != file.sha256:

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mads.codec import Within, from_json, to_json
-from mads.errors import DataError, machine_problem
-from mads.files import read_sealed_json, reason_of, sync, write_sealed_json
+from mads.errors import DataError
+from mads.files import read_sealed_json, sync, unreadable, write_sealed_json
 
 T = TypeVar("T")
 # What a note's reader says is never shown: what cannot be used is begun anew.
@@ -209,9 +209,7 @@ def read_bucket(bucket: Bucket) -> NDArray[Any]:
     try:
         record_N = np.fromfile(path, RECORD)
     except OSError as error:
-        raise DataError(
-            f"{path} cannot be read: {reason_of(error)}. {machine_problem(error) or REMEDY}"
-        ) from error
+        raise unreadable(path, error, REMEDY) from error
     found = zlib.crc32(record_N.view(np.uint8).data)
     if record_N.nbytes != bucket.size or found != bucket.crc:
         raise DataError(

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mads.blocks import Verifier, read_sums, write_sums
-from mads.errors import DataError, machine_problem
+from mads.files import unreadable
 from mads.index.buckets import Bucket, read_bucket
 from mads.layout import IndexDir
 from mads.sealed import REMEDY, Seal, check_seal, sealed_writer
@@ -156,10 +156,7 @@ class Order:
             self.check(np.stack([row_N, row_N + 1], axis=1))
             return _rows(self.path, row_N, columns)
         except (OSError, pa.ArrowException, KeyError, MemoryError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise DataError(
-                f"{self.path} cannot be read: {reason}. {machine_problem(error) or REMEDY}"
-            ) from error
+            raise unreadable(self.path, error, REMEDY) from error
 
     def docs(self, row_N: NDArray[np.int64]) -> NDArray[np.uint64]:
         """Return the documents at rows of the order."""

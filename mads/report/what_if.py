@@ -28,14 +28,21 @@ class WhatIf:
 def scaled_theta(state: ConsoleState, text: str) -> ConsoleState:
     """Return a state whose θ are multiplied as in ``quality=2,domain=0``; their sum is kept.
 
-    Raises UsageError for an unknown agent, a factor that is not a number, or nothing left.
+    Raises UsageError for an unknown agent or the same one twice, a factor that is not a number,
+    or nothing left.
     """
     factors = dict.fromkeys(state.theta, 1.0)
+    given: set[str] = set()
     for part in text.split(","):
         agent, equals, number = part.strip().partition("=")
         if agent not in factors:
             known = did_you_mean(agent, factors)
             raise UsageError(f"--theta: {shorten(agent)} is no agent; {known}")
+        if agent in given:
+            raise UsageError(
+                f"--theta {shorten(text)} names {shorten(agent)} twice. Give each agent one factor."
+            )
+        given.add(agent)
         try:
             factors[agent] = float(number)
         except ValueError:

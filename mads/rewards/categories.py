@@ -13,15 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mads.seeds import derive, shuffled, uniform
-from mads.types import CategoryReward, CategoryRewards, Cells
+from mads.types import CategoryReward, CategoryRewards, Cells, Floats, Ints
 
 MIN_PROBES = 8.0
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,7 @@ from mads.agents.fitting import cleaned, predict, write_model
 from mads.errors import DataError, UsageError
 from mads.seeds import derive, uniform
 from mads.store.store import Store
-from mads.types import MeasuredRound
-
-Floats = NDArray[np.float64]
+from mads.types import Floats, MeasuredRound
 
 HELD_OUT = 0.2  # share of the documents
 LEAST_DOCS = 100

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from mads.config import RewardsConfig
 from mads.rewards.categories import (
-    Floats,
     Probes,
     Spread,
     adapted_sizes,
@@ -32,7 +31,7 @@ from mads.store.store import Store
 from mads.training.model import LanguageModel
 from mads.training.task_loss import BatchedTask
 from mads.training.trainer import OptimizerState
-from mads.types import CategoryRewards, Cells, DocumentRewards, Feedback
+from mads.types import CategoryRewards, Cells, DocumentRewards, Feedback, Floats
 
 REWARDS_SCHEMA = pa.schema(
     {

@@ -12,7 +12,7 @@ from typing import Any
 from mads.codec import from_json, to_json
 from mads.config import Recipe
 from mads.errors import DataError, UsageError
-from mads.files import LOCK, PARTIAL, read_sealed_json, write_sealed_json, write_text
+from mads.files import LOCK, PARTIAL, read_sealed_json, unreadable, write_sealed_json, write_text
 from mads.layout import RunDir
 from mads.provenance import provenance
 from mads.recipe import to_table, to_toml
@@ -54,7 +54,7 @@ def read_provenance(run: RunDir) -> RunProvenance:
     try:
         sha256 = hashlib.sha256(run.recipe.read_bytes()).hexdigest()
     except OSError as error:
-        raise DataError(f"{run.recipe} cannot be read: {error.strerror}. {REMEDY}") from error
+        raise unreadable(run.recipe, error, REMEDY) from error
     if sha256 != found.recipe:
         raise DataError(
             f"{run.recipe} was changed: its sha256 is {sha256[:16]}, expected "

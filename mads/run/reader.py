@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from mads.config import Recipe
 from mads.errors import DataError, UsageError
-from mads.layout import RoundDir, RunDir
+from mads.layout import RoundDir, RunDir, check_kind
 from mads.recipe import load_recipe
 from mads.run.folder import RunProvenance, read_provenance
 from mads.run.records import EndRecord, Metrics, Record, RoundRecord, StepRecord
@@ -96,8 +96,7 @@ class Run:
     def __init__(self, root: Path) -> None:
         """Open a run; raises UsageError when it is not there, DataError when it is no run."""
         self.dir = RunDir(root)
-        if not root.is_dir():
-            raise UsageError(f"run {root} does not exist. `mads train` makes one.")
+        check_kind(root, "a run")
         if not self.dir.provenance.is_file():
             raise DataError(
                 f"{root} is not a run: it has no {self.dir.provenance.name}. Give the folder that "
@@ -192,11 +191,10 @@ class Run:
 def open_store(root: Path, run: Path | None) -> Store:
     """Open the generation of a store that a run names, or the current one without a run.
 
-    Whatever the store has gained since, a run goes on with what it began with.
+    Whatever the store has gained since, a run goes on with what it began with. Raises UsageError
+    or DataError when one of them is not there, or is something else.
     """
-    if run is None or not RunDir(run).provenance.is_file():
-        return Store(root)
-    return Store(root, read_provenance(RunDir(run)).generation)
+    return Store(root, None if run is None else Run(run).provenance.generation)
 
 
 def followed(
@@ -212,6 +210,7 @@ def followed(
         return last.strategy, last.cursors(store)
     assert console is not None
     if not console.is_file():
-        raise UsageError(f"console state {console} does not exist.")
+        what = "is a folder" if console.is_dir() else "does not exist"
+        raise UsageError(f"console state {console} {what}. Give a console.json.")
     strategy = read_strategy(console, recipe, by_hand=True)
     return strategy, Cursors.start(len(store.cells))

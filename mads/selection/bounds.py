@@ -8,7 +8,7 @@ found anew, since it leaves more for the others. Each turn settles one category,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from mads.config import SelectionConfig
 from mads.errors import UsageError, did_you_mean
-from mads.selection.policies import Floats
-from mads.types import Cells
+from mads.types import Cells, Floats
 
 Fill = Callable[[Floats, float], Floats]
 """(sizes of levels, 0 where not allowed; budget) -> share of each level, by the policy."""
@@ -46,11 +45,11 @@ class Bound:
 
 
 def find_bounds(cells: Cells, config: SelectionConfig, cell_L: NDArray[np.int64]) -> list[Bound]:
-    """Return the recipe's bounds; raises UsageError for an unknown name or an impossible share."""
+    """Return the recipe's bounds; raises UsageError for an unknown name or impossible shares."""
     names: dict[tuple[str, str], None] = {}
     for key, table in (("min_share", config.min_share), ("max_share", config.max_share)):
         for agent, shares in table.items():
-            _check_shares(cells, f"selection.{key}.{agent}", agent, shares)
+            _check_names(cells, f"selection.{key}.{agent}", agent, shares)
             names |= {(agent, category): None for category in shares}
         for agent, shares in config.min_share.items():
             if sum(shares.values()) > 1:
@@ -73,19 +72,17 @@ def find_bounds(cells: Cells, config: SelectionConfig, cell_L: NDArray[np.int64]
     return bounds
 
 
-def _check_shares(cells: Cells, place: str, agent: str, shares: Mapping[str, float]) -> None:
+def _check_names(cells: Cells, place: str, agent: str, names: Iterable[str]) -> None:
     if agent not in cells.agents:
         raise UsageError(
             f"{place}: the store has no such agent; {did_you_mean(agent, cells.agents)}"
         )
-    for category, share in shares.items():
+    for category in names:
         if category not in cells.categories[agent]:
             known = cells.categories[agent]
             raise UsageError(
                 f"{place}.{category}: no such category; {did_you_mean(category, known)}"
             )
-        if not 0 <= share <= 1:
-            raise UsageError(f"{place}.{category}: found {share:g}, expected 0 to 1.")
 
 
 def bounded_shares(size_L: Floats, budget: float, bounds: list[Bound], fill: Fill) -> Floats:

@@ -22,10 +22,9 @@ from numpy.typing import NDArray
 from mads.errors import DataError
 from mads.selection.plan import Cursors
 from mads.selection.take import Rows
-from mads.types import Cells
+from mads.types import Cells, Ints
 from mads.units import Unit
 
-Ints = NDArray[np.int64]
 CheckBytes = Callable[[Ints], None]
 """Told runs of rows of the order, shape (R, 2): first and end; raises DataError for damage."""
 

@@ -16,8 +16,8 @@ import numpy as np
 from mads.config import SelectionConfig
 from mads.seeds import derive, shuffled
 from mads.selection.bounds import bounded_shares, find_bounds
-from mads.selection.policies import POLICIES, Floats, Ints
-from mads.types import Cells
+from mads.selection.policies import POLICIES
+from mads.types import Cells, Floats, Ints
 from mads.units import Unit
 
 SCORE_DIGITS = 12

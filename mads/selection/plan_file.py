@@ -18,18 +18,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mads.codec import Within, from_json, to_json
+from mads.codec import Count, Within, from_json, to_json
 from mads.errors import DataError
 from mads.files import read_sealed_json, write_sealed_json
 from mads.layout import RoundDir
 from mads.sealed import Seal, read_seal, read_sealed, write_sealed
 from mads.selection.plan import Cursors
-from mads.selection.policies import Ints
-from mads.selection.ranges import Count, Range, joined_ranges
+from mads.selection.ranges import Range, joined_ranges
 from mads.selection.take import STEP, Selection
 from mads.store.store import Store
-from mads.types import Cells
-from mads.units import LARGEST_COUNT, Budget
+from mads.types import Cells, Ints
+from mads.units import LARGEST_COUNT, Budget, shorten
 
 REMEDY = "Give one that `mads select` or `mads train` wrote."
 FILE_REMEDY = "Put the file back that belongs to the plan.json."
@@ -57,11 +56,17 @@ class SavedRequest:
             (field.name, getattr(self, field.name), getattr(other, field.name))
             for field in dataclasses.fields(self)
         ]
-        return [f"{name}: {_cut(mine)} -> {_cut(new)}" for name, mine, new in pairs if mine != new]
+        return [
+            f"{name}: {_shown(name, mine)} -> {_shown(name, new)}"
+            for name, mine, new in pairs
+            if mine != new
+        ]
 
 
-def _cut(value: object) -> str:
-    return str(value)[:16] or "none"
+def _shown(name: str, value: Any) -> str:
+    if name in ("store", "follows", "settings"):
+        return value[:16] or "none"
+    return shorten(value) if value != "" else "none"
 
 
 @dataclass(frozen=True, slots=True)

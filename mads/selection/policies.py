@@ -10,12 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mads.config import SelectionConfig
+from mads.types import Floats, Ints
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 Share = Callable[[Floats, Ints, Floats, float, SelectionConfig], Floats]
 """(scores, uses, sizes, budget below the sum of sizes, config) -> share of each level, 0 to 1."""
 

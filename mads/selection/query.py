@@ -18,13 +18,13 @@ import numpy as np
 import pyarrow as pa
 
 from mads.config import SelectionConfig
-from mads.errors import DataError, machine_problem
+from mads.errors import DataError
+from mads.files import unreadable
 from mads.selection.checked import REMEDY, CheckBytes, check_rows, unchecked
 from mads.selection.plan import Cursors, Plan, cell_sizes
-from mads.selection.policies import Ints
 from mads.selection.take import Rows, Selection, take
 from mads.store.store import Store
-from mads.types import Cells
+from mads.types import Cells, Ints
 from mads.units import Unit
 
 READ_AHEAD_DEVIATIONS = 8
@@ -112,10 +112,7 @@ class OrderReader:
                 f"{self._config.ram}. Raise selection.ram (1GB, say), if the machine has as much."
             ) from error
         except duckdb.Error as error:
-            reason = str(error).splitlines()[0].rstrip(".")
-            raise DataError(
-                f"{self._order} cannot be read: {reason}. {machine_problem(error) or REMEDY}"
-            ) from error
+            raise unreadable(self._order, error, REMEDY) from error
         return {name: table[name].to_numpy() for name in table.column_names}
 
 

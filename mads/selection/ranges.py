@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Annotated
 
-from mads.codec import Within
-
-Count = Annotated[int, Within(0, 2**62)]
+from mads.codec import Count
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,9 @@ from mads.errors import DataError
 from mads.seeds import derive
 from mads.selection.plan import Cursors, make_plan
 from mads.selection.plan_file import Chosen
-from mads.selection.policies import Floats
 from mads.selection.query import OrderReader
 from mads.store.store import Store
+from mads.types import Floats
 
 
 def stretches(start: int, stop: int, every: int) -> list[tuple[int, int]]:

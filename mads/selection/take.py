@@ -11,9 +11,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mads.selection.plan import ROUNDING, Cursors, Plan, decayed
-from mads.selection.policies import Floats, Ints
 from mads.selection.ranges import Range
-from mads.types import Cells
+from mads.types import Cells, Floats, Ints
 
 Rows = dict[str, NDArray[Any]]
 """Columns of the order (doc, cell, num_tokens, tokens_before) and ``uses``."""

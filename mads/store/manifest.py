@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mads.codec import from_json, to_json
+from mads.codec import Count, from_json, to_json
 from mads.errors import DataError
 from mads.files import read_sealed_json, write_sealed_json
 from mads.layout import IndexDir, StoreDir
+from mads.sealed import REMEDY as MEMORY_REMEDY
 from mads.sealed import Seal
-from mads.store.spec import AgentInfo, Count, StoreSpec, flaw_of_agents
+from mads.store.spec import AgentInfo, StoreSpec, flaw_of_agents
 
 FORMAT = 3
 REMEDY = "Put the file back, or run `mads annotate` with another --out."
@@ -62,6 +63,19 @@ class Manifest:
         found = self.generations[str(generation)]
         return replace(self.spec, shards=self.spec.shards[: found.num_shards], agents=found.agents)
 
+    def memory_remedy(self, generation: int, agent: str) -> str:
+        """Return what to do when a memory is lost: the same call labels for present agents only."""
+        info = self.generations[str(generation)].agents[agent]
+        present = self.generations[str(self.generation)].agents.get(agent)
+        if present is not None and present.folder == info.folder:
+            return MEMORY_REMEDY
+        return (
+            f"It is of generation {generation}, whose agent {agent!r} (fingerprint "
+            f"{info.fingerprint[:16]}) the present generation {self.generation} has not. Put it "
+            f"back; or delete it, if it is there, run `mads annotate` with the recipe of "
+            f"generation {generation}, and then the present one again."
+        )
+
     def write(self, store: StoreDir) -> None:
         """Write the manifest."""
         write_sealed_json(store.manifest, to_json(self))
@@ -92,20 +106,7 @@ def read_manifest(store: StoreDir) -> Manifest:
     path = store.manifest
     value = read_sealed_json(path, REMEDY, check=_check_format)
     found = from_json(Manifest, value, path, "a manifest of a store", REMEDY)
-    if flaw := found.spec.flaw():
-        raise DataError(f"{path} is not a manifest of a store: {flaw}. {REMEDY}")
-    for number, generation in found.generations.items():
-        if generation.num_shards > len(found.spec.shards):
-            raise DataError(
-                f"{path} is not a manifest of a store: generations.{number}.num_shards: found "
-                f"{generation.num_shards} of {len(found.spec.shards)} shards. {REMEDY}"
-            )
-        _check_names(store, path, number, generation)
-    if str(found.generation) not in found.generations:
-        raise DataError(
-            f"{path} is damaged: there is no generation {found.generation}; found "
-            f"{', '.join(found.generations)}. {REMEDY}"
-        )
+    _refuse(path, "a manifest of a store", found.spec.flaw() or _flaw(store, found))
     return found
 
 
@@ -123,7 +124,7 @@ def restored(store: StoreDir, spec: StoreSpec) -> Manifest | None:
         value = read_sealed_json(path, REMEDY, check=_check_format)
         found = from_json(_Kept, value, path, "what an index says of itself", REMEDY)
         number = folder.name.lstrip("0")
-        _check_names(store, path, number, found.facts)
+        _refuse(path, "what an index says of itself", _flaw_of_names(store, number, found.facts))
         kept[number] = found
     if not kept:
         return None
@@ -140,19 +141,36 @@ def restored(store: StoreDir, spec: StoreSpec) -> Manifest | None:
     )
 
 
-def _check_names(store: StoreDir, path: Path, number: str, generation: Generation) -> None:
-    """Refuse names that lead to files which are not the generation's own."""
-    flaw = ""
-    if not number.isascii() or not number.isdigit() or number != str(int(number) or ""):
-        flaw = f"generations.{number}: expected a number from 1 on"
-    else:
-        names = {store.name_of(file) for file in store.index(int(number)).own_files}
-        if strange := sorted(set(generation.files) ^ names):
-            flaw = f"generations.{number}.files: found or missing {strange[0]!r}"
-        elif agents := flaw_of_agents(generation.agents):
-            flaw = f"generations.{number}.{agents}"
+def _refuse(path: Path, what: str, flaw: str) -> None:
+    """Raise DataError where there is a flaw."""
     if flaw:
-        raise DataError(f"{path} is not a manifest of a store: {flaw}. {REMEDY}")
+        raise DataError(f"{path} is not {what}: {flaw}. {REMEDY}")
+
+
+def _flaw(store: StoreDir, manifest: Manifest) -> str:
+    """Return what cannot be of generations, or an empty text."""
+    shards = len(manifest.spec.shards)
+    for number, generation in manifest.generations.items():
+        if generation.num_shards > shards:
+            found = generation.num_shards
+            return f"generations.{number}.num_shards: found {found} of {shards} shards"
+        if flaw := _flaw_of_names(store, number, generation):
+            return flaw
+    if str(manifest.generation) not in manifest.generations:
+        known = ", ".join(manifest.generations)
+        return f"generation: found {manifest.generation}, expected one of {known or 'none'}"
+    return ""
+
+
+def _flaw_of_names(store: StoreDir, number: str, generation: Generation) -> str:
+    """Return which name leads to a file that is not the generation's own, or an empty text."""
+    if not number.isascii() or not number.isdigit() or number != str(int(number) or ""):
+        return f"generations.{number}: expected a number from 1 on"
+    names = {store.name_of(file) for file in store.index(int(number)).own_files}
+    if strange := sorted(set(generation.files) ^ names):
+        return f"generations.{number}.files: found or missing {strange[0]!r}"
+    agents = flaw_of_agents(generation.agents)
+    return f"generations.{number}.{agents}" if agents else ""
 
 
 def write_spec(store: StoreDir, spec: StoreSpec) -> None:
@@ -164,8 +182,7 @@ def read_spec(store: StoreDir) -> StoreSpec:
     """Read what ``write_spec`` wrote."""
     value = read_sealed_json(store.spec, REMEDY, check=_check_format)
     found = from_json(StoreSpec, value.get("spec"), store.spec, "the plan of a store", REMEDY)
-    if flaw := found.flaw():
-        raise DataError(f"{store.spec} is not the plan of a store: {flaw}. {REMEDY}")
+    _refuse(store.spec, "the plan of a store", found.flaw())
     return found
 
 

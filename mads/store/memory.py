@@ -96,56 +96,63 @@ def _check_finite(path: Path, header: MemoryHeader, score_N: NDArray[np.float32]
         )
 
 
-def read_header(path: Path) -> MemoryHeader:
+def read_header(path: Path, remedy: str = REMEDY) -> MemoryHeader:
     """Read the metadata of a memory file; raises DataError when it is damaged or foreign."""
-    return from_json(MemoryHeader, read_metadata(path), path, "a memory", REMEDY)
+    return from_json(MemoryHeader, read_metadata(path, remedy), path, "a memory", remedy)
 
 
-def check_header(path: Path, expected: MemoryHeader) -> None:
+def check_header(path: Path, expected: MemoryHeader, remedy: str = REMEDY) -> None:
     """Raise DataError, with both values, when a memory was made from something else."""
-    found = read_header(path)
+    found = read_header(path, remedy)
     for name in ("version", "agent", "categories", "classifier", "shard", "unbinned", "edges"):
         have, want = getattr(found, name), getattr(expected, name)
         if have != want:
             raise DataError(
                 f"{path} does not belong to this store: its {name} is {have!r}, expected {want!r}. "
-                "Delete it and run `mads annotate` again, or annotate into another store."
+                f"{remedy}"
             )
 
 
 def read_memory(
-    path: Path, expected: MemoryHeader, shard: int, num_rows: int, seal: Seal | None = None
+    path: Path,
+    expected: MemoryHeader,
+    shard: int,
+    num_rows: int,
+    seal: Seal | None = None,
+    remedy: str = REMEDY,
 ) -> Labels:
     """Read one shard and check all of it: header, bytes, rows and documents.
 
     ``seal`` is what the manifest says of the file, where there is a manifest. Raises DataError,
     with both values, for whatever does not agree.
     """
-    table = _read(path, expected, shard, num_rows, seal)
+    table = _read(path, expected, shard, num_rows, seal, remedy)
     return Labels(table["category"].to_numpy(), table["score"].to_numpy())
 
 
 def read_scores(path: Path, expected: MemoryHeader, shard: int, num_rows: int) -> Scores:
     """Read one shard of scores, checked as a memory is."""
-    table = _read(path, expected, shard, num_rows, None)
+    table = _read(path, expected, shard, num_rows, None, REMEDY)
     return Scores(table["score"].to_numpy(), table["known"].to_numpy())
 
 
 def _read(
-    path: Path, expected: MemoryHeader, shard: int, num_rows: int, seal: Seal | None
+    path: Path,
+    expected: MemoryHeader,
+    shard: int,
+    num_rows: int,
+    seal: Seal | None,
+    remedy: str,
 ) -> pa.Table:
-    check_header(path, expected)
-    table = read_sealed(path, expected=seal)
+    check_header(path, expected, remedy)
+    table = read_sealed(path, expected=seal, remedy=remedy)
     if table.num_rows != num_rows:
-        raise DataError(
-            f"{path} has {table.num_rows} rows, expected {num_rows}. "
-            "Delete it and run `mads annotate` again."
-        )
+        raise DataError(f"{path} has {table.num_rows} rows, expected {num_rows}. {remedy}")
     doc_N, wanted_N = table["doc"].to_numpy(), doc_numbers(shard, num_rows)
     other = np.flatnonzero(doc_N != wanted_N)
     if len(other):
         raise DataError(
             f"{path} belongs to another shard: row {other[0]} is document {doc_N[other[0]]}, "
-            f"expected {wanted_N[other[0]]}. Delete it and run `mads annotate` again."
+            f"expected {wanted_N[other[0]]}. {remedy}"
         )
     return table

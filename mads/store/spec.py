@@ -12,12 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from mads.codec import FileName, Within
+from mads.codec import Count, FileName
 from mads.config import CorpusConfig, TokenizerConfig
 from mads.corpus.files import CorpusFile
 from mads.store.memory import MemoryHeader
-
-Count = Annotated[int, Within(0, 2**62)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from mads.codec import from_json
 from mads.corpus.tokenizer import StoreTokenizer, open_tokenizer
 from mads.corpus.tokens import TokenChecks, TokenReader
-from mads.errors import DataError, UsageError
+from mads.errors import DataError
 from mads.files import LOCK, read_sealed_json
 from mads.index.cells import read_cells
 from mads.index.order import Order
-from mads.layout import StoreDir
+from mads.layout import StoreDir, check_kind
 from mads.sealed import REMEDY, Seal, check_seal
 from mads.store.documents import Documents, read_documents
 from mads.store.manifest import Generation, Manifest, read_manifest
@@ -114,7 +114,14 @@ class Store:
         """Return an agent's labels of a shard; raises DataError when they were changed."""
         path = self.dir.memory_shard(self.spec.agents[agent].folder, shard)
         header, rows = self.spec.memory_header(agent, shard), self.spec.shards[shard].num_rows
-        return read_memory(path, header, shard, rows, self.seal(path))
+        return read_memory(path, header, shard, rows, self.seal(path), self.remedy(path))
+
+    def remedy(self, path: Path) -> str:
+        """Return what to do when a file of the store is lost or damaged."""
+        for agent, info in self.spec.agents.items():
+            if path.parent == self.dir.memory(info.folder):
+                return self.manifest.memory_remedy(self.generation, agent)
+        return REMEDY
 
     @cached_property
     def order(self) -> Order:
@@ -176,13 +183,12 @@ class Store:
 
 def _open_manifest(store: StoreDir) -> Manifest:
     if not store.manifest.is_file():
+        check_kind(store.root, "a store")
         raise _no_manifest(store)
     return read_manifest(store)
 
 
-def _no_manifest(store: StoreDir) -> Exception:
-    if not store.root.exists():
-        return UsageError(f"store {store.root} does not exist. `mads annotate` makes one.")
+def _no_manifest(store: StoreDir) -> DataError:
     begun = {entry.name for entry in store.root.iterdir()} == {LOCK}
     if store.spec.is_file() or begun:
         return DataError(

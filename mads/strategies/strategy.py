@@ -8,13 +8,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mads.config import Recipe
-from mads.types import Cells, Feedback
+from mads.types import Cells, Feedback, Floats
 
-Floats = NDArray[np.float64]
 Weights = Mapping[str, Mapping[str, float]]
 
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from mads.codec import Within, from_json
 from mads.config import Recipe
-from mads.strategies.strategy import Evidence, Floats, Updated, Weights
-from mads.types import Cells, Feedback
+from mads.strategies.strategy import Evidence, Updated, Weights
+from mads.types import Cells, Feedback, Floats
 
 
 @dataclass(frozen=True, slots=True)

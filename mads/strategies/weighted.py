@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Self
 
 from mads.console.scores import cell_scores
 from mads.console.state import console_to_json
-from mads.strategies.strategy import Floats, Weights
-from mads.types import Cells, ConsoleState
+from mads.strategies.strategy import Weights
+from mads.types import Cells, ConsoleState, Floats
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from mads.config import TaskConfig
 from mads.errors import DataError, UsageError
 from mads.seeds import derive, shuffled
 from mads.types import ReferenceExample
+from mads.units import shorten
 
 Item = Mapping[str, Any]
 
@@ -26,7 +27,7 @@ def _text(item: Item, key: str) -> str:
 
 def _as_text(value: object, what: str) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{what} holds {repr(value)[:60]}, expected a text")
+        raise TypeError(f"{what} holds {shorten(value)}, expected a text")
     return value
 
 

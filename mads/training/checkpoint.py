@@ -31,6 +31,7 @@ from mads.files import (
 from mads.layout import RunDir
 from mads.sealed import Seal, read_seal
 from mads.training.trainer import Trainer
+from mads.units import shorten
 
 OPTIMIZER = "optimizer.safetensors"
 STATE = "state.json"
@@ -108,8 +109,8 @@ def latest_checkpoint(run: RunDir) -> Checkpoint | None:
     name = run.latest.read_text(encoding="utf-8", errors="replace").strip()
     if not (known := _NAME.fullmatch(name)):
         raise DataError(
-            f"{run.latest} names no checkpoint: found {name[:60]!r}, expected step-00000100, say. "
-            f"{remedy}"
+            f"{run.latest} names no checkpoint: found {shorten(name)}, expected step-00000100, "
+            f"say. {remedy}"
         )
     folder = run.latest.parent / name
     path = folder / STATE

@@ -107,7 +107,7 @@ def test_an_empty_batch_has_no_labels() -> None:
             "agents.mine.other",
         ),
         (NAMED, None, "holds no value, which is no category"),
-        (NAMED, "x" * 500, "x" * 79 + "…, which"),
+        (NAMED, "x" * 500, "x" * 60 + "'… (500 characters), which"),
         (NUMBERED, "high", "holds 'high', which is no number"),
         (
             NUMBERED,

@@ -345,3 +345,37 @@ def test_a_file_keeps_its_name_whatever_comes_later(
     run([corpus], store.root, toy_recipe())
     with pytest.raises(UsageError, match=rf"new-{name}' does not name .*; 2 files end so"):
         find_document(Store(store.root), f"new-{name}:0")
+
+
+@pytest.mark.parametrize("index_too", [False, True])
+def test_a_lost_memory_of_an_older_generation_names_its_agent_and_what_repairs_it(
+    store: StoreDir, corpus: Path, toy_recipe: MakeRecipe, index_too: bool
+) -> None:
+    old = toy_recipe()
+    edges = replace(old.agents["quality"], edges=(1.5, 2, 3, 4))  # type: ignore[call-arg]
+    present = replace(old, agents={**old.agents, "quality": edges})
+    assert run([corpus], store.root, present).generation == 2
+    labels = Store(store.root, 1).memory("quality", 0).category_N
+    shutil.rmtree(store.memory("quality"))
+    remedy = (
+        r"It is of generation 1, whose agent 'quality' \(fingerprint [0-9a-f]{16}\) the present "
+        "generation 2 has not. Put it back; or delete it, if it is there, run `mads annotate` with "
+        "the recipe of generation 1, and then the present one again"
+    )
+    with pytest.raises(DataError, match=f"cannot be read: .*No such file or directory. {remedy}"):
+        Store(store.root, 1).memory("quality", 0)
+    if index_too:
+        store.index(1).order.unlink()
+        with pytest.raises(DataError, match=f"is gone, and so is a file of the index.*{remedy}"):
+            run([corpus], store.root, present)
+    else:  # which is why it is not what the message advises
+        assert not run([corpus], store.root, present).new_index
+        assert not store.memory("quality").exists()
+    run([corpus], store.root, old)
+    assert run([corpus], store.root, present).generation == 2
+    assert (Store(store.root, 1).memory("quality", 0).category_N == labels).all()
+    assert Store(store.root, 1).order.path.is_file()
+    path = store.memory_shard("quality", 0)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DataError, match=remedy):
+        run([corpus], store.root, present)

@@ -73,6 +73,21 @@ def test_a_path_that_cannot_be_used_is_refused(tmp_path: Path, name: str, messag
         find_files([tmp_path / name])
 
 
+def test_the_folder_above_a_link_is_that_of_the_system(tmp_path: Path) -> None:
+    """`link/..` is where the link leads, not the folder that the link is in."""
+    for name in ("x.jsonl", "far/x.jsonl", "far/in/y.jsonl"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "link").symlink_to("far/in")
+    above = tmp_path / "link" / ".."
+    expected = [tmp_path / "far" / "x.jsonl", tmp_path / "x.jsonl"]
+    assert find_files([above / "x.jsonl", tmp_path / "x.jsonl"]) == expected
+    assert corpus_root([above / "x.jsonl", tmp_path / "x.jsonl"]) == tmp_path
+    assert find_files([above]) == [tmp_path / "far/in/y.jsonl", tmp_path / "far/x.jsonl"]
+    assert corpus_root([above]) == tmp_path / "far"
+    assert find_files([tmp_path / "link"]) == [tmp_path / "link" / "y.jsonl"]
+
+
 def test_a_loop_of_links_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").symlink_to("b.jsonl")
     (tmp_path / "b.jsonl").symlink_to("a.jsonl")

@@ -14,7 +14,6 @@ import pytest
 
 from mads.demo import harvest as module
 from mads.demo.harvest import (
-    DEPENDENCIES,
     DOMAINS,
     Document,
     HarvestSummary,
@@ -24,7 +23,8 @@ from mads.demo.harvest import (
     hold_out,
     split_text,
 )
-from mads.errors import DataError
+from mads.demo.installed import DEPENDENCIES, distributions, is_text, read_source
+from mads.errors import DataError, UsageError
 
 MAX_BYTES = 1_000_000
 
@@ -54,6 +54,28 @@ def test_two_runs_give_the_same_bytes(
     )
     for file in files:
         assert (out / file).read_bytes() == (tmp_path / file).read_bytes()
+
+
+@pytest.mark.parametrize("place", ["reference.jsonl", "corpus/code.jsonl", "notes.txt", "corpus/x"])
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, place: str) -> None:
+    path = tmp_path / "out" / place
+    path.parent.mkdir(parents=True)
+    path.write_text("mine\n")
+    with pytest.raises(UsageError, match=r"(is not empty|with another content).*another --out"):
+        harvest(tmp_path / "out", max_bytes_per_domain=MAX_BYTES)
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [path]
+    assert path.read_text() == "mine\n"
+
+
+def test_the_same_call_again_finds_its_files_and_another_is_refused(
+    harvested: tuple[Path, HarvestSummary],
+) -> None:
+    out, summary = harvested
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    assert harvest(out, max_bytes_per_domain=MAX_BYTES) == summary
+    with pytest.raises(UsageError, match=r"code\.jsonl is there already .* this call makes"):
+        harvest(out, seed=1, max_bytes_per_domain=MAX_BYTES)
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
 
 
 def test_another_seed_gives_other_documents(
@@ -126,7 +148,7 @@ def test_too_little_text_is_an_error_that_says_where_it_looked(tmp_path: Path) -
 def test_without_distributions_the_error_names_the_empty_domain(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_distributions", list)
+    monkeypatch.setattr(module, "distributions", list)
     with pytest.raises(DataError, match=r"licence \(\d+\).*packages stdlib"):
         harvest(tmp_path, max_bytes_per_domain=200_000)
 
@@ -138,7 +160,7 @@ def test_dependencies_are_those_of_the_project() -> None:
 
 
 def test_a_source_checkout_finds_the_dependencies_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    installed = [package.name for package in module._distributions()]
+    installed = [package.name for package in distributions()]
     real = metadata.distribution
 
     def without_mads(name: str) -> metadata.Distribution:
@@ -147,7 +169,7 @@ def test_a_source_checkout_finds_the_dependencies_too(monkeypatch: pytest.Monkey
         return real(name)
 
     monkeypatch.setattr(metadata, "distribution", without_mads)
-    assert [package.name for package in module._distributions()] == installed
+    assert [package.name for package in distributions()] == installed
 
 
 @pytest.mark.parametrize(
@@ -167,7 +189,7 @@ def test_a_source_checkout_finds_the_dependencies_too(monkeypatch: pytest.Monkey
     ],
 )
 def test_which_files_are_read(path: str, wanted: bool) -> None:
-    assert module._wanted(path) is wanted
+    assert is_text(path) is wanted
 
 
 def test_docstrings_are_named_and_cleaned() -> None:
@@ -227,9 +249,9 @@ def test_boilerplate_is_not_a_reference_item() -> None:
 def test_files_that_are_not_utf8_are_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "latin.py"
     path.write_bytes("# déjà vu\n".encode("latin-1"))
-    assert module._read(path) is None
+    assert read_source(path) is None
     path.write_bytes(b"a = 1\r\n")
-    assert module._read(path) == "a = 1\n"
+    assert read_source(path) == "a = 1\n"
 
 
 def test_a_collector_refuses_copies_surrogates_and_folders() -> None:

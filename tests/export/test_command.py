@@ -114,17 +114,17 @@ def test_another_request_is_refused_and_nothing_is_touched(
     (tmp_path / "other.json").write_text(json.dumps({**state, "round": 5}))
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     for changed, message in (
-        ((*call[:-3], "3K", "--out", out), "budget: 2000 tokens -> 3000 tokens"),
-        ((*call[:-4], "--docs", "5", "--out", out), "budget: 2000 tokens -> 5 docs"),
+        ((*call[:-3], "3K", "--out", out), "budget: '2000 tokens' -> '3000 tokens'"),
+        ((*call[:-4], "--docs", "5", "--out", out), "budget: '2000 tokens' -> '5 docs'"),
         ((*call, "--set", "seed=1"), "seed: "),
-        ((*call, "--set", "selection.policy=top"), "policy: sample -> top"),
+        ((*call, "--set", "selection.policy=top"), "policy: 'sample' -> 'top'"),
         ((*call, "--set", "selection.decay=0.5"), "settings: "),
         ((*call, "--megatron"), "megatron: False -> True"),
         ((*call, "--texts", "--corpus", store.parent), "texts: False -> True"),
         ((*call[:4], tmp_path / "other.json", *call[5:]), "follows: "),
         (
             ("part", "--store", store, "--plan", out / "plan.json", "--shard", "0/2", *call[-2:]),
-            "shard: none -> 0/2",
+            "shard: none -> '0/2'",
         ),
     ):
         code, _, err = mads(capsys, *changed)

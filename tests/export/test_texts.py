@@ -207,6 +207,34 @@ def test_names_stay_below_the_folder(mixed: Path) -> None:
     assert flag(fake) == "--corpus '/a/b c'"
 
 
+def test_a_file_and_a_folder_whose_names_collide(tmp_path: Path, recipe: Recipe) -> None:
+    """x.jsonl comes back as x.jsonl.zst, which is the name of a folder; names stay in growth."""
+    corpus = tmp_path / "corpus"
+    for name in ("x.jsonl", "x.jsonl.zst/y.jsonl", "x.jsonl.zst/d/z.jsonl", "w.jsonl.zst/v.jsonl"):
+        path = corpus / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"\n".join(lines(5, name)))
+    annotate([corpus], tmp_path / "store", recipe, lambda *_: None)
+    store = Store(tmp_path / "store")
+    before = {f.path: str(p) for f, p in zip(store.spec.files, text_paths(store), strict=True)}
+    assert before == {
+        "w.jsonl.zst/v.jsonl": "w.jsonl.zst/v.jsonl.zst",
+        "x.jsonl": "x.jsonl.zst",
+        "x.jsonl.zst/d/z.jsonl": "x.jsonl.zst-2/d/z.jsonl.zst",
+        "x.jsonl.zst/y.jsonl": "x.jsonl.zst-2/y.jsonl.zst",
+    }
+    docs = docs_of(store, {name: [0, 4] for name in before})
+    out = tmp_path / "texts"
+    write_texts(store, docs, corpus, out, lambda *_: None)
+    for name, target in before.items():
+        assert read_lines(out / target) == [lines(5, name)[i] for i in (0, 4)]
+    (corpus / "w.jsonl").write_bytes(b"\n".join(lines(5, "w")))
+    annotate([corpus], tmp_path / "store", recipe, lambda *_: None)
+    grown = Store(tmp_path / "store")
+    after = {f.path: str(p) for f, p in zip(grown.spec.files, text_paths(grown), strict=True)}
+    assert after == {**before, "w.jsonl": "w-2.jsonl.zst"}
+
+
 @pytest.mark.parametrize("path", ["../secret.jsonl", "a/../../b.jsonl", "..", ".", "/etc/passwd"])
 def test_a_manifest_that_leads_out_of_the_corpus_is_refused(path: str, tmp_path: Path) -> None:
     fake = fake_store("fine.jsonl", path)

@@ -91,7 +91,7 @@ def test_documents_are_found_by_number_and_by_file_and_row(folder: Path) -> None
     for text, message in (
         ("999", "the store has no document 999"),
         (str(1 << 40), "the store has no document"),
-        ("9" * 5000, r"'9{40}'… \(5000 characters\) is neither a document's number nor file:row"),
+        ("9" * 5000, r"'9{60}'… \(5000 characters\) is neither a document's number nor file:row"),
         ("²", "'²' is neither a document's number"),
         ("corpus.jsonl:²", "neither a document's number nor file:row"),
         ("corpus.jsonl", "neither a document's number nor file:row"),
@@ -131,3 +131,31 @@ def test_explain_for_people(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     assert code == 0
     for expected in ("row 4 of", "Labels", "Rounds", "of them come before it; the last round took"):
         assert expected in err
+
+
+def test_a_store_and_a_run_that_are_exchanged_or_files(
+    folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """One message for every command that takes them."""
+    store, run, file = folder / "store", folder / "run", folder / "run" / "recipe.toml"
+    budget, out = ("--tokens", "1K"), ("--out", tmp_path / "out")
+    for given, message in (
+        ((store, store), "store is a store, expected a run."),
+        ((store, file), "recipe.toml is no folder, expected a run."),
+        ((run, run), "run is a run, expected a store."),
+        ((file, run), "recipe.toml is no folder, expected a store."),
+    ):
+        both = ("--store", given[0], "--run", given[1])
+        for call in (
+            ("explain", given[0], "0", "--run", given[1]),
+            ("select", *both, *budget, *out),
+            ("what-if", *both, *budget, "--theta", "kind=1"),
+            ("fit", "influence", *both, *out),
+        ):
+            code, _, err = mads(capsys, *call)
+            assert code == 2, (call[0], message)
+            assert message in err.replace("\n", " "), call[0]
+    code, _, err = mads(capsys, "train", "--store", run, *out)
+    assert code == 2
+    assert "run is a run, expected a store." in err.replace("\n", " ")
+    assert not out[1].exists()

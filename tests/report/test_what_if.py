@@ -19,12 +19,13 @@ def test_scaled_theta_by_hand() -> None:
     assert scaled_theta(state, "a=1, b=0").theta == pytest.approx({"a": 1.0, "b": 0.0})
     for text, message in (
         ("c=1", "'c' is no agent"),
+        ("a=1,a=2", "--theta 'a=1,a=2' names 'a' twice. Give each agent one factor"),
         ("a", "not of the form agent=factor"),
         ("a=-1", "not of the form agent=factor"),
         ("a=x", "not of the form agent=factor"),
         ("a=0,b=0", "leaves no agent"),
         ("a=1e400", "not of the form agent=factor"),
-        ("a=" + "9" * 5000, r"--theta 'a=9{38}'… \(5002 characters\) is not of the form"),
+        ("a=" + "9" * 5000, r"--theta 'a=9{58}'… \(5002 characters\) is not of the form"),
     ):
         with pytest.raises(UsageError, match=message):
             scaled_theta(state, text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -256,6 +257,8 @@ def test_the_differences_of_two_requests() -> None:
     assert REQUEST.differences(REQUEST) == []
     assert REQUEST.differences(other) == [
         "follows: f -> g",
-        "budget: 900 tokens -> 800 tokens",
-        "shard: none -> 1/2",
+        "budget: '900 tokens' -> '800 tokens'",
+        "shard: none -> '1/2'",
     ]
+    long = dataclasses.replace(REQUEST, budget="1234567890123 tokens")
+    assert REQUEST.differences(long) == ["budget: '900 tokens' -> '1234567890123 tokens'"]

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from selection.toy import make_cells
 
 from mads.config import SelectionConfig
-from mads.selection import policies
 from mads.selection.plan import Cursors, make_plan
 from mads.selection.policies import POLICIES, Policy, exponential_clocks, top_levels
+from mads.types import Floats
 
 every_policy = pytest.mark.parametrize("policy", POLICIES.values(), ids=list(POLICIES))
 levels = st.lists(
@@ -64,7 +64,7 @@ def test_only_a_policy_in_order_takes_levels_whole(policy: Policy) -> None:
 def test_a_new_policy_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """The plan knows no policy by name."""
 
-    def last_first(*arguments: object) -> policies.Floats:
+    def last_first(*arguments: object) -> Floats:
         return np.array([0.0, 1.0, 0.0, 0.0])
 
     monkeypatch.setitem(POLICIES, "mine", Policy(last_first, uses_scores=True, in_order=True))

@@ -18,11 +18,10 @@ from mads.layout import RoundDir
 from mads.seeds import derive
 from mads.selection.plan import Cursors, make_plan
 from mads.selection.plan_file import Head, read_plan, read_selection, write_selection
-from mads.selection.policies import Floats
 from mads.selection.query import OrderReader
 from mads.selection.rounds import select_round, stretches
 from mads.store.store import Store
-from mads.types import ConsoleState
+from mads.types import ConsoleState, Floats
 from mads.units import Budget
 
 

@@ -113,9 +113,9 @@ def test_a_memory_is_read_whole_and_checked(tmp_path: Path) -> None:
     found = read_memory(path, HEADER, 3, 4, read_seal(path))
     assert found.category_N.tolist() == GOOD.category_N.tolist()
     assert found.score_N.tolist() == GOOD.score_N.tolist()
-    with pytest.raises(DataError, match=r"m\.parquet has 4 rows, expected 5\. Delete it and run"):
+    with pytest.raises(DataError, match=r"m\.parquet has 4 rows, expected 5\. Delete it, if"):
         read_memory(path, HEADER, 3, 5)
-    other = rf"another shard: row 0 is document {3 << 32}, expected {2 << 32}\. Delete it and run"
+    other = rf"another shard: row 0 is document {3 << 32}, expected {2 << 32}\. Delete it, if it is"
     with pytest.raises(DataError, match=rf"m\.parquet belongs to {other}"):
         read_memory(path, HEADER, 2, 4)
     with pytest.raises(DataError, match=r"its fingerprint is [0-9a-f]{16}, expected a{16}\. "):

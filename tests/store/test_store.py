@@ -75,7 +75,7 @@ def test_a_manifest_that_cannot_be_used(copy: StoreDir, content: str, message: s
     [
         ({"tokenizer_fingerprint": 3}, r"tokenizer_fingerprint: found 3, expected a text\. Put"),
         ({"vocab_size": -1}, r"vocab_size: found -1, expected 0 to "),
-        ({"generation": 7}, "there is no generation 7; found 1"),
+        ({"generation": 7}, r"generation: found 7, expected one of 1\."),
         ({"generations": []}, r"generations: found \[\], expected a section"),
         ({"spec": {"root": "/"}}, r"spec\.files: missing"),
         ({"colour": 1}, r"colour: unknown key"),

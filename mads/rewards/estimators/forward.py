@@ -6,14 +6,9 @@ import numpy as np
 import torch
 
 from mads.rewards.direction import Vector, norm
-from mads.rewards.estimators.question import (
-    Floats,
-    Measured,
-    Question,
-    document_losses,
-    parameters_kept,
-)
+from mads.rewards.estimators.question import Measured, Question, document_losses, parameters_kept
 from mads.rewards.sections import ForwardConfig
+from mads.types import Floats
 
 
 def forward(question: Question) -> Measured:

@@ -12,7 +12,6 @@ import torch
 
 from mads.rewards.direction import Direction
 from mads.rewards.estimators.question import (
-    Floats,
     Measured,
     Question,
     document_gradients,
@@ -22,6 +21,7 @@ from mads.rewards.estimators.question import (
 from mads.training.model import LanguageModel
 from mads.training.task_loss import task_loss
 from mads.training.trainer import adamw_step
+from mads.types import Floats
 
 
 def one_step(question: Question) -> Measured:

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from mads.rewards.direction import Vector, reference_gradient
-from mads.rewards.estimators.question import Floats, Measured, Question, document_gradients
+from mads.rewards.estimators.question import Measured, Question, document_gradients
 from mads.rewards.sections import ProjectedConfig
 from mads.seeds import derive
+from mads.types import Floats
 
 
 class CountSketch:

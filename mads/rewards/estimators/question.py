@@ -16,8 +16,8 @@ from mads.rewards.direction import Direction, Vector
 from mads.training.data import padded_batch
 from mads.training.model import LanguageModel, TokenBatch
 from mads.training.trainer import OptimizerState
+from mads.types import Floats
 
-Floats = NDArray[np.float64]
 Sequences = Sequence[NDArray[np.int64]]
 """One document's tokens (at most one context window) each."""
 
