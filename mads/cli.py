@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -309,6 +310,32 @@ def harvest(
 
 fit_app = typer.Typer(no_args_is_help=True, help="Fit an agent's model.")
 app.add_typer(fit_app, name="fit")
+
+
+@fit_app.command("prior")
+def fit_prior(
+    store: options.StoreOption,
+    out: options.NewPriorOption,
+    recipe: options.RecipeOption = None,
+    changes: options.SetOption = None,
+    as_json: options.JsonOption = False,
+) -> None:
+    """Find the mixture whose text is most like the reference tasks', to begin a run with."""
+    from mads.codec import to_json
+    from mads.recipe import load_recipe
+    from mads.rewards import matching
+    from mads.store.store import Store
+    from mads.tables import show_prior
+    from mads.terminal import progress
+
+    settings = load_recipe(recipe, changes or ())
+    with progress() as report:
+        read = partial(report, "read documents")
+        found = matching.fit_prior(Store(store), settings, out, read)
+    if as_json:
+        _print_json(to_json(found))
+        return
+    show_prior(out, found)
 
 
 @fit_app.command("influence")

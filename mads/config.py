@@ -17,7 +17,7 @@ Shares = dict[str, dict[str, Annotated[float, Within(0, 1)]]]
 """Agent -> category -> share of the budget."""
 
 LARGEST_WEIGHT = 1e100  # a product of two, divided by a temperature, stays finite
-Prior = dict[str, dict[str, Annotated[float, Within(1 / LARGEST_WEIGHT, LARGEST_WEIGHT)]]]
+Prior = dict[str, dict[str, Annotated[float, Within(-LARGEST_WEIGHT, LARGEST_WEIGHT)]]]
 """Agent -> category -> weight."""
 
 Beta = Annotated[float, Within(0, 0.999999)]  # how much of an average a step keeps

@@ -19,6 +19,7 @@ from mads.types import Cells
 
 if TYPE_CHECKING:  # it reads models, which takes time to import
     from mads.rewards.influence import Influence
+    from mads.rewards.matching import Matched
 
 TOP_STEPS = 2
 
@@ -68,6 +69,26 @@ def show_influence(out: Path, found: Influence) -> None:
         f"correlation {found.spearman:.2f} on {found.held_out:,} held-out ones. To use it, add\n\n"
         f'  [agents.influence]\n  backend = "fasttext"\n  model = "{out}"\n\n'
         "to the recipe, and run the same `mads annotate` again: it adds this memory only."
+    )
+
+
+def show_prior(out: Path, found: Matched) -> None:
+    """Show what ``mads fit prior`` wrote, how far it can be believed, and how to use it."""
+    shares = {a: {c: list(pair) for c, pair in table.items()} for a, table in found.shares.items()}
+    show_shares(shares, ("corpus", "prior"))
+    rows = [
+        [task, f"{gain:+.4f}", f"{found.held_out[task]:+.4f}" if task in found.held_out else "–"]
+        for task, gain in found.gain.items()
+    ]
+    table(
+        "Gain over the corpus's mixture, in nats per n-gram",
+        ["task", "under the prior", "under that of the other tasks"],
+        rows,
+    )
+    say(
+        f"{out}: matched to {len(found.gain)} reference task(s) over {found.documents:,} documents "
+        f"(pull {found.pull:g}). To begin a run with it: --set console.prior_file={out}; to keep "
+        "to it, without feedback: --set strategy=fixed as well."
     )
 
 
