@@ -6,6 +6,7 @@ the user gives may be changed into another valid input; where that is possible s
 
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
 from collections.abc import Callable, Mapping
@@ -261,3 +262,23 @@ def test_a_file_that_is_gone(
     (copy / name).unlink()
     found = replace(worlds[command], root=copy).run(command)
     check(found, expected[command], name, command)
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("corpus/")])
+def test_a_corpus_file_of_the_same_size_and_time_is_noticed_by_verify(
+    worlds: Worlds, tmp_path: Path, name: str
+) -> None:
+    world = replace(worlds["again"], root=tmp_path / "copy")
+    shutil.copytree(worlds["again"].root, world.root)
+    assert world.run("again").code == 0  # it has seen the files in this place
+    path = world.root / name
+    stat, whole = path.stat(), path.read_bytes()
+    path.write_bytes(whole[:40] + bytes([whole[40] ^ 1]) + whole[41:])
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert world.run("again").code == 0  # as README.md says
+    for command in ("verify", "copy"):
+        found = world.run(command)
+        assert (found.code, NO_TRACE in found.words) == (1, False)
+        assert path.name in found.words
+    path.touch()
+    assert path.name in world.run("again").words
