@@ -98,10 +98,12 @@ def run() -> int:
     # Ctrl-C in a library's own code may come out as any other error.
     if code == INTERRUPTED or (code and _interrupts):
         code, message = INTERRUPTED, WORDS
-    if message:
-        from mads.terminal import visible
+    if not (message.isascii() and message.isprintable()):
+        from mads.terminal import visible  # not where RAM is full: it brings much with it
 
-        print(visible(message, keep="\n"), file=sys.stderr)  # noqa: T201 - the one place
+        message = visible(message, keep="\n")
+    if message:
+        print(message, file=sys.stderr)  # noqa: T201 - the one place
     return code
 
 

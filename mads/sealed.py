@@ -1,9 +1,10 @@
 """Files that are known by their bytes, so that a change is noticed.
 
-The sha256 of all bytes before a Parquet file's footer lies in the footer, and that of the footer
-in a seal. So a file that is read whole is compared with itself and with its seal, and one that is
-read in part has a verified footer at the cost of its last kilobytes. Any other file's seal holds
-the sha256 of all its bytes.
+The sha256 of all bytes before a Parquet file's footer lies in the footer, beside that of the footer
+itself (with zeros in its own place), and that of the footer as it lies there in a seal. So a file
+that is read whole is compared with itself and with its seal, and one that is read in part has a
+verified footer at the cost of its last kilobytes, also while no seal of it is known. Any other
+file's seal holds the sha256 of all its bytes.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from mads.files import atomic_path, unreadable
 METADATA_KEY = b"mads"
 FINGERPRINT_KEY = b"mads.sha256"
 REMEDY = "Delete it, if it is there, and run the same `mads annotate` again; it makes it anew."
+_HEX = 64  # digits of a sha256
+_BLANK = b"0" * _HEX
 _CHUNK = 1024 * 1024
 _TAIL = struct.Struct("<I4s")  # length of the footer, magic
 
@@ -61,12 +64,23 @@ class _Hashed:
 @contextmanager
 def sealed_writer(path: Path, schema: pa.Schema, **options: Any) -> Iterator[pq.ParquetWriter]:
     """Yield a Parquet writer; the file appears, sealed, when the block ends without an error."""
-    with atomic_path(path) as partial, partial.open("wb") as handle:
+    with atomic_path(path) as partial, partial.open("w+b") as handle:
         sink = _Hashed(handle)
         with pq.ParquetWriter(pa.PythonFile(sink, "w"), schema, **options) as writer:
             yield writer
             # All row groups are in the file by now; only the footer is still to come.
-            writer.add_key_value_metadata({FINGERPRINT_KEY: sink.sha256.hexdigest()})
+            claim = sink.sha256.hexdigest().encode() + _BLANK
+            writer.add_key_value_metadata({FINGERPRINT_KEY: claim})
+        _seal_footer(handle, claim)
+
+
+def _seal_footer(handle: BinaryIO, claim: bytes) -> None:
+    """Put the sha256 of a footer into its place in the footer."""
+    start = _footer_start(handle)
+    handle.seek(start)
+    footer = handle.read()
+    handle.seek(start + footer.index(claim) + _HEX)
+    handle.write(hashlib.sha256(footer).hexdigest().encode())
 
 
 def write_sealed(
@@ -123,8 +137,9 @@ def read_sealed(
     try:
         data = path.read_bytes()
         with pq.ParquetFile(pa.BufferReader(data)) as file:
-            claimed = _claimed(file.metadata)
-            found = hashlib.sha256(data[: _footer_start_of(data)]).hexdigest()
+            end = _footer_start_of(data)
+            claimed = _claimed(path, file.metadata, data[end:], remedy)
+            found = hashlib.sha256(data[:end]).hexdigest()
             if found != claimed:
                 shown = claimed[:16] if claimed else "one in its footer"
                 raise _differs(path, "fingerprint", found[:16], shown, remedy)
@@ -140,20 +155,29 @@ def check_sealed(path: Path, expected: Seal, remedy: str = REMEDY) -> None:
         return
     with path.open("rb") as handle:
         end = _footer_start(handle)
+        handle.seek(end)
+        footer = handle.read()
         handle.seek(0)
         digest, left = hashlib.sha256(), end
         while chunk := handle.read(min(left, _CHUNK)):
             digest.update(chunk)
             left -= len(chunk)
-    found, claimed = digest.hexdigest(), _claimed(pq.read_metadata(path))
+    found, claimed = digest.hexdigest(), _claimed(path, pq.read_metadata(path), footer, remedy)
     if found != claimed:
         raise _differs(path, "fingerprint", found[:16], (claimed or "missing")[:16], remedy)
 
 
 def read_metadata(path: Path, remedy: str = REMEDY) -> Any:
-    """Return the JSON in a sealed Parquet file's footer, or None where there is none."""
+    """Return the JSON in a sealed Parquet file's footer, or None where there is none.
+
+    Raises DataError when the file is missing, or its footer was changed.
+    """
     try:
-        raw = (pq.read_metadata(path).metadata or {}).get(METADATA_KEY)
+        metadata = pq.read_metadata(path)
+        with path.open("rb") as handle:
+            handle.seek(_footer_start(handle))
+            _claimed(path, metadata, handle.read(), remedy)
+        raw = (metadata.metadata or {}).get(METADATA_KEY)
         return None if raw is None else json.loads(raw)
     except (OSError, pa.ArrowException, ValueError, RecursionError) as error:
         raise _unreadable(path, error, remedy) from error
@@ -173,10 +197,19 @@ def _footer_start_of(data: bytes) -> int:
     return len(data) - _TAIL.size - int(length)
 
 
-def _claimed(footer: pq.FileMetaData) -> str | None:
-    """Return the fingerprint in a footer, if there is one."""
-    value: bytes | None = (footer.metadata or {}).get(FINGERPRINT_KEY)
-    return value.decode("ascii", "replace") if value else None
+def _claimed(path: Path, metadata: pq.FileMetaData, footer: bytes, remedy: str) -> str | None:
+    """Return the fingerprint in a footer, if there is one; raises DataError for another footer.
+
+    Files of before footers were sealed have one of the bytes before the footer alone.
+    """
+    claim: bytes = (metadata.metadata or {}).get(FINGERPRINT_KEY) or b""
+    before, own = claim[:_HEX].decode("ascii", "replace"), claim[_HEX:]
+    if own:
+        found = hashlib.sha256(footer.replace(claim, claim[:_HEX] + _BLANK)).hexdigest()
+        claimed = own.decode("ascii", "replace")
+        if found != claimed:
+            raise _differs(path, "footer's fingerprint", found, claimed, remedy)
+    return before or None
 
 
 def _differs(path: Path, what: str, found: str, expected: str, remedy: str) -> DataError:

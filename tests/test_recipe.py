@@ -99,12 +99,12 @@ def test_an_empty_recipe_has_the_defaults_and_three_agents() -> None:
             "selection.max_share.domain.code: found -0.5, expected 0 to 1",
         ),
         (
-            {"console": {"prior": {"domain": {"code": 0}}}},
-            "console.prior.domain.code: found 0.0, expected 1e-100 to 1e+100",
+            {"console": {"prior": {"domain": {"code": -1e200}}}},
+            "console.prior.domain.code: found -1e+200, expected -1e+100 to 1e+100",
         ),
         (
             {"console": {"prior": {"domain": {"code": 1e200}}}},
-            "console.prior.domain.code: found 1e+200, expected 1e-100 to 1e+100",
+            "console.prior.domain.code: found 1e+200, expected -1e+100 to 1e+100",
         ),
         ({"selection": {"threads": -3}}, "selection.threads: found -3, expected 0 to"),
         (
@@ -383,7 +383,7 @@ def test_a_prior_file_becomes_part_of_the_recipe(tmp_path: Path, inner: str) -> 
             '{"domain": {"C4": 1%s}}' % ("0" * 400),
             "but domain.C4: found a number of more than 60 digits, expected a number.",
         ),
-        ('{"domain": {"C4": -1}}', "but domain.C4: found -1.0, expected 1e-100 to 1e+100."),
+        ('{"domain": {"C4": -1e101}}', "but domain.C4: found -1e+101, expected -1e+100 to 1"),
         ('{"domain": {"C4": NaN}}', "but domain.C4: found nan, expected a number."),
         ('{"domain": {"C4": 1%s}}' % ("0" * 5000), "prior.json is not JSON"),
         ("[1]", "holds no weights"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +15,11 @@ import pytest
 
 from mads.errors import DataError
 from mads.sealed import (
+    FINGERPRINT_KEY,
     Seal,
     check_seal,
     check_sealed,
+    read_metadata,
     read_seal,
     read_sealed,
     sealed_writer,
@@ -123,6 +127,36 @@ def test_every_flipped_byte_is_noticed(tmp_path: Path) -> None:
             read_sealed(path, expected=seal)
         with pytest.raises(DataError, match=r"f\.parquet "):
             check_sealed(path, seal)
+
+
+def test_every_flipped_byte_is_noticed_before_a_seal_is_known(tmp_path: Path) -> None:
+    path = tmp_path / "f.parquet"
+    write_sealed(path, TABLE.slice(0, 20), {"a": 1})
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(DataError, match=r"f\.parquet "):
+            read_sealed(path)
+        with suppress(DataError):  # None is no header, which its reader refuses
+            assert read_metadata(path) in (None, {"a": 1})
+    path.write_bytes(whole)
+    assert read_metadata(path) == {"a": 1}
+
+
+def test_a_file_of_before_footers_were_sealed_is_read(path: Path) -> None:
+    whole = path.read_bytes()
+    footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    claim = pq.read_metadata(path).metadata[FINGERPRINT_KEY]
+    assert claim[:64].decode() == hashlib.sha256(whole[:footer]).hexdigest()
+    # In Thrift's compact protocol a text's length of 128 is two bytes, one of 64 is one.
+    old = whole[footer:-8].replace(b"\x80\x01" + claim, b"\x40" + claim[:64])
+    path.write_bytes(whole[:footer] + old + len(old).to_bytes(4, "little") + b"PAR1")
+    assert pq.read_metadata(path).metadata[FINGERPRINT_KEY] == claim[:64]
+    assert read_sealed(path).equals(pa.concat_tables([TABLE] * 3))
+    assert read_metadata(path) is None
+    path.write_bytes(bytes([*path.read_bytes()[:9], whole[9] ^ 1, *path.read_bytes()[10:]]))
+    with pytest.raises(DataError, match=FINGERPRINTS):
+        read_sealed(path)
 
 
 def test_any_other_file_is_known_by_all_its_bytes(tmp_path: Path) -> None:

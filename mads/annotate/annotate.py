@@ -19,14 +19,19 @@ from mads.agents import open_agent
 from mads.annotate.binned import bin_scores
 from mads.annotate.executors import EXECUTORS
 from mads.annotate.growth import Before, look, next_spec, scan_files
-from mads.annotate.job import Job, missing_parts
+from mads.annotate.job import DOCUMENTS, Job, missing_parts
 from mads.annotate.seen import Seen
 from mads.annotate.spans import make_spans
-from mads.annotate.verify import check_files
+from mads.annotate.verify import check_files, check_tokens
 from mads.config import Recipe
 from mads.corpus.files import corpus_root, find_files
 from mads.corpus.rows import RowFormat, RowReader
-from mads.corpus.tokenizer import fetch_tokenizer, open_tokenizer, train_tokenizer
+from mads.corpus.tokenizer import (
+    check_tokenizer,
+    fetch_tokenizer,
+    open_tokenizer,
+    train_tokenizer,
+)
 from mads.errors import DataError
 from mads.files import LOCK, PARTIAL, exclusive
 from mads.layout import StoreDir, refuse_inside
@@ -86,6 +91,7 @@ def annotate(
         if spec != before.begun:
             write_spec(store, spec)
         _make_tokenizer(store, before.manifest, spec, recipe, on_progress)
+        _check_begun(store, before, spec, seen)
         new_shards = _label(store, spec, recipe, workers, on_progress)
         spec = bin_scores(store, spec, agents, on_progress)
         manifest, new_index = _finish(store, before.manifest, spec, recipe, on_progress)
@@ -119,6 +125,8 @@ def _make_tokenizer(
     DataError when it becomes another one, which the tokens are not of.
     """
     if store.tokenizer.is_dir():
+        if before is None:  # else its manifest knows it
+            check_tokenizer(store.tokenizer)
         return
     if recipe.tokenizer.name:
         fetch_tokenizer(recipe.tokenizer, store.tokenizer)
@@ -158,6 +166,17 @@ def _tokenizer_sample(spec: StoreSpec, recipe: Recipe, on_progress: Progress) ->
             first += len(batch)
             done += len(batch)
             on_progress("train tokenizer", done, rows)
+
+
+def _check_begun(store: StoreDir, before: Before, spec: StoreSpec, seen: Seen) -> None:
+    """Raise DataError for tokens of a killed call that were changed: no manifest tells of them.
+
+    Whatever else it left is compared with itself when it is read.
+    """
+    known = len(before.manifest.spec.shards) if before.manifest is not None else 0
+    for shard in range(known, len(spec.shards)):
+        if DOCUMENTS not in missing_parts(store, spec, shard):
+            check_tokens(store, shard, seen)
 
 
 def _label(

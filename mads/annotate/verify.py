@@ -43,7 +43,7 @@ def check_files(
                 seen.note(path)
             on_progress("check the store", done, len(content))
         for shard in range(len(opened.spec.shards)):
-            _check_tokens(store, shard, seen)
+            check_tokens(store, shard, seen)
 
 
 def _check_index(opened: Store, path: Path, seen: Seen) -> None:
@@ -64,7 +64,11 @@ def _refuse_machine(error: DataError) -> None:
         raise error
 
 
-def _check_tokens(store: StoreDir, shard: int, seen: Seen) -> None:
+def check_tokens(store: StoreDir, shard: int, seen: Seen) -> None:
+    """Compare a shard's tokens with their checksums, unless they were ``seen`` or are not there.
+
+    Raises DataError for tokens that were changed.
+    """
     files = [store.tokens_bin(shard), store.tokens_idx(shard)]
     if all(seen.holds(path) for path in files) or not all(path.is_file() for path in files):
         return

@@ -1,8 +1,9 @@
 """The tokenizer of a store: any Hugging Face tokenizer, or a byte-level BPE trained here.
 
 Either way the store keeps its own copy as a Hugging Face folder, so later stages need nothing
-from outside. Documents are encoded without special tokens and end with the end-of-text token; the
-same characters inside a text are text.
+from outside; ``mads.json`` in it holds the sha256 of each of its files. Documents are encoded
+without special tokens and end with the end-of-text token; the same characters inside a text are
+text.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +21,17 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 
 from mads.config import TokenizerConfig
 from mads.errors import DataError, UsageError
-from mads.files import PARTIAL, publish
+from mads.files import (
+    PARTIAL,
+    file_sha256,
+    publish,
+    read_json,
+    read_sealed_json,
+    write_sealed_json,
+)
 
+SEALS = "mads.json"
+REMEDY = "Delete the folder and run the same `mads annotate` again; it makes it anew."
 END_OF_TEXT = "<|endoftext|>"
 # Training takes the square of a word's length in time: 4 MB without a space take hours.
 _LONG_WORD = re.compile(r"(\s{256})\s+|(\S{256})(?=\S)")
@@ -49,12 +60,16 @@ class StoreTokenizer:
 def open_tokenizer(folder: Path) -> StoreTokenizer:
     """Open a store's tokenizer; raises DataError when it is damaged."""
     path = folder / "tokenizer.json"
+    if (folder / SEALS).is_file():
+        check_tokenizer(folder)
     try:
         raw = path.read_bytes()
         tokenizer = Tokenizer.from_buffer(raw)
-        config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{folder} holds no readable tokenizer: {error}") from error
+    config = read_json(folder / "tokenizer_config.json", REMEDY)
+    if not isinstance(config, dict):
+        raise DataError(f"{folder} holds no readable tokenizer: its configuration is no object.")
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True  # as text
@@ -69,6 +84,38 @@ def open_tokenizer(folder: Path) -> StoreTokenizer:
         max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1,  # numbers may have gaps
         hashlib.sha256(raw).hexdigest(),
     )
+
+
+def check_tokenizer(folder: Path) -> None:
+    """Raise DataError, with both values, unless a folder holds the files that were written."""
+    for name, expected in read_sealed_json(folder / SEALS, REMEDY).items():
+        path = folder / name
+        try:
+            found = file_sha256(path)
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}. {REMEDY}") from error
+        if found != expected:
+            raise DataError(
+                f"{path} was changed: its sha256 is {found[:16]}, expected {expected[:16]}. "
+                f"{REMEDY}"
+            )
+
+
+def _empty_partial(folder: Path) -> Path:
+    """Return the folder to write into, without what a killed call has left there."""
+    partial = folder.with_name(folder.name + PARTIAL)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    return partial
+
+
+def _publish(partial: Path, folder: Path) -> None:
+    """Seal a folder and give it its name."""
+    files = sorted(path for path in partial.rglob("*") if path.is_file())
+    names = {path.relative_to(partial).as_posix(): path for path in files}
+    seals = {name: file_sha256(path) for name, path in names.items() if name != SEALS}
+    write_sealed_json(partial / SEALS, seals)
+    publish(partial, folder)
 
 
 def fetch_tokenizer(config: TokenizerConfig, folder: Path) -> None:
@@ -90,9 +137,9 @@ def fetch_tokenizer(config: TokenizerConfig, folder: Path) -> None:
             f"tokenizer.name: {config.name!r} lacks a tokenizer.json or an eos_token; "
             "both are needed."
         )
-    partial = folder.with_name(folder.name + PARTIAL)
+    partial = _empty_partial(folder)
     tokenizer.save_pretrained(str(partial))
-    publish(partial, folder)
+    _publish(partial, folder)
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, folder: Path) -> None:
@@ -114,8 +161,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, folder: Path) -> None
     )
     cut = (_LONG_WORD.sub(_cut, text) for text in texts)
     tokenizer.train_from_iterator(cut, trainer)
-    partial = folder.with_name(folder.name + PARTIAL)
-    partial.mkdir(parents=True, exist_ok=True)
+    partial = _empty_partial(folder)
     tokenizer.save(str(partial / "tokenizer.json"))
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -125,7 +171,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, folder: Path) -> None
         "model_max_length": 1_000_000_000,
     }
     (partial / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
-    publish(partial, folder)
+    _publish(partial, folder)
 
 
 def _cut(match: re.Match[str]) -> str:

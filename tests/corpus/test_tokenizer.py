@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from mads.corpus import tokenizer as module
 from mads.corpus.tokenizer import (
     END_OF_TEXT,
     StoreTokenizer,
+    check_tokenizer,
     fetch_tokenizer,
     open_tokenizer,
     train_tokenizer,
@@ -146,3 +148,37 @@ def test_a_tokenizer_that_cannot_be_loaded_is_refused(
     with pytest.raises(DataError, match=r"source holds no readable tokenizer: "):
         open_tokenizer(source)
     assert not (tmp_path / "copy").exists()
+
+
+def test_each_file_of_a_store_is_known_by_its_sha256(folder: Path, tmp_path: Path) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copytree(folder, tmp_path / name)
+        path = tmp_path / name / name
+        path.write_bytes(path.read_bytes() + b"\n")  # still the same JSON
+        message = rf"{name} was changed: its sha256 is [0-9a-f]{{16}}, expected [0-9a-f]{{16}}\. "
+        with pytest.raises(DataError, match=message + "Delete the folder"):
+            open_tokenizer(tmp_path / name)
+        path.unlink()
+        with pytest.raises(DataError, match=rf"{name} cannot be read: No such file"):
+            check_tokenizer(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", "its configuration is no object"),
+        ("[" * 100_000, "tokenizer_config.json cannot be read as JSON"),
+        ("{}", "has no end-of-text token"),
+    ],
+)
+def test_a_folder_without_seals_is_read_with_care(
+    folder: Path, tmp_path: Path, text: str, message: str
+) -> None:
+    shutil.copytree(folder, tmp_path / "old")
+    (tmp_path / "old" / "mads.json").unlink()
+    assert open_tokenizer(tmp_path / "old").fingerprint == open_tokenizer(folder).fingerprint
+    (tmp_path / "old" / "tokenizer_config.json").write_text(text)
+    with pytest.raises(DataError, match=message):
+        open_tokenizer(tmp_path / "old")
+    with pytest.raises(DataError, match=r"mads\.json does not exist\. Delete the folder"):
+        check_tokenizer(tmp_path / "old")

@@ -239,8 +239,8 @@ def test_an_edited_memory_is_refused_with_both_fingerprints(tmp_path: Path) -> N
         pq.write_table(table.set_column(column, table.schema.field(column), values), path)
         with pytest.raises(
             DataError,
-            match=rf"{path.name} is not the file that was written: its fingerprint is "
-            "[0-9a-f]{16}, expected [0-9a-f]{16}. Delete it",
+            match=rf"{path.name} is not the file that was written: its footer's fingerprint is "
+            "[0-9a-f]{64}, expected [0-9a-f]{64}. Delete it",
         ):
             build_index(store, spec, store.index(1), LARGE, lambda _: None)
         path.write_bytes(whole)
