@@ -29,7 +29,14 @@ from numpy.typing import NDArray
 from mads.annotate.annotate import annotate
 from mads.config import Recipe, RewardsConfig
 from mads.console.bayes import standardised
-from mads.evaluation.category_truth import MIXTURE, Outcome, categories_of, outcomes, snapshot
+from mads.evaluation.category_truth import (
+    MIXTURE,
+    Outcome,
+    alone,
+    categories_of,
+    outcomes,
+    snapshot,
+)
 from mads.layout import RunDir
 from mads.recipe import load_recipe, recipe_from_table, to_table
 from mads.rewards.categories import (
@@ -236,15 +243,15 @@ def truths(
             tasks = tasks_of(recipe, store, 100)
             begun = time.perf_counter()
             made = []
+            tokens = TRUTH_STEPS * training.batch_tokens
+            sizes = tokens, training.context, training.batch_tokens, seed
             for outcome in outcomes(
-                store,
                 trainer,
                 tasks,
                 categories_of(store, least_docs=100),
                 [TRUTH_STEPS],
                 step,
-                training.context,
-                training.batch_tokens,
+                lambda category, sizes=sizes: alone(store, category, *sizes),  # type: ignore[misc]
                 seed,
             ):
                 made.append(asdict(outcome))

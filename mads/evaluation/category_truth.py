@@ -1,16 +1,18 @@
-"""The truth about a category: train copies of a model on that category alone, and on the mixture.
+"""The truth about a category: train copies of a model with more of it, and on the mixture.
 
-    truth of a category = reference loss after K steps on the mixture
-                          - reference loss after K steps on the category alone
+    truth of a category = loss after K steps on the mixture - loss after K steps with more of it
 
-Positive = the category lowers the reference loss more than the mixture does. Both read the same
-number of tokens, from one context window of each document, in batches of the run's size.
+Positive = more of the category lowers the loss. Either all is read from it alone (``alone``), or a
+share of the mixture's sequences is replaced by it while the others and the order stay as they are
+(``enriched``), which is what a selection can do and is paired, so its noise is small. All read the
+same number of tokens, from one context window of each document, in batches of the run's size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -29,7 +31,7 @@ Category = tuple[str, str]  # agent and category; MIXTURE is the whole corpus
 
 @dataclass(frozen=True)
 class Outcome:
-    """Losses of the reference tasks after ``step`` steps on one category, with one seed."""
+    """Losses of the tasks after ``step`` steps on one category, with one seed."""
 
     category: Category
     seed: int
@@ -63,10 +65,10 @@ def rows_of(store: Store, category: Category) -> NDArray[np.int64]:
     )
 
 
-def batches(
+def alone(
     store: Store, category: Category, tokens: int, context: int, batch_tokens: int, seed: int
 ) -> Iterator[TokenBatch]:
-    """Yield training batches from windows of seeded documents, until ``tokens`` are read."""
+    """Yield batches of windows of a category's seeded documents, until ``tokens`` are read."""
     rows = rows_of(store, category)
     order = rows[shuffled(rows.astype(np.uint64), derive(seed, "truth", *category))]
     stream: list[NDArray[np.int64]] = []
@@ -89,6 +91,46 @@ def batches(
         yield TokenBatch(part[0], part[1], part[2])
 
 
+def enriched(
+    store: Store,
+    category: Category,
+    share: float,
+    tokens: int,
+    context: int,
+    batch_tokens: int,
+    seed: int,
+) -> Iterator[TokenBatch]:
+    """Yield the mixture's batches with a share of the sequences of each from the category instead.
+
+    Which of them is the same for every category; ``MIXTURE`` itself is left as it is.
+    """
+    sizes = tokens, context, batch_tokens, seed
+    others = alone(store, category, *sizes) if category != MIXTURE else None
+    for number, batch in enumerate(alone(store, MIXTURE, *sizes)):
+        if others is None:
+            yield batch
+            continue
+        count = len(batch.tokens_BT)
+        order = shuffled(np.arange(count, dtype=np.uint64), derive(seed, "enriched", number))
+        yield replaced(batch, next(others), order[: round(share * count)])
+
+
+def replaced(batch: TokenBatch, other: TokenBatch, rows: NDArray[np.int64]) -> TokenBatch:
+    """Return a batch in which the given sequences are those of another batch."""
+    found = []
+    for one, two in zip(
+        (batch.tokens_BT, batch.labels_BT, batch.positions_BT),
+        (other.tokens_BT, other.labels_BT, other.positions_BT),
+        strict=True,
+    ):
+        assert one is not None
+        assert two is not None
+        mixed = one.clone()
+        mixed[rows] = two[rows]
+        found.append(mixed)
+    return TokenBatch(found[0], found[1], found[2])
+
+
 def snapshot(trainer: Trainer) -> Callable[[], None]:
     """Return a function that puts parameters and optimizer back."""
     parameters = trainer.lm.parameters
@@ -109,26 +151,23 @@ def snapshot(trainer: Trainer) -> Callable[[], None]:
 
 
 def outcomes(
-    store: Store,
     trainer: Trainer,
     tasks: Sequence[BatchedTask],
     categories: Sequence[Category],
     marks: Sequence[int],
     step: int,
-    context: int,
-    batch_tokens: int,
+    stream: Callable[[Category], Iterable[TokenBatch]],
     seed: int,
 ) -> Iterator[Outcome]:
-    """Train a copy on each category and on the mixture; the trainer is as before afterwards.
+    """Train a copy on each category's stream and the mixture's; the trainer is as before then.
 
-    ``marks`` are the numbers of steps after which the reference losses are taken; ``step`` is the
-    optimizer step of the run at which the copies begin.
+    ``marks`` are the numbers of steps after which the losses of the tasks are taken, the last of
+    them the last step; ``step`` is the optimizer step of the run at which the copies begin.
     """
     restore = snapshot(trainer)
     for category in (MIXTURE, *categories):
-        stream = batches(store, category, marks[-1] * batch_tokens, context, batch_tokens, seed)
         try:
-            for number, batch in enumerate(stream, start=1):
+            for number, batch in enumerate(islice(stream(category), marks[-1]), start=1):
                 trainer.step(step + number - 1, batch)
                 if number in marks:
                     losses = {task.name: task_loss(trainer.lm, task) for task in tasks}
