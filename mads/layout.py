@@ -205,7 +205,7 @@ def kind_of(folder: Path) -> str:
 def check_kind(folder: Path, wanted: Literal["a store", "a run"]) -> None:
     """Raise UsageError for what is no folder, or what mads has made as something else."""
     maker = {"a store": "annotate", "a run": "train"}[wanted]
-    if not os.path.lexists(folder):
+    if not folder.exists():  # nor for a loop of links
         name = wanted.removeprefix("a ")
         raise UsageError(f"{name} {folder} does not exist. `mads {maker}` makes one.")
     found = kind_of(folder) if folder.is_dir() else "no folder"

@@ -104,7 +104,8 @@ def check_tokenizer(folder: Path) -> None:
 def _empty_partial(folder: Path) -> Path:
     """Return the folder to write into, without what a killed call has left there."""
     partial = folder.with_name(folder.name + PARTIAL)
-    shutil.rmtree(partial, ignore_errors=True)
+    if partial.exists():
+        shutil.rmtree(partial)
     partial.mkdir(parents=True)
     return partial
 
