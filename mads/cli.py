@@ -11,24 +11,14 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from mads import __version__, options
 from mads.errors import NO_MEMORY, MadsError, UsageError, lacks_memory, machine_problem
-from mads.units import parse_budget
-
-if TYPE_CHECKING:
-    from mads.config import Recipe
-    from mads.export.command import Exports
-    from mads.selection.plan import Cursors
-    from mads.store.store import Store
-    from mads.strategies.strategy import Strategy
-    from mads.units import Budget
 
 app = typer.Typer(
     name="mads",
@@ -122,18 +112,21 @@ def train(
     out: options.NewRunOption,
     recipe: options.RecipeOption = None,
     changes: options.SetOption = None,
+    generation: options.GenerationOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
     """Pretrain a model; its feedback decides what it reads next. The same call resumes."""
     from mads.codec import to_json
     from mads.layout import RunDir
+    from mads.processes import hold_lifeline
     from mads.recipe import load_recipe
     from mads.run.reader import open_store
     from mads.tables import show_weights
     from mads.terminal import RunView, say
 
+    hold_lifeline()
     settings = load_recipe(recipe, changes or ())
-    opened = open_store(store, out if RunDir(out).provenance.is_file() else None)
+    opened = open_store(store, out if RunDir(out).provenance.is_file() else None, generation)
     say("loading torch …")
     from mads.run import loop
 
@@ -149,6 +142,36 @@ def train(
         f"{out}: {result.steps} steps, {result.tokens:,} tokens, {result.rounds} rounds; "
         f"{seconds:.0f} s."
     )
+
+
+@app.command()
+def compare(
+    file: options.ArmsArgument,
+    store: options.StoreOption,
+    out: options.NewComparisonOption,
+    seeds: options.SeedsOption = "3",
+    jobs: options.JobsOption = 1,
+    as_json: options.JsonOption = False,
+) -> None:
+    """Train arms on equal tokens, with several seeds, and compare them. The same call resumes."""
+    from mads.codec import to_json
+    from mads.report import compare as report
+    from mads.run.arms import parse_seeds, read_arms
+    from mads.run.comparison import comparison_folder, open_for_comparison, train_arms
+    from mads.tables import show_comparison
+    from mads.terminal import progress
+
+    numbers, arms = parse_seeds(seeds), read_arms(file)
+    opened = open_for_comparison(store, out)
+    with comparison_folder(out, opened, arms) as folder:
+        with progress() as show:
+            train_arms(folder, opened, arms, numbers, jobs, show)
+        found = report.compare(opened, folder, arms, numbers)
+        report.write_comparison(folder.comparison, found)
+    if as_json:
+        _print_json(to_json(found))
+        return
+    show_comparison(out, found)
 
 
 @app.command()
@@ -174,11 +197,11 @@ def select(
     from mads.terminal import progress
 
     begun = time.perf_counter()
-    asked = _asked(store, (tokens, docs, fraction), run, console, recipe, changes)
+    asked = options.asked(store, (tokens, docs, fraction), run, console, recipe, changes)
     opened, strategy, cursors, budget, settings = asked
     follow = Followed(strategy.scores(opened.cells), strategy.to_json(), cursors)
     with progress() as report:
-        exports = _exports(opened, texts, corpus, megatron, report)
+        exports = options.exports(opened, texts, corpus, megatron, report)
         result = select_and_write(opened, Request(follow, budget, settings), out, exports)
     seconds = time.perf_counter() - begun
     if as_json:
@@ -207,7 +230,7 @@ def what_if(
     from mads.report.what_if import try_what_if
     from mads.tables import show_shares
 
-    asked = _asked(store, (tokens, docs, fraction), run, console, recipe, changes)
+    asked = options.asked(store, (tokens, docs, fraction), run, console, recipe, changes)
     found = try_what_if(*asked, theta)
     if as_json:
         _print_json(to_json(found))
@@ -236,7 +259,7 @@ def part(
     begun = time.perf_counter()
     opened = Store(store, plan_generation(plan))
     with progress() as report:
-        exports = _exports(opened, texts, corpus, megatron, report)
+        exports = options.exports(opened, texts, corpus, megatron, report)
         result = write_part(opened, plan, shard, out, exports)
     seconds = time.perf_counter() - begun
     if as_json:
@@ -359,47 +382,6 @@ def fit_influence(
         _print_json(to_json(found))
         return
     show_influence(out, found)
-
-
-def _asked(
-    store: Path,
-    budget: tuple[str, str, str],
-    run: Path | None,
-    console: Path | None,
-    recipe: Path | None,
-    changes: list[str] | None,
-) -> tuple[Store, Strategy, Cursors, Budget, Recipe]:
-    """Return what to select and what to follow; the recipe is the run's unless one is given."""
-    from mads.layout import RunDir
-    from mads.recipe import load_recipe
-    from mads.run.reader import followed, open_store
-
-    if (run is None) == (console is None):
-        raise UsageError("give one of --run RUN and --console console.json.")
-    opened = open_store(store, run)
-    if recipe is None and run is not None and RunDir(run).recipe.is_file():
-        recipe = RunDir(run).recipe
-    settings = load_recipe(recipe, changes or ())
-    amount = parse_budget(*budget, lambda: int(opened.cells.num_tokens_C.sum()))
-    return (opened, *followed(opened, run, console, settings), amount, settings)
-
-
-def _exports(
-    store: Store,
-    texts: bool,
-    corpus: Path | None,
-    megatron: bool,
-    report: Callable[[str, int, int], None],
-) -> Exports:
-    """Return what to write beside a selection; --texts and --corpus go together."""
-    from mads.export.command import Exports
-    from mads.export.texts import flag
-
-    if texts and corpus is None:
-        raise UsageError(f"--texts needs the folder that the corpus is in: add {flag(store)}")
-    if corpus is not None and not texts:
-        raise UsageError("--corpus says where texts are read from: add --texts, or leave it out.")
-    return Exports(corpus, megatron, lambda done, total: report("write texts", done, total))
 
 
 def _print_json(value: Mapping[str, Any]) -> None:

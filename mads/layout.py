@@ -1,4 +1,4 @@
-"""Every file name in a store and in a run."""
+"""Every file name in a store, a run and a comparison."""
 
 from __future__ import annotations
 
@@ -190,6 +190,35 @@ class RunDir:
     def round(self, number: int) -> RoundDir:
         """Return the folder of a round."""
         return RoundDir(self.root / "rounds" / f"{number:04d}")
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonDir:
+    """The files of a comparison (what ``mads compare`` writes): runs by arm and seed."""
+
+    root: Path
+
+    @property
+    def arms(self) -> Path:
+        """The resolved arms, which may not change."""
+        return self.root / "arms.toml"
+
+    @property
+    def comparison(self) -> Path:
+        """What was found; it is written last."""
+        return self.root / "comparison.json"
+
+    def recipe(self, arm: str) -> Path:
+        """Return an arm's recipe, whatever the seed."""
+        return self.root / arm / "recipe.toml"
+
+    def run(self, arm: str, seed: int) -> RunDir:
+        """Return a run of an arm."""
+        return RunDir(self.root / arm / f"seed-{seed}")
+
+    def log(self, arm: str, seed: int) -> Path:
+        """Return what a run has said."""
+        return self.root / arm / f"seed-{seed}.log"
 
 
 def kind_of(folder: Path) -> str:

@@ -1,11 +1,23 @@
-"""The options and arguments that take a path, or that several commands share."""
+"""The options and arguments that take a path, or that several commands share, and what they ask."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from mads.errors import UsageError
+from mads.units import parse_budget
+
+if TYPE_CHECKING:
+    from mads.config import Recipe
+    from mads.export.command import Exports
+    from mads.selection.plan import Cursors
+    from mads.store.store import Store
+    from mads.strategies.strategy import Strategy
+    from mads.units import Budget
 
 
 def given_path(text: str) -> Path:
@@ -41,6 +53,20 @@ StoreOption = Annotated[Path, _path_option("--store", "What `mads annotate` wrot
 OutOption = Annotated[Path, _path_option("--out", "The folder to write.")]
 NewStoreOption = Annotated[Path, _path_option("--out", "The store to write.")]
 NewRunOption = Annotated[Path, _path_option("--out", "The run to write, or to go on with.")]
+NewComparisonOption = Annotated[
+    Path, _path_option("--out", "The comparison to write, or to go on with.")
+]
+ArmsArgument = Annotated[Path, _path_argument("A base recipe and its arms (TOML).", "ARMS.toml")]
+SeedsOption = Annotated[
+    str, typer.Option("--seeds", metavar="N|LIST", help="How many seeds, or which: 0,1,2.")
+]
+JobsOption = Annotated[
+    int, typer.Option("--jobs", min=1, max=1024, help="Runs at a time; they share the cores.")
+]
+GenerationOption = Annotated[
+    int | None,
+    typer.Option("--generation", min=1, help="Of the store, for a new run; else the newest."),
+]
 NewModelOption = Annotated[Path, _path_option("--out", "The model to write, e.g. influence.bin.")]
 NewPriorOption = Annotated[Path, _path_option("--out", "The prior to write, e.g. prior.json.")]
 RewardsRunOption = Annotated[Path, _path_option("--run", "The run whose rewards are learned.")]
@@ -69,3 +95,44 @@ CorpusOption = Annotated[Path | None, _path_option("--corpus", "The corpus's fol
 MegatronOption = Annotated[
     bool, typer.Option("--megatron", help="Write their tokens as a Megatron data set.")
 ]
+
+
+def asked(
+    store: Path,
+    budget: tuple[str, str, str],
+    run: Path | None,
+    console: Path | None,
+    recipe: Path | None,
+    changes: list[str] | None,
+) -> tuple[Store, Strategy, Cursors, Budget, Recipe]:
+    """Return what to select and what to follow; the recipe is the run's unless one is given."""
+    from mads.layout import RunDir
+    from mads.recipe import load_recipe
+    from mads.run.reader import followed, open_store
+
+    if (run is None) == (console is None):
+        raise UsageError("give one of --run RUN and --console console.json.")
+    opened = open_store(store, run)
+    if recipe is None and run is not None and RunDir(run).recipe.is_file():
+        recipe = RunDir(run).recipe
+    settings = load_recipe(recipe, changes or ())
+    amount = parse_budget(*budget, lambda: int(opened.cells.num_tokens_C.sum()))
+    return (opened, *followed(opened, run, console, settings), amount, settings)
+
+
+def exports(
+    store: Store,
+    texts: bool,
+    corpus: Path | None,
+    megatron: bool,
+    report: Callable[[str, int, int], None],
+) -> Exports:
+    """Return what to write beside a selection; --texts and --corpus go together."""
+    from mads.export.command import Exports
+    from mads.export.texts import flag
+
+    if texts and corpus is None:
+        raise UsageError(f"--texts needs the folder that the corpus is in: add {flag(store)}")
+    if corpus is not None and not texts:
+        raise UsageError("--corpus says where texts are read from: add --texts, or leave it out.")
+    return Exports(corpus, megatron, lambda done, total: report("write texts", done, total))

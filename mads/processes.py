@@ -21,8 +21,10 @@ from types import FrameType
 from typing import Any
 
 from mads.errors import DataError
+from mads.units import parse_digits
 
 GRACE_S = 0.5
+LIFELINE = "MADS_LIFELINE"  # names the end of a pipe whose other end the parent alone holds
 
 # Python's own process that removes what an interrupted one has left takes this from here. It
 # removes it all the same, but does not print a warning beside the one line.
@@ -82,6 +84,22 @@ def end_with_parent() -> None:
 
     def wait() -> None:
         connection.wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def hold_lifeline() -> None:
+    """Make a command that another one has started end with it, also when that one is killed.
+
+    Without the variable ``MADS_LIFELINE`` nobody has started this one in such a way.
+    """
+    handle = parse_digits(os.environ.pop(LIFELINE, ""))
+    if handle is None:
+        return
+
+    def wait() -> None:
+        os.read(handle, 1)  # nobody writes: it returns when the other end is closed
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()

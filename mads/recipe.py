@@ -39,7 +39,9 @@ from mads.tasks.task import text_name
 
 T = TypeVar("T", bound=TaskConfig)
 SHIPPED = Path(__file__).parent / "recipes"
-_MAX_NAME = 64
+MAX_NAME = 64
+PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
+"""What names are made of, since they become names of files and columns."""
 _LONG_NUMBER = re.compile(r"[0-9][0-9_]{4000,}")  # Python reads 4,300 digits at most
 
 CHOICES: Mapping[type[Any], Choice] = {
@@ -263,12 +265,11 @@ def _bad_names(recipe: Recipe) -> list[str]:
         "rewards.tasks": recipe.rewards.tasks,
         "evaluation.tasks": recipe.evaluation.tasks,
     }
-    allowed = set("abcdefghijklmnopqrstuvwxyz0123456789_-")
     problems = [
-        f"{group}.{name}: a name has only a-z, 0-9, _ and -, {_MAX_NAME} of them at most"
+        f"{group}.{name}: a name has only a-z, 0-9, _ and -, {MAX_NAME} of them at most"
         for group, entries in groups.items()
         for name in entries
-        if not 0 < len(name) <= _MAX_NAME or set(name) - allowed
+        if not 0 < len(name) <= MAX_NAME or set(name) - PLAIN
     ]
     return problems + [
         f"agents.{name}: this name is a column of mads's own files; take another"

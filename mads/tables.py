@@ -11,8 +11,10 @@ import numpy as np
 from mads.annotate.annotate import AnnotateResult
 from mads.demo.harvest import HarvestSummary
 from mads.export.command import PartWritten, Selected
+from mads.report.compare import HELD_OUT, REFERENCES, Comparison, Needed
 from mads.report.diff import ConsoleDiff, SelectionDiff
 from mads.report.explain import Explanation, RoundOfDocument
+from mads.report.statistics import Estimate
 from mads.selection.composition import Shares
 from mads.terminal import say, table
 from mads.types import Cells
@@ -202,3 +204,78 @@ def show_console_diff(found: ConsoleDiff) -> None:
     for agent, weights in found.weights.items():
         rows = [[name, *cells(pair)] for name, pair in weights.items()]
         table(f"w {agent}", ["category", *columns, "change"], rows)
+
+
+def show_comparison(out: Path, found: Comparison) -> None:
+    """Show what ``mads compare`` found; the baseline's row has no differences."""
+    groups = [g for g, of in ((REFERENCES, found.references), (HELD_OUT, found.held_out)) if of]
+    minus = f"− {found.baseline}"
+    _show_reads(found)
+    rows = [
+        [name, *(c for g in groups for c in _pair(arm.means[g], arm.mean_differences.get(g)))]
+        for name, arm in found.arms.items()
+    ]
+    columns = ["arm", *(c for g in groups for c in (g, minus))]
+    table("Loss at the end, in nats per token; difference ± its 95% interval", columns, rows)
+    rows = [
+        [
+            task,
+            *(
+                " ".join(_pair(arm.tasks[task], arm.task_differences.get(task))).strip()
+                for arm in found.arms.values()
+            ),
+        ]
+        for task in (*found.references, *found.held_out)
+    ]
+    table("By task", ["task", *found.arms], rows)
+    rows = [
+        [name, *(c for g in groups for c in _needed(arm.needed[g], found.tokens))]
+        for name, arm in found.arms.items()
+        if name != found.baseline
+    ]
+    columns = ["arm", *(c for g in groups for c in (g, "times fewer"))]
+    table(f"Tokens until the final loss of {found.baseline}", columns, rows)
+    rows = [
+        [name, f"{c.training:.3g}", f"{c.selection:.3g}", f"{c.selection / c.training:.2%}"]
+        for name, c in ((name, arm.cost) for name, arm in found.arms.items())
+    ]
+    columns = ["arm", "training", "selection", "of training"]
+    table("Cost of a run in FLOPs, evaluation left out", columns, rows)
+    say(
+        f"{out}: {len(found.arms)} arms, {len(found.seeds)} seed(s), {found.tokens:,} tokens a "
+        f"run, {found.parameters:,} parameters."
+    )
+
+
+def _show_reads(found: Comparison) -> None:
+    """Show how each arm's tokens were shared by categories."""
+    for agent, corpus in found.corpus.items():
+        rows = [
+            [name, f"{share:.1%}", *(f"{arm.read[agent][name]:.1%}" for arm in found.arms.values())]
+            for name, share in corpus.items()
+        ]
+        table(f"{agent}: share of the tokens read", ["category", "corpus", *found.arms], rows)
+
+
+def _pair(loss: Estimate, difference: Estimate | None) -> list[str]:
+    """Return a loss, and its difference ± half the interval; one seed has no interval."""
+    if difference is None:
+        return [f"{loss.mean:.4f}", ""]
+    half = "–" if difference.high is None else f"±{difference.high - difference.mean:.4f}"
+    return [f"{loss.mean:.4f}", f"{difference.mean:+.4f} {half}"]
+
+
+def _needed(found: Needed, tokens: int) -> list[str]:
+    """Return the mean of the tokens that were needed, and how many times fewer that is."""
+    reached = [at for at in found.tokens if at is not None]
+    missed = len(found.tokens) - len(reached)
+    if missed:
+        ratio = f"below {found.at_most:.2f}" if found.at_most is not None else "–"
+        return [f"not reached by {tokens:,} in {missed} of {len(found.tokens)}", ratio]
+    mean = f"{sum(reached) / len(reached):,.0f}"
+    if found.ratio is None:
+        return [mean, "–"]
+    ends = "–"
+    if found.ratio.low is not None and found.ratio.high is not None:
+        ends = f"[{found.ratio.low:.2f}, {found.ratio.high:.2f}]"
+    return [mean, f"{found.ratio.mean:.2f} {ends}"]

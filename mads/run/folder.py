@@ -79,7 +79,7 @@ def check_folder(run: RunDir, store: Store, recipe: Recipe) -> None:
             f"{found.generation}), now {store.fingerprint[:16]} (generation {store.generation}). "
             "Give that store, or another --out."
         )
-    changed = _changes(tomllib.loads(run.recipe.read_text(encoding="utf-8")), to_table(recipe))
+    changed = differences(tomllib.loads(run.recipe.read_text(encoding="utf-8")), to_table(recipe))
     if changed:
         raise UsageError(
             f"{run.root} was begun with another recipe: {'; '.join(changed[:5])}. "
@@ -87,13 +87,13 @@ def check_folder(run: RunDir, store: Store, recipe: Recipe) -> None:
         )
 
 
-def _changes(old: Mapping[str, Any], new: Mapping[str, Any], place: str = "") -> list[str]:
-    """Return ``key: old -> new`` for every key in which two tables differ."""
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], place: str = "") -> list[str]:
+    """Return ``key: old -> new`` for every key in which two tables of a recipe differ."""
     found = []
     for key in {**old, **new}:
         before, now = old.get(key), new.get(key)
         if isinstance(before, Mapping) and isinstance(now, Mapping):
-            found += _changes(before, now, f"{place}{key}.")
+            found += differences(before, now, f"{place}{key}.")
         elif (list(before) if isinstance(before, tuple) else before) != (
             list(now) if isinstance(now, tuple) else now
         ):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import math
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +15,7 @@ import pyarrow as pa
 
 from mads.config import Recipe
 from mads.errors import DataError, UsageError
+from mads.files import file_sha256, read_sealed_json, unreadable
 from mads.layout import RoundDir, RunDir, check_kind
 from mads.recipe import load_recipe
 from mads.run.folder import RunProvenance, read_provenance
@@ -183,18 +187,43 @@ class Run:
         return sorted(int(name[5:]) for name in names if name[5:].isdecimal())
 
     @property
+    def num_parameters(self) -> int:
+        """The number of parameters that are trained, from the optimizer's state after all steps.
+
+        Raises DataError when the last checkpoint is gone or was changed.
+        """
+        folder = self.dir.checkpoint(self.recipe.training.steps)
+        remedy = "Put it back; the number of parameters is read from it."
+        state = read_sealed_json(folder / "state.json", remedy)
+        path = folder / "optimizer.safetensors"
+        try:
+            expected, found = state["files"][path.name], file_sha256(path)
+            with path.open("rb") as handle:
+                (length,) = struct.unpack("<Q", handle.read(8))
+                header = json.loads(handle.read(length))
+        except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
+            raise unreadable(path, error, remedy) from error
+        if found != expected:
+            raise DataError(
+                f"{path} was changed: its sha256 is {found[:16]}, expected {expected[:16]}. "
+                f"{remedy}"
+            )
+        moments = (value for name, value in header.items() if name.startswith("exp_avg."))
+        return sum(math.prod(value["shape"]) for value in moments)
+
+    @property
     def result(self) -> TrainResult | None:
         """How the run ended; None while it goes on."""
         return read_result(self.dir.result)
 
 
-def open_store(root: Path, run: Path | None) -> Store:
-    """Open the generation of a store that a run names, or the current one without a run.
+def open_store(root: Path, run: Path | None, generation: int | None = None) -> Store:
+    """Open the generation of a store that a run names, or the given or current one without a run.
 
     Whatever the store has gained since, a run goes on with what it began with. Raises UsageError
     or DataError when one of them is not there, or is something else.
     """
-    return Store(root, None if run is None else Run(run).provenance.generation)
+    return Store(root, generation if run is None else Run(run).provenance.generation)
 
 
 def followed(

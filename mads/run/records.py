@@ -20,6 +20,7 @@ REMEDY = (
     "Put the file back, or put the name of a checkpoint from before the damage into "
     "checkpoints/latest and run the same `mads train` again; it writes what follows anew."
 )
+_END = 1 << 16  # bytes, which hold the last few records
 Table = Mapping[str, Mapping[str, float]]
 """Agent -> category -> number."""
 
@@ -131,6 +132,24 @@ class Metrics:
                 raise DataError(f"{place} is not JSON: {error}. {REMEDY}") from error
             records.append(record_from_json(value, place))
         return records
+
+    def steps_done(self) -> int:
+        """Return how many steps the end of the file tells of; 0 where it tells of none.
+
+        It is for showing progress: what cannot be read is passed over.
+        """
+        if not self._path.is_file():
+            return 0
+        with self._path.open("rb") as handle:
+            handle.seek(max(handle.seek(0, os.SEEK_END) - _END, 0))
+            *lines, _ = handle.read().split(b"\n")
+        for line in reversed(lines):
+            try:
+                record = record_from_json(json.loads(line), self._path)
+            except (ValueError, RecursionError, DataError):  # the first line may be cut
+                continue
+            return record.step + isinstance(record, StepRecord)
+        return 0
 
     def check(self, expected: Seal) -> None:
         """Raise DataError unless the file begins with what was written until a checkpoint."""
