@@ -164,7 +164,10 @@ def _read_prior(path: Path) -> dict[str, dict[str, float]]:
     try:
         value = json.loads(path.read_bytes())
     except OSError as error:
-        raise UsageError(f"console.prior_file: {path} cannot be read: {error.strerror}.") from error
+        raise UsageError(
+            f"console.prior_file: {path} cannot be read: {error.strerror}. Give a file that "
+            "`mads fit prior` wrote, or the console.json of a run."
+        ) from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"console.prior_file: {path} is not JSON: {error}.") from error
     if isinstance(value, dict) and SEAL in value:  # a run's own console.json

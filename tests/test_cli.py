@@ -48,7 +48,8 @@ def test_version_and_help(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> N
     assert mads(monkeypatch, "-h") == 0
     text = capsys.readouterr().out
     assert all(
-        name in text for name in ("annotate", "train", "select", "what-if", "part", "harvest")
+        name in text
+        for name in ("annotate", "train", "compare", "select", "what-if", "part", "harvest")
     )
 
 

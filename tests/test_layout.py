@@ -1,10 +1,10 @@
-"""Names of a store and a run."""
+"""Names of a store, a run and a comparison."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from mads.layout import RunDir, StoreDir
+from mads.layout import ComparisonDir, RunDir, StoreDir
 
 
 def test_names_in_a_store() -> None:
@@ -37,3 +37,12 @@ def test_the_names_in_a_run(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
     assert run.round(10).plan == tmp_path / "rounds" / "0010" / "plan.json"
     assert run.checkpoint(3000) == tmp_path / "checkpoints" / "step-00003000"
+
+
+def test_the_names_in_a_comparison(tmp_path: Path) -> None:
+    found = ComparisonDir(tmp_path)
+    assert found.arms == tmp_path / "arms.toml"
+    assert found.comparison == tmp_path / "comparison.json"
+    assert found.recipe("natural") == tmp_path / "natural" / "recipe.toml"
+    assert found.run("natural", 3).root == tmp_path / "natural" / "seed-3"
+    assert found.log("natural", 3) == tmp_path / "natural" / "seed-3.log"

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from multiprocessing import active_children
 from multiprocessing.context import SpawnProcess
@@ -14,7 +15,14 @@ from pathlib import Path
 import pytest
 
 from mads.errors import DataError
-from mads.processes import QuietContext, end_with_parent, end_workers, worker_pool
+from mads.processes import (
+    LIFELINE,
+    QuietContext,
+    end_with_parent,
+    end_workers,
+    hold_lifeline,
+    worker_pool,
+)
 
 PARENT = """
 import os, signal, sys, time
@@ -108,3 +116,26 @@ def test_ctrl_c_while_a_worker_starts_comes_afterwards(monkeypatch: pytest.Monke
     finally:
         signal.signal(signal.SIGINT, before)
         end_workers()
+
+
+def test_a_command_that_another_has_started_ends_with_it() -> None:
+    """It holds the reading end of a pipe; the other end closes when the parent is killed."""
+    code = "import time; from mads.processes import hold_lifeline; hold_lifeline(); time.sleep(600)"
+    theirs, ours = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**os.environ, LIFELINE: str(theirs)},
+        pass_fds=(theirs,),
+    )
+    os.close(theirs)
+    time.sleep(0.1)
+    assert process.poll() is None
+    os.close(ours)
+    assert process.wait() == 1
+
+
+def test_a_command_of_the_user_holds_no_lifeline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(LIFELINE, raising=False)
+    before = threading.active_count()
+    hold_lifeline()
+    assert threading.active_count() == before

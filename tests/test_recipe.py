@@ -388,7 +388,7 @@ def test_a_prior_file_becomes_part_of_the_recipe(tmp_path: Path, inner: str) -> 
         ('{"domain": {"C4": 1%s}}' % ("0" * 5000), "prior.json is not JSON"),
         ("[1]", "holds no weights"),
         ("{", "prior.json is not JSON"),
-        (None, "prior.json cannot be read: No such file"),
+        (None, "prior.json cannot be read: No such file or directory. Give a file that"),
     ],
 )
 def test_a_prior_file_that_cannot_be_used(tmp_path: Path, text: str | None, message: str) -> None:

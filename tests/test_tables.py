@@ -12,8 +12,10 @@ from rich.console import Console
 from mads import tables, terminal
 from mads.demo.harvest import HarvestSummary
 from mads.export.command import PartWritten, Selected
+from mads.report.compare import Arm, Comparison, Cost, Needed
 from mads.report.diff import ConsoleDiff, Overlap, SelectionDiff
 from mads.report.explain import DocumentLabel, Explanation, RoundOfDocument
+from mads.report.statistics import Estimate
 from mads.types import Cells
 
 
@@ -119,3 +121,54 @@ def test_a_harvest(screen: io.StringIO) -> None:
     tables.show_harvest(Path("d"), HarvestSummary({"code": 2}, {"code": 2_000_000}, 5))
     assert "code 2 2.00" in words(screen)
     assert words(screen).endswith("d: corpus/ and reference.jsonl with 5 held-out items.")
+
+
+def compared(difference: Estimate, needed: Needed) -> Comparison:
+    """Two arms with one reference task and no evaluation task."""
+
+    def arm(loss: float, *, own: bool) -> Arm:
+        losses = {"lambada": Estimate(loss)}
+        means = {"references": Estimate(loss)}
+        return Arm(
+            fingerprint="f",
+            runs=(),
+            tasks=losses,
+            means=means,
+            task_differences={} if own else {"lambada": difference},
+            mean_differences={} if own else {"references": difference},
+            needed={} if own else {"references": needed},
+            read={"q": {"lo": 0.25 if own else 0.125}},
+            cost=Cost(1e12, 0 if own else 5e9),
+        )
+
+    arms = {"natural": arm(7.0, own=True), "matched": arm(6.5, own=False)}
+    head = ("natural", (0, 1), 10_240, 30_816, "s", 1, ("lambada",), (), {"q": {"lo": 0.25}})
+    return Comparison(*head, arms)
+
+
+@pytest.mark.parametrize(
+    ("needed", "row"),
+    [
+        (Needed((4e3, 6e3), Estimate(2.0, 0.1, 1.5, 2.5), None), "5,000 2.00 [1.50, 2.50]"),
+        (Needed((4e3,), Estimate(2.0), None), "4,000 2.00 –"),
+        (Needed((4e3, None), None, 1.25), "not reached by 10,240 in 1 of 2 below 1.25"),
+        (Needed((0.0,), None, None), "0 –"),
+        (Needed((0.0, None), None, None), "not reached by 10,240 in 1 of 2 –"),
+    ],
+)
+def test_a_comparison(screen: io.StringIO, needed: Needed, row: str) -> None:
+    tables.show_comparison(Path("d"), compared(Estimate(-0.5, 0.1, -0.75, -0.25), needed))
+    text = words(screen)
+    assert (
+        "q: share of the tokens read category corpus natural matched lo 25.0% 25.0% 12.5%" in text
+    )
+    assert "arm references − natural natural 7.0000 matched 6.5000 -0.5000 ±0.2500 By" in text
+    assert "task natural matched lambada 7.0000 6.5000 -0.5000 ±0.2500" in text
+    assert f"final loss of natural arm references times fewer matched {row} Cost" in text
+    assert "natural 1e+12 0 0.00% matched 1e+12 5e+09 0.50%" in text
+    assert text.endswith("d: 2 arms, 2 seed(s), 10,240 tokens a run, 30,816 parameters.")
+
+
+def test_a_comparison_of_one_seed_has_no_interval(screen: io.StringIO) -> None:
+    tables.show_comparison(Path("d"), compared(Estimate(-0.5), Needed((4e3,), Estimate(2.0), None)))
+    assert "lambada 7.0000 6.5000 -0.5000 – Tokens" in words(screen)

@@ -123,6 +123,7 @@ def _started(job: TrainJob, store: Path, generation: int, threads: int, handle: 
     ]
     job.log.parent.mkdir(parents=True, exist_ok=True)
     with naming(job.log), job.log.open("ab") as log:
+        begin = log.tell()
         process = subprocess.Popen(  # noqa: S603 - our own command
             command,
             stdin=subprocess.DEVNULL,
@@ -132,7 +133,7 @@ def _started(job: TrainJob, store: Path, generation: int, threads: int, handle: 
             pass_fds=(handle,),
             start_new_session=True,  # so that Ctrl-C comes from here alone, and once
         )
-        return _Running(job, process, log.tell())
+        return _Running(job, process, begin)
 
 
 def _last_message(one: _Running) -> str:

@@ -143,3 +143,21 @@ def test_every_changed_byte_before_a_checkpoint_is_refused(tmp_path: Path) -> No
     path.unlink()
     with pytest.raises(DataError, match=r"metrics\.jsonl was changed"):
         metrics.check(seal)
+
+
+def test_steps_that_are_done_are_read_from_the_end(tmp_path: Path) -> None:
+    """Whatever is cut at either end is passed over."""
+    path = tmp_path / "m.jsonl"
+    assert Metrics(path).steps_done() == 0
+    metrics = write(path, RECORDS[:2])
+    assert metrics.steps_done() == 5
+    with path.open("a") as handle:
+        handle.write('{"kind": "step", "st')
+    assert metrics.steps_done() == 5
+    assert write(tmp_path / "round.jsonl", [*RECORDS[:2], ROUND]).steps_done() == 10
+    assert write(tmp_path / "end.jsonl", RECORDS).steps_done() == 20
+    many = write(tmp_path / "many.jsonl", [StepRecord(i, 0, 2.5, 1, 1, 9, 9) for i in range(2000)])
+    assert (tmp_path / "many.jsonl").stat().st_size > 1 << 16
+    assert many.steps_done() == 2000
+    path.write_text("no record\n")
+    assert metrics.steps_done() == 0

@@ -117,3 +117,12 @@ def test_the_policy_random_measures_nothing(
     )
     assert code == 2
     assert "the strategy 'random' has no θ" in err
+
+
+def test_a_generation_is_the_stores(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[object, ...], tmp_path: Path
+) -> None:
+    code, out, err = mads(capsys, *arguments, "--generation", "7")
+    assert (code, out) == (1, "")
+    assert "has no generation 7, found 1" in err
+    assert not (tmp_path / "run").exists()
