@@ -271,7 +271,7 @@ def _needed(found: Needed, tokens: int) -> list[str]:
     missed = len(found.tokens) - len(reached)
     if missed:
         ratio = f"below {found.at_most:.2f}" if found.at_most is not None else "–"
-        return [f"not reached by {tokens:,} in {missed} of {len(found.tokens)}", ratio]
+        return [f"over {tokens:,} in {missed} of {len(found.tokens)}", ratio]
     mean = f"{sum(reached) / len(reached):,.0f}"
     if found.ratio is None:
         return [mean, "–"]

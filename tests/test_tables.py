@@ -151,9 +151,9 @@ def compared(difference: Estimate, needed: Needed) -> Comparison:
     [
         (Needed((4e3, 6e3), Estimate(2.0, 0.1, 1.5, 2.5), None), "5,000 2.00 [1.50, 2.50]"),
         (Needed((4e3,), Estimate(2.0), None), "4,000 2.00 –"),
-        (Needed((4e3, None), None, 1.25), "not reached by 10,240 in 1 of 2 below 1.25"),
+        (Needed((4e3, None), None, 1.25), "over 10,240 in 1 of 2 below 1.25"),
         (Needed((0.0,), None, None), "0 –"),
-        (Needed((0.0, None), None, None), "not reached by 10,240 in 1 of 2 –"),
+        (Needed((0.0, None), None, None), "over 10,240 in 1 of 2 –"),
     ],
 )
 def test_a_comparison(screen: io.StringIO, needed: Needed, row: str) -> None:
