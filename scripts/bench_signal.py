@@ -259,7 +259,7 @@ def richer(
 
 
 def truths(
-    work: Path, store: Store, recipe: Recipe, size: Size, step: int, steps: int, seeds: range
+    work: Path, store: Store, recipe: Recipe, step: int, steps: int, seeds: range
 ) -> list[Outcome]:
     """Return the outcomes of richer mixtures, from --work where they are known."""
     found: list[Outcome] = []
@@ -349,7 +349,7 @@ def main() -> None:
 
 def at_step(work: Path, store: Store, recipe: Recipe, size: Size, step: int) -> dict[str, float]:
     """Return the figures at one checkpoint, and print them."""
-    found = truths(work, store, recipe, size, step, size.truth_steps, range(size.seeds))
+    found = truths(work, store, recipe, step, size.truth_steps, range(size.seeds))
     refs, held = list(recipe.rewards.tasks), list(HELD_OUT)
     domains, on_refs = truth_of(found, refs)
     _, on_held = truth_of(found, held)
@@ -366,7 +366,7 @@ def at_step(work: Path, store: Store, recipe: Recipe, size: Size, step: int) -> 
     probes = choose_probes(store.cells, equal_sizes(store.cells, size.per_category), 5)
     seen, _, windows = read_probes(store, probes, recipe.training.context, 5)
     by_reward, cost = candidates(trainer, store, recipe, size, step, windows)
-    rehearsed = truths(work, store, recipe, size, step, REHEARSAL_STEPS, range(100, 101))
+    rehearsed = truths(work, store, recipe, step, REHEARSAL_STEPS, range(100, 101))
     means = {
         name: domain_means(store, seen, reward_N, domains) for name, reward_N in by_reward.items()
     }
