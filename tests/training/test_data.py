@@ -91,7 +91,7 @@ def test_a_step_reads_what_was_selected_for_its_stretch(store: Store) -> None:
     docs, sizes = documents(store)
     steps = np.repeat(np.array([10, 12, 13], np.uint64), [20, 10, 10])
     config = TrainingConfig(context=16, batch_tokens=32)
-    data = RoundData(store, docs, sizes, steps, 15, config, seed=1)
+    data = RoundData(store, docs, 0 * sizes, sizes, steps, 15, config, seed=1)
     for first, stop in ((10, 12), (12, 13), (13, 15)):
         own = steps == first
         alone = StretchData(store, docs[own], sizes[own], 2 * (stop - first), 16, seed=1)
