@@ -93,7 +93,7 @@ def test_an_explanation(screen: io.StringIO, before: int, pace: int, turn: str) 
     assert text.startswith("document 9: row 9 of a.jsonl status ok, 50 tokens, 200 bytes Labels")
     assert "q hi 0.750" in text
     row = "3 0.50·1.25 0.625 2 of 7"
-    assert f"{row} – {row} 5 {row} 5, 6 {row} 5, 6, +2" in text
+    assert f"{row} – – {row} 50 5 {row} 100 5, 6 {row} 200 5, 6, +2" in text
     assert (
         f"From now on {before} of them come before it; the last round took {pace}. {turn}" in text
     )

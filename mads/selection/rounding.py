@@ -49,8 +49,9 @@ def shared_out(cells: Cells, plan: Plan, size_N: NDArray[Any], bounds: Ints) -> 
 
 def _columns(cells: Cells, cell_K: Ints) -> Ints:
     """Return the categories of cells, shape (K, A), counted through over all agents."""
-    sizes = [len(cells.categories[agent]) for agent in cells.agents]
-    return cells.category_CA[cell_K].astype(np.int64) + (np.cumsum(sizes) - sizes)
+    sizes = np.array([len(cells.categories[agent]) for agent in cells.agents])
+    columns_KA: Ints = cells.category_CA[cell_K] + (np.cumsum(sizes) - sizes)
+    return columns_KA
 
 
 def balance(has_K: Floats, size_K: Floats, category_KA: Ints, draw_K: Floats) -> None:
