@@ -152,6 +152,8 @@ class TrainingConfig:
     steps: Annotated[int, Within(1, 2**40)] = 800
     context: Annotated[int, Within(2, 2**24)] = 256  # tokens in one sequence
     batch_tokens: Annotated[int, Within(2, 2**40)] = 8_192  # tokens in one optimizer step
+    # A document is read in parts of so many tokens, at most; 0 = four contexts
+    part_tokens: Annotated[int, Within(0, 2**40)] = 0
     micro_batch: Annotated[int, Within(1, 2**20)] = 8  # sequences in one forward pass
     first_update: Annotated[int, Within(1, 2**40)] = 200  # no feedback until this step
     # U: steps from one update of the strategy to the next
@@ -200,6 +202,7 @@ RESERVED_NAMES = frozenset(
         "num_tokens",
         "first_row",
         "tokens_before",
+        "first_token",
         "reward",
         "loss",
         "times_selected",

@@ -143,7 +143,7 @@ def show_explanation(found: Explanation) -> None:
     agents = list(found.labels)
     table(
         "Rounds (rank: of its cell; steps: from which on it was read)",
-        ["round", *(f"θ·w {agent}" for agent in agents), "score", "rank", "steps"],
+        ["round", *(f"θ·w {agent}" for agent in agents), "score", "rank", "tokens", "steps"],
         [_round_row(entry, agents) for entry in found.rounds],
     )
     before, pace = found.docs_before_it, found.cell_docs_last_round
@@ -168,6 +168,7 @@ def _round_row(entry: RoundOfDocument, agents: Sequence[str]) -> list[str]:
         ),
         f"{entry.score:.3f}",
         f"{entry.rank} of {entry.cells}",
+        f"{entry.tokens:,}" if entry.steps else "–",
         _when(entry.steps),
     ]
 

@@ -21,6 +21,7 @@ evidence    what a strategy learns from
 strategy    turns evidence into one score per cell; the console is one
 policy      turns scores into shares of levels
 level       the part of a cell that was selected equally often
+part        of a document: what training takes of it at a time; of a plan: one machine's share
 plan        how much of which cell is selected; its ranges are rows of the order
 selection   the documents of a plan
 round       one update of the strategy and the selection that follows

@@ -73,7 +73,9 @@ def test_weights_stand_in_their_order(screen: io.StringIO) -> None:
 
 
 def round_of(steps: tuple[int, ...]) -> RoundOfDocument:
-    return RoundOfDocument(3, {"q": 0.5}, {"q": 1.25}, 0.625, 2, 7, len(steps), steps)
+    return RoundOfDocument(
+        3, {"q": 0.5}, {"q": 1.25}, 0.625, 2, 7, len(steps), 50 * len(steps), steps
+    )
 
 
 @pytest.mark.parametrize(
@@ -93,7 +95,7 @@ def test_an_explanation(screen: io.StringIO, before: int, pace: int, turn: str) 
     assert text.startswith("document 9: row 9 of a.jsonl status ok, 50 tokens, 200 bytes Labels")
     assert "q hi 0.750" in text
     row = "3 0.50·1.25 0.625 2 of 7"
-    assert f"{row} – {row} 5 {row} 5, 6 {row} 5, 6, +2" in text
+    assert f"{row} – – {row} 50 5 {row} 100 5, 6 {row} 200 5, 6, +2" in text
     assert (
         f"From now on {before} of them come before it; the last round took {pace}. {turn}" in text
     )

@@ -14,7 +14,7 @@ from mads.console.state import read_console
 from mads.layout import RoundDir
 from mads.selection.composition import Shares
 from mads.selection.plan_file import load_plan, read_selection
-from mads.selection.take import SELECTION_SCHEMA, STEP
+from mads.selection.take import FIRST_TOKEN, SELECTION_SCHEMA, STEP
 
 Pair = tuple[float | None, float | None]
 """A weight in the first and in the second state; None where it is absent."""
@@ -55,7 +55,7 @@ def diff_selections(a: Path, b: Path) -> SelectionDiff:
     one, two = (read_selection(RoundDir(f), load_plan(RoundDir(f).plan)) for f in (a, b))
     docs_a, docs_b = (np.unique(table["doc"].to_numpy()) for table in (one, two))
     both = len(np.intersect1d(docs_a, docs_b, assume_unique=True))
-    plain = {*SELECTION_SCHEMA.names, STEP.name}
+    plain = {*SELECTION_SCHEMA.names, FIRST_TOKEN.name, STEP.name}
     agents = [name for name in one.column_names if name not in plain and name in two.column_names]
     return SelectionDiff(
         docs=Overlap(both, len(docs_a) - both, len(docs_b) - both),

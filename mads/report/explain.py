@@ -31,7 +31,8 @@ class RoundOfDocument:
     """How a document stood in one round: its categories' weights, and its cell's score and rank.
 
     ``score`` is that of a document that was never selected; ``selected`` counts how often the
-    round took it, ``steps`` from which optimizer steps on.
+    round took it or parts of it, ``tokens`` how many of its tokens, and ``steps`` are the optimizer
+    steps from which on.
     """
 
     round: int
@@ -41,6 +42,7 @@ class RoundOfDocument:
     rank: int
     cells: int
     selected: int
+    tokens: int
     steps: tuple[int, ...]
 
 
@@ -199,6 +201,7 @@ def _in_round(
     times = sum(
         part.cell == cell and part.start_row <= place < part.stop_row for part in found.plan.ranges
     )
+    tokens, steps = _read(found, doc) if times else (0, ())
     score_C, weights = found.score_C, found.strategy.weights
     return RoundOfDocument(
         round=found.files.number,
@@ -212,12 +215,14 @@ def _in_round(
         rank=int((score_C > score_C[cell]).sum()) + 1,
         cells=len(score_C),
         selected=times,
-        steps=_steps(found, doc) if times else (),
+        tokens=tokens,
+        steps=steps,
     )
 
 
-def _steps(found: _Round, doc: int) -> tuple[int, ...]:
-    """Return the steps from which on a round reads a document."""
-    table = read_selection(found.files.dir, found.plan, ["doc", "step"])
+def _read(found: _Round, doc: int) -> tuple[int, tuple[int, ...]]:
+    """Return how many tokens of a document a round selects, and the steps from which on."""
+    table = read_selection(found.files.dir, found.plan, ["doc", "num_tokens", "step"])
     mine = table["doc"].to_numpy() == np.uint64(doc)
-    return tuple(table["step"].to_numpy()[mine].tolist())
+    tokens, steps = (table[name].to_numpy()[mine] for name in ("num_tokens", "step"))
+    return int(tokens.sum()), tuple(np.unique(steps).tolist())

@@ -38,7 +38,7 @@ from mads.seeds import derive
 from mads.selection.bounds import find_bounds
 from mads.selection.plan import Cursors
 from mads.selection.plan_file import Head, write_selection
-from mads.selection.rounds import select_round
+from mads.selection.rounds import part_tokens, select_round
 from mads.store.store import Store
 from mads.strategies import STRATEGIES
 from mads.strategies.strategy import Evidence, Strategy
@@ -306,7 +306,7 @@ class _Loop:
         folder = self.dir.round(number)
         seed = derive(self.recipe.seed, "round", number)
         head = Head(seed, self.recipe.selection.policy, Budget(needed))
-        write_selection(folder, self.store, self.strategy.to_json(), chosen, head)
+        saved = write_selection(folder, self.store, self.strategy.to_json(), chosen, head)
         select_ms: Counter[int] = Counter()
         for one in chosen:
             assert one.step is not None
@@ -314,21 +314,22 @@ class _Loop:
         num_tokens = sum(one.selection.num_tokens for one in chosen)
         if num_tokens > WASTE * needed:
             self.watcher.note(
-                f"round {number}: {num_tokens:,} tokens were selected for {needed:,}, since "
-                "documents are long; what does not fit is not read. More steps from one selection "
-                "to the next, or a smaller corpus.max_doc_bytes, waste less."
+                f"round {number}: {num_tokens:,} tokens were selected for {needed:,}, since parts "
+                f"of documents have up to {part_tokens(self.recipe.training):,}; what does not fit "
+                "is not read. A smaller training.part_tokens, or more steps from one selection to "
+                "the next, waste less."
             )
-        return _Picked(sum(len(one.selection.doc_N) for one in chosen), num_tokens, select_ms)
+        return _Picked(saved.num_docs, num_tokens, select_ms)
 
     def _round_data(self, number: int) -> RoundData:
         """Return the batches of a round from its selection.parquet."""
         one = RunRound(self.dir.round(number), number, self.recipe)
-        table = one.selection(["doc", "num_tokens", "step"])
-        doc_N, num_tokens_N, step_N = (table[name].to_numpy() for name in table.column_names)
+        table = one.selection(["doc", "first_token", "num_tokens", "step"])
+        doc_N, first_N, num_N, step_N = (table[name].to_numpy() for name in table.column_names)
         _, stop = round_bounds(number, self.recipe)
         seed = derive(self.recipe.seed, "round", number)
         config = self.recipe.training
-        return RoundData(self.store, doc_N, num_tokens_N, step_N, stop, config, seed)
+        return RoundData(self.store, doc_N, first_N, num_N, step_N, stop, config, seed)
 
     def _step(self, step: int, number: int) -> None:
         config = self.recipe.training

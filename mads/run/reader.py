@@ -231,12 +231,15 @@ def followed(
 ) -> tuple[Strategy, Cursors]:
     """Return what a selection by hand follows: a run's last round, or a console state alone.
 
+    Selections by hand take whole documents, so one of which the run has read a part counts as not
+    yet taken.
+
     Raises UsageError when the run or the state does not exist, DataError when it is damaged or of
     another store.
     """
     if run is not None:
         last = Run(run).last_round()
-        return last.strategy, last.cursors(store)
+        return last.strategy, last.cursors(store).whole()
     assert console is not None
     if not console.is_file():
         what = "is a folder" if console.is_dir() else "does not exist"

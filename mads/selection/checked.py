@@ -20,8 +20,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mads.errors import DataError
+from mads.selection.parts import Rows
 from mads.selection.plan import Cursors
-from mads.selection.take import Rows
 from mads.types import Cells, Ints
 from mads.units import Unit
 
@@ -62,8 +62,10 @@ def check_rows(
     goes_on_R = uses_R == first_pass_C[cell_R]
     row_R = cells.first_row_C[cell_R] + np.where(goes_on_R, cursors.row_C[cell_R], 0)
     if len(key_N):
-        starts_R = np.where(goes_on_R, cursors.tokens_C[cell_R], 0)
-        whole_R &= before_N[np.minimum(begin_R, len(key_N) - 1)] == starts_R
+        inside_R = np.where(goes_on_R, cursors.inside_C[cell_R], 0)
+        starts_R = np.where(goes_on_R, cursors.tokens_C[cell_R], 0) - inside_R
+        first_R = np.minimum(begin_R, len(key_N) - 1)
+        whole_R &= (before_N[first_R] == starts_R) & (starts_R + inside_R < end_N[first_R])
         if unit == "tokens":
             whole_R &= end_N[np.minimum(last_R, len(key_N) - 1)] >= stop_R
     if unit == "docs":

@@ -4,17 +4,18 @@ Budgets and quotas are in one unit, tokens or documents. Suffix C: one value per
 one per level. A cell's documents stand in one shuffled order and are taken from
 it cyclically, so its whole usage is a cursor: documents before it were selected ``passes`` + 1
 times, the others ``passes`` times. A *level* is one of these two parts of a cell; all documents
-of a level share one score.
+of a level share one score. Where documents are taken in parts, a cursor may stand within one,
+and what is said of documents holds of their tokens.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from mads.config import SelectionConfig
-from mads.seeds import derive, shuffled
+from mads.seeds import derive, mix64, shuffled, uniform
 from mads.selection.bounds import bounded_shares, find_bounds
 from mads.selection.policies import POLICIES
 from mads.types import Cells, Floats, Ints
@@ -34,13 +35,19 @@ class Cursors:
     """How often each cell's documents were selected so far (see the module's text)."""
 
     passes_C: Ints
-    row_C: Ints  # documents before the cursor
+    row_C: Ints  # documents wholly before the cursor
     tokens_C: Ints  # tokens before the cursor
+    inside_C: Ints  # those of them that belong to the document in which the cursor stands
 
     @staticmethod
     def start(num_cells: int) -> Cursors:
         """Return the cursors before any selection."""
-        return Cursors(*(np.zeros(num_cells, np.int64) for _ in range(3)))
+        return Cursors(*(np.zeros(num_cells, np.int64) for _ in range(4)))
+
+    def whole(self) -> Cursors:
+        """Return the cursors for whole documents: one that was begun counts as not yet taken."""
+        nothing_C = np.zeros_like(self.inside_C)
+        return Cursors(self.passes_C, self.row_C, self.tokens_C - self.inside_C, nothing_C)
 
     def places(self, unit: Unit) -> Ints:
         """Return how much of each cell lies before its cursor."""
@@ -56,6 +63,10 @@ class Plan:
     quotas is rounded to whole documents: documents are taken while what was taken from the cells
     so far is less than their quotas so far. The sum of quotas is the budget, or all there is. So a
     budget of documents is met exactly, and one of tokens is exceeded by less than one document.
+
+    With ``part_tokens`` documents are taken in parts of so many tokens, at most. Then the cells of
+    ``cut`` that share categories stand together, those of the first agent before all, and the
+    quotas are rounded by the chances ``draw_GK`` (``mads/selection/rounding.py``).
     """
 
     unit: Unit
@@ -64,6 +75,8 @@ class Plan:
     cut: Ints
     score_C: Floats  # of a document that was never selected
     cursors: Cursors
+    part_tokens: int = 0  # 0 = whole documents
+    draw_GK: Floats = field(default_factory=lambda: np.zeros((0, 0)))
 
     @property
     def total(self) -> int:
@@ -94,8 +107,14 @@ def make_plan(
     config: SelectionConfig,
     seed: int,
     unit: Unit = "tokens",
+    part_tokens: int = 0,
 ) -> Plan:
-    """Return the plan of one selection of ``budget`` tokens or documents by the recipe's policy."""
+    """Return the plan of one selection of ``budget`` tokens or documents by the recipe's policy.
+
+    ``part_tokens``: a document is taken in parts of so many tokens, at most; 0 = as a whole.
+    """
+    assert unit == "tokens" or not part_tokens, "documents are counted as a whole"
+    assert part_tokens or not cursors.inside_C.any(), "cursors for whole documents"
     policy = POLICIES[config.policy]
     if not policy.uses_scores:
         score_C = np.zeros(len(cells))
@@ -118,8 +137,27 @@ def make_plan(
     quota_L = share_L * size_L
     whole_L = quota_L if policy.in_order else np.zeros_like(quota_L)
     quota_C = np.bincount(cell_L, quota_L, len(cells)).astype(np.float64)
-    whole_C = np.bincount(cell_L, np.where(share_L == 1.0, whole_L, 0.0), len(cells))
+    whole_L = np.where(share_L == 1.0, whole_L, 0.0)
+    whole_C = np.bincount(cell_L, whole_L, len(cells)).astype(np.float64)
     partial = (share_L > 0) & (share_L < 1) & (size_L > 0)
     cells_cut = np.unique(cell_L[partial])
-    cut = cells_cut[shuffled(cells_cut.astype(np.uint64), derive(seed, "cut"))]
-    return Plan(unit, quota_C, whole_C.astype(np.float64), cut, score_C, cursors)
+    names = cells_cut.astype(np.uint64)
+    if not part_tokens:
+        cut = cells_cut[shuffled(names, derive(seed, "cut"))]
+        return Plan(unit, quota_C, whole_C, cut, score_C, cursors)
+    cut = cells_cut[_together(cells, cells_cut, derive(seed, "cut"))]
+    turns = range(len(cells.agents) + 1)
+    draw_GK = np.stack([uniform(names, derive(seed, "draw", turn)) for turn in turns])
+    return Plan(unit, quota_C, whole_C, cut, score_C, cursors, part_tokens, draw_GK)
+
+
+def _together(cells: Cells, cell_K: Ints, seed: int) -> Ints:
+    """Return the order of cells in which those that share categories stand together.
+
+    Categories are in a seeded order; the first agent's come first, then the second's within, …
+    """
+    keys = [mix64(cell_K.astype(np.uint64), derive(seed, "cell"))]
+    for column, agent in reversed(list(enumerate(cells.agents))):
+        category_K = cells.category_CA[cell_K, column].astype(np.uint64)
+        keys.append(mix64(category_K, derive(seed, agent)))
+    return np.lexsort(keys)

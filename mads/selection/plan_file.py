@@ -25,7 +25,7 @@ from mads.layout import RoundDir
 from mads.sealed import Seal, read_seal, read_sealed, write_sealed
 from mads.selection.plan import Cursors
 from mads.selection.ranges import Range, joined_ranges
-from mads.selection.take import STEP, Selection
+from mads.selection.take import FIRST_TOKEN, STEP, Selection
 from mads.store.store import Store
 from mads.types import Cells, Ints
 from mads.units import LARGEST_COUNT, Budget, shorten
@@ -86,6 +86,7 @@ class SavedCursors:
     passes: NDArray[np.int64]
     row: NDArray[np.int64]
     tokens: NDArray[np.int64]
+    inside: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -109,7 +110,8 @@ class SavedPlan:
     @property
     def cursors_after(self) -> Cursors:
         """Where the cursors stand after the plan."""
-        return Cursors(self.cursors.passes, self.cursors.row, self.cursors.tokens)
+        found = self.cursors
+        return Cursors(found.passes, found.row, found.tokens, found.inside)
 
     def tokens_by_cell(self, num_cells: int) -> Ints:
         """Return how many tokens were taken of each cell."""
@@ -132,7 +134,9 @@ class Chosen:
         table = self.selection.to_table(cells)
         if self.step is None:
             return table
-        return table.append_column(STEP, pa.array([self.step] * len(table), STEP.type))
+        first = pa.array(self.selection.first_token_N, FIRST_TOKEN.type)
+        steps = pa.array([self.step] * len(table), STEP.type)
+        return table.append_column(FIRST_TOKEN, first).append_column(STEP, steps)
 
 
 def write_selection(
@@ -150,6 +154,7 @@ def write_selection(
     table = pa.concat_tables([c.to_table(store.cells) for c in chosen])
     write_sealed(folder.selection, table, compression="zstd")
     cursors = chosen[-1].selection.cursors
+    ranges = tuple(joined_ranges(part for c in chosen for part in c.selection.ranges))
     plan = SavedPlan(
         store=store.fingerprint,
         generation=store.generation,
@@ -157,10 +162,10 @@ def write_selection(
         seed=head.seed,
         policy=head.policy,
         budget=head.budget,
-        num_docs=sum(len(c.selection.doc_N) for c in chosen),
+        num_docs=sum(part.num_docs for part in ranges),
         num_tokens=sum(c.selection.num_tokens for c in chosen),
-        ranges=tuple(joined_ranges(part for c in chosen for part in c.selection.ranges)),
-        cursors=SavedCursors(cursors.passes_C, cursors.row_C, cursors.tokens_C),
+        ranges=ranges,
+        cursors=SavedCursors(cursors.passes_C, cursors.row_C, cursors.tokens_C, cursors.inside_C),
         files=seals_of(folder),
         request=head.request,
     )
@@ -240,19 +245,30 @@ def _flaw_of_plan(plan: SavedPlan) -> str:
 def _flaw_of_cursors(plan: SavedPlan, cells: Cells) -> str:
     """Return which cursor is outside its cell, or an empty text."""
     found = plan.cursors
-    sizes = [len(found.passes), len(found.row), len(found.tokens)]
+    sizes = [len(found.passes), len(found.row), len(found.tokens), len(found.inside)]
     if set(sizes) != {len(cells)}:
-        return f"cursors of {sizes} cells (passes, row, tokens), but it has {len(cells)} cells"
+        return (
+            f"cursors of {sizes} cells (passes, row, tokens, inside), but it has {len(cells)} cells"
+        )
     limits = {
         "passes": (found.passes, LARGEST_USE // np.maximum(cells.num_tokens_C, 1)),
         "row": (found.row, cells.num_docs_C - 1),
         "tokens": (found.tokens, np.maximum(cells.num_tokens_C - 1, 0)),
+        # A document has a token at least, so these are of the documents before the cursor's.
+        "inside": (found.inside, found.tokens - found.row),
     }
     for name, (value_C, most_C) in limits.items():
         outside = np.flatnonzero((value_C < 0) | (value_C > most_C))
         if len(outside):
             cell = int(outside[0])
             return f"cursors.{name}[{cell}] is {value_C[cell]}, expected 0 to {most_C[cell]}"
+    astray = np.flatnonzero((found.row == 0) & (found.tokens != found.inside))
+    if len(astray):
+        cell = int(astray[0])
+        return (
+            f"cursors.tokens[{cell}] is {found.tokens[cell]}, expected {found.inside[cell]}, as "
+            "in cursors.inside: there is no document before it"
+        )
     return ""
 
 
@@ -274,16 +290,30 @@ def _flaw_of_range(plan: SavedPlan, number: int, cells: Cells) -> str:
         )
     begins = part.start_row > 0 or part.start_tokens == 0
     ends = part.stop_row < docs or part.stop_tokens == tokens
-    if not (begins and ends):
+    if plan.request is None:  # of a run, which may begin and end within documents
+        begins, ends = part.start_row <= part.start_tokens, True
+    # A document has a token at least.
+    if not (begins and ends and docs - part.stop_row <= tokens - part.stop_tokens):
         return (
             f"{place}: the rows {part.start_row} to {part.stop_row} of {docs} do not go with the "
             f"tokens {part.start_tokens} to {part.stop_tokens} of {tokens}"
         )
-    passes, row = int(plan.cursors.passes[part.cell]), int(plan.cursors.row[part.cell])
-    if part.uses > passes or (part.uses == passes and part.stop_row > row):
+    passes, row, reached, inside = (
+        int(value[part.cell])
+        for value in (
+            *(plan.cursors.passes, plan.cursors.row, plan.cursors.tokens, plan.cursors.inside),
+        )
+    )
+    if part.uses > passes or (part.uses == passes and part.stop_row > row + (inside > 0)):
         return (
             f"{place} takes row {part.stop_row - 1} for the {part.uses + 1}th time, but the "
             f"cursor after it stands at row {row} with {passes} passes"
+        )
+    end = (docs, tokens) if part.uses < passes else (row + (inside > 0), reached)
+    if not plan.shard and (part.stop_row, part.stop_tokens) != end:
+        return (
+            f"{place} ends before row {part.stop_row} and token {part.stop_tokens}, expected "
+            f"{end[0]} and {end[1]}, where its cell or the cursor does"
         )
     return ""
 

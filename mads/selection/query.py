@@ -21,8 +21,9 @@ from mads.config import SelectionConfig
 from mads.errors import DataError
 from mads.files import unreadable
 from mads.selection.checked import REMEDY, CheckBytes, check_rows, unchecked
+from mads.selection.parts import Rows, in_parts
 from mads.selection.plan import Cursors, Plan, cell_sizes
-from mads.selection.take import Rows, Selection, take
+from mads.selection.take import Selection, take
 from mads.store.store import Store
 from mads.types import Cells, Ints
 from mads.units import Unit
@@ -93,6 +94,7 @@ class OrderReader:
                 *(self._order, self._cells, plan.cursors, ranges, rows, plan.unit),
                 check_bytes=self._check_bytes,
             )
+            rows = in_parts(self._cells, plan, amount_C, rows)
             self._window = _Window(self._cells, plan, amount_C, rows)
         return take(self._cells, plan, self._window.rows(plan), self._config.decay)
 
@@ -138,13 +140,13 @@ def literal(path: Path) -> str:
 def _amounts(cells: Cells, plan: Plan, selections: int) -> Ints:
     """Return how much to read of each cell from its cursor on, one pass at most.
 
-    Small quotas are met by chance, about as by a Poisson process of whole documents, so more
-    than ``selections`` quotas is read: some standard deviations of their sum, and a document.
+    Small quotas are met by chance, about as by a Poisson process of whole documents or parts, so
+    more than ``selections`` quotas is read: some standard deviations of their sum, and one more.
     """
     amount_C = np.ceil(plan.quota_C)
     size_C = cell_sizes(cells, plan.unit)
     if selections > 1:
-        mean_C = size_C / cells.num_docs_C
+        mean_C = np.minimum(size_C / cells.num_docs_C, plan.part_tokens or np.inf)
         sum_C = plan.quota_C * selections
         more_C = READ_AHEAD_DEVIATIONS * (np.sqrt(sum_C * mean_C) + mean_C)
         amount_C = np.where(plan.quota_C > 0, np.ceil(sum_C + more_C), 0.0)
@@ -155,7 +157,7 @@ def planned_ranges(cells: Cells, plan: Plan, amount_C: Ints) -> pa.Table:
     """Return the ranges that hold the next ``amount_C`` of each cell: one or two per cell.
 
     Start and stop are places as the query sees them: tokens before a document in its cell, or
-    rows of the order.
+    rows of the order. A document in which the cursor stands is listed, at both ends of a pass.
     """
     chosen = np.flatnonzero(amount_C > 0)
     start = plan.cursors.places(plan.unit)[chosen]
@@ -165,7 +167,8 @@ def planned_ranges(cells: Cells, plan: Plan, amount_C: Ints) -> pa.Table:
     wraps = np.flatnonzero(stop > size)
     kind = pa.int64() if plan.unit == "docs" else pa.uint64()  # as the query's: no cast
     origin = cells.first_row_C[chosen] if plan.unit == "docs" else np.zeros_like(start)
-    first = np.concatenate([start + origin, origin[wraps]])
+    begun = start - plan.cursors.inside_C[chosen]
+    first = np.concatenate([begun + origin, origin[wraps]])
     last = np.concatenate([np.minimum(stop, size) + origin, (stop - size + origin)[wraps]])
     return pa.table(
         {
@@ -178,10 +181,11 @@ def planned_ranges(cells: Cells, plan: Plan, amount_C: Ints) -> pa.Table:
 
 
 class _Window:
-    """Documents that were read at once: of each cell, the next ``amount_C`` from some cursors."""
+    """What was read at once: of each cell, the next ``amount_C`` from some cursors on."""
 
     def __init__(self, cells: Cells, plan: Plan, amount_C: Ints, rows: Rows) -> None:
-        self._cells, self._unit, self._amount_C, self._rows = cells, plan.unit, amount_C, rows
+        self._cells, self._amount_C, self._rows = cells, amount_C, rows
+        self._kind = plan.unit, plan.part_tokens
         self._start_C = _reached(cells, plan.cursors, plan.unit)
         # The cells stand one after the other on one axis, so one search finds all places.
         self._origin_C = np.cumsum(amount_C) - amount_C
@@ -194,7 +198,7 @@ class _Window:
 
     def holds(self, plan: Plan) -> bool:
         """Return whether all that a plan can take was read."""
-        if plan.unit != self._unit:
+        if (plan.unit, plan.part_tokens) != self._kind:
             return False
         ahead_C = _reached(self._cells, plan.cursors, plan.unit) - self._start_C
         within_C = (ahead_C >= 0) & (ahead_C + np.ceil(plan.quota_C) <= self._amount_C)

@@ -12,7 +12,8 @@ from mads.codec import Count
 class Range:
     """A run of rows of a cell with equal use.
 
-    Rows and tokens are counted from the cell's first document; ``stop`` is not included.
+    Rows and tokens are counted from the cell's first document; ``stop`` is not included. Where
+    documents are taken in parts, the tokens may begin and end within the first and the last one.
     """
 
     cell: Count
@@ -25,12 +26,12 @@ class Range:
 
     @property
     def num_docs(self) -> int:
-        """Documents of the range."""
+        """Documents of the range, those of which it has parts included."""
         return self.stop_row - self.start_row
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of its documents."""
+        """Tokens of the range."""
         return self.stop_tokens - self.start_tokens
 
 
@@ -44,7 +45,8 @@ def joined_ranges(ranges: Iterable[Range]) -> list[Range]:
         key = part.cell, part.uses
         before = found.setdefault(key, part)
         if before is not part:
-            assert part.start_row == before.stop_row, "a cell is taken in its order"
+            assert part.start_tokens == before.stop_tokens, "a cell is taken in its order"
+            assert part.start_row in (before.stop_row - 1, before.stop_row), "a row is skipped"
             stop = {"stop_row": part.stop_row, "stop_tokens": part.stop_tokens}
             found[key] = replace(before, **stop)
     return list(found.values())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from mads.config import Recipe
+from mads.config import Recipe, TrainingConfig
 from mads.errors import DataError
 from mads.seeds import derive
 from mads.selection.plan import Cursors, make_plan
@@ -16,6 +16,8 @@ from mads.selection.plan_file import Chosen
 from mads.selection.query import OrderReader
 from mads.store.store import Store
 from mads.types import Floats
+
+PART_CONTEXTS = 4  # of a part, where the recipe says nothing
 
 
 def stretches(start: int, stop: int, every: int) -> list[tuple[int, int]]:
@@ -28,6 +30,11 @@ def stretches(start: int, stop: int, every: int) -> list[tuple[int, int]]:
     return [(first, min(first + size, stop)) for first in range(start, stop, size)]
 
 
+def part_tokens(config: TrainingConfig) -> int:
+    """Return how many tokens of a document training reads as one part, at most."""
+    return config.part_tokens or PART_CONTEXTS * config.context
+
+
 def select_round(
     store: Store,
     score_C: Floats,
@@ -38,11 +45,13 @@ def select_round(
 ) -> list[Chosen]:
     """Select what the steps of round ``number`` read: for each stretch, at least its tokens.
 
+    Documents are taken in parts, so that a stretch's composition is its plan's.
+
     A stretch that needs more than the corpus goes through it again, so it has several selections.
     Raises DataError when ``max_passes`` leaves nothing to select.
     """
     cells, config = store.cells, recipe.selection
-    parts = stretches(*bounds, config.select_every)
+    parts, size = stretches(*bounds, config.select_every), part_tokens(recipe.training)
     chosen: list[Chosen] = []
     with OrderReader.of(store, config) as order:
         for done, (first, stop) in enumerate(parts):
@@ -50,7 +59,7 @@ def select_round(
             while left > 0:
                 begun = time.perf_counter()
                 seed = derive(recipe.seed, "selection", number, len(chosen))
-                plan = make_plan(cells, score_C, cursors, left, config, seed)
+                plan = make_plan(*(cells, score_C, cursors, left, config, seed), part_tokens=size)
                 selection = order.select(plan, len(parts) - done)
                 if not len(selection.doc_N):
                     raise DataError(

@@ -10,12 +10,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mads.selection.parts import Rows
 from mads.selection.plan import ROUNDING, Cursors, Plan, decayed
 from mads.selection.ranges import Range
+from mads.selection.rounding import shared_out
 from mads.types import Cells, Floats, Ints
-
-Rows = dict[str, NDArray[Any]]
-"""Columns of the order (doc, cell, num_tokens, tokens_before) and ``uses``."""
 
 SELECTION_SCHEMA = pa.schema(
     {
@@ -27,31 +26,33 @@ SELECTION_SCHEMA = pa.schema(
     }
 )
 """The columns of selection.parquet that every store has; a category column per agent follows."""
+FIRST_TOKEN = pa.field("first_token", pa.uint32())
+"""A column of a run's: where in its document a part begins, of ``num_tokens``."""
 STEP = pa.field("step", pa.uint64())
-"""The last column of a run's: the optimizer step from which on a document is read."""
+"""The last column of a run's: the optimizer step from which on a part is read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The selected documents (suffix N), cell after cell, and the cursors after them."""
+    """The selected documents or parts (suffix N), cell after cell, and the cursors after them."""
 
     doc_N: NDArray[np.uint64]
     cell_N: Ints
+    first_token_N: Ints  # of the part in its document
     num_tokens_N: Ints
-    uses_N: Ints  # times the document was selected before
+    uses_N: Ints  # times it was selected before
+    score_N: Floats
     ranges: list[Range]
     cursors: Cursors
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of all selected documents."""
+        """Tokens of all documents or parts."""
         return int(self.num_tokens_N.sum())
 
     def to_table(self, cells: Cells) -> pa.Table:
         """Return the rows of selection.parquet, with one category column per agent."""
-        sizes = np.array([part.num_docs for part in self.ranges], np.int64)
-        score_N = np.repeat(np.array([part.score for part in self.ranges], np.float64), sizes)
-        columns = self.doc_N, self.cell_N, self.num_tokens_N, self.uses_N, score_N
+        columns = self.doc_N, self.cell_N, self.num_tokens_N, self.uses_N, self.score_N
         return selection_table(cells, *columns)
 
 
@@ -84,27 +85,34 @@ def category_columns(cells: Cells, cell_N: Ints) -> dict[str, pa.Array]:
 
 
 def take(cells: Cells, plan: Plan, rows: Rows, decay: float) -> Selection:
-    """Round the quotas of cut cells to whole documents and move the cursors.
+    """Round the quotas of cut cells to whole rows and move the cursors.
 
-    ``rows`` are the planned ranges' documents in the order (cell, uses, tokens_before), that is,
-    in the order in which a cell is taken.
+    ``rows`` are the planned ranges' documents or parts in the order (cell, uses, tokens_before),
+    that is, in the order in which a cell is taken.
     """
     cell_N = rows["cell"].astype(np.int64)
     bounds = np.searchsorted(cell_N, np.arange(len(cells) + 1))
     count_C = np.diff(bounds)
     if len(plan.cut):
         size_N = rows["num_tokens"] if plan.unit == "tokens" else np.ones(len(cell_N), np.int64)
-        count_C[plan.cut] = _rounded(plan, size_N, bounds)
+        if plan.part_tokens:
+            count_C[plan.cut] = shared_out(cells, plan, size_N, bounds)
+        else:
+            count_C[plan.cut] = _rounded(plan, size_N, bounds)
     keep = np.arange(len(cell_N)) - bounds[cell_N] < count_C[cell_N]
     chosen = {name: values[keep] for name, values in rows.items()}
-    ranges = _row_ranges(plan, chosen, decay)
+    cell_N, uses_N = (chosen[name].astype(np.int64) for name in ("cell", "uses"))
+    score_N = decayed(plan.score_C[cell_N], uses_N, decay)
+    ranges, inside = _row_ranges(chosen, score_N)
     return Selection(
         doc_N=chosen["doc"],
-        cell_N=chosen["cell"].astype(np.int64),
+        cell_N=cell_N,
+        first_token_N=chosen["first_token"],
         num_tokens_N=chosen["num_tokens"].astype(np.int64),
-        uses_N=chosen["uses"].astype(np.int64),
+        uses_N=uses_N,
+        score_N=score_N,
         ranges=ranges,
-        cursors=_moved(cells, plan.cursors, ranges),
+        cursors=_moved(cells, plan.cursors, ranges, inside),
     )
 
 
@@ -132,35 +140,39 @@ def _rounded(plan: Plan, size_N: NDArray[Any], bounds: Ints) -> list[int]:
     return counts
 
 
-def _row_ranges(plan: Plan, rows: Rows, decay: float) -> list[Range]:
-    """Return the runs of consecutive rows of a cell with equal use, and their scores."""
+def _row_ranges(rows: Rows, score_N: Floats) -> tuple[list[Range], list[int]]:
+    """Return the runs of consecutive rows of a cell with equal use, and their scores.
+
+    Besides, how many tokens of a run's last document are taken; 0 when it is taken to its end.
+    """
     cell_N, uses_N = rows["cell"].astype(np.int64), rows["uses"].astype(np.int64)
     if not len(cell_N):
-        return []
+        return [], []
     starts = np.flatnonzero(np.diff(cell_N, prepend=-1) | np.diff(uses_N, prepend=-1))
     last = np.append(starts[1:], len(cell_N)) - 1
-    cell, uses = cell_N[starts], uses_N[starts]
-    begin = np.where(uses == plan.cursors.passes_C[cell], plan.cursors.row_C[cell], 0)
     before, num = rows["tokens_before"].astype(np.int64), rows["num_tokens"].astype(np.int64)
     columns = (
-        cell,
-        uses,
-        decayed(plan.score_C[cell], uses, decay),
-        begin,
-        begin + last + 1 - starts,
+        cell_N[starts],
+        uses_N[starts],
+        score_N[starts],
+        rows["row"][starts],
+        rows["row"][last] + 1,
         before[starts],
         before[last] + num[last],
     )
-    return [Range(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+    ranges = [Range(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+    return ranges, rows["inside"][last].tolist()
 
 
-def _moved(cells: Cells, cursors: Cursors, ranges: list[Range]) -> Cursors:
-    passes_C, row_C, tokens_C = (
-        array.copy() for array in (cursors.passes_C, cursors.row_C, cursors.tokens_C)
+def _moved(cells: Cells, cursors: Cursors, ranges: list[Range], insides: list[int]) -> Cursors:
+    passes_C, row_C, tokens_C, inside_C = (
+        array.copy()
+        for array in (cursors.passes_C, cursors.row_C, cursors.tokens_C, cursors.inside_C)
     )
-    for part in ranges:  # a cell's second range, if any, comes after its first
-        whole = part.stop_row == int(cells.num_docs_C[part.cell])
+    for part, inside in zip(ranges, insides, strict=True):  # a cell's second one comes later
+        whole = part.stop_row == int(cells.num_docs_C[part.cell]) and not inside
         passes_C[part.cell] = part.uses + whole
-        row_C[part.cell] = 0 if whole else part.stop_row
+        row_C[part.cell] = 0 if whole else part.stop_row - (inside > 0)
         tokens_C[part.cell] = 0 if whole else part.stop_tokens
-    return Cursors(passes_C, row_C, tokens_C)
+        inside_C[part.cell] = inside
+    return Cursors(passes_C, row_C, tokens_C, inside_C)

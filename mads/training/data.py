@@ -1,6 +1,6 @@
-"""From selected documents to batches.
+"""From selected documents, or parts of them, to batches.
 
-    documents -> seeded order -> one stream of tokens -> sequences of T -> seeded order -> batches
+    parts -> seeded order -> one stream of tokens -> sequences of T -> seeded order -> batches
 
 A stretch is the steps from one selection to the next. Its stream is cut at its last token, and
 the sequences are shuffled once more, since a long document would else fill whole batches. The
@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from mads.config import TrainingConfig
-from mads.seeds import derive, shuffled
+from mads.seeds import derive, mix64, shuffled
 from mads.store.store import Store
 from mads.training.model import NO_LABEL, TokenBatch
 
@@ -26,14 +26,15 @@ from mads.training.model import NO_LABEL, TokenBatch
 class RoundData:
     """The batches of one round, stretch after stretch.
 
-    ``step_N`` is the first step of the stretch that reads a document (ascending); the round ends
-    before ``stop``.
+    Of N documents the tokens [first, first + num) are read. ``step_N`` is the first step of the
+    stretch that reads them (ascending); the round ends before ``stop``.
     """
 
     def __init__(
         self,
         store: Store,
         doc_N: NDArray[np.uint64],
+        first_token_N: NDArray[np.uint32],
         num_tokens_N: NDArray[np.uint32],
         step_N: NDArray[np.uint64],
         stop: int,
@@ -46,9 +47,10 @@ class RoundData:
         self._document_mask = config.document_mask
         steps = np.diff([*self._firsts, stop]).tolist()
         self._stretches = [
-            StretchData(store, docs, sizes, count * self._sequences, config.context, seed)
-            for docs, sizes, count in zip(
+            StretchData(store, docs, sizes, count * self._sequences, config.context, seed, begins)
+            for docs, begins, sizes, count in zip(
                 np.split(doc_N, starts[1:]),
+                np.split(first_token_N.astype(np.int64), starts[1:]),
                 np.split(num_tokens_N.astype(np.int64), starts[1:]),
                 steps,
                 strict=True,
@@ -63,7 +65,10 @@ class RoundData:
 
 
 class StretchData:
-    """The batches of one stretch."""
+    """The batches of one stretch.
+
+    Of N documents the tokens [first, first + num) are read, without ``first_token_N`` from 0 on.
+    """
 
     def __init__(
         self,
@@ -73,11 +78,16 @@ class StretchData:
         num_sequences: int,
         context: int,
         seed: int,
+        first_token_N: NDArray[np.int64] | None = None,
     ) -> None:
-        order = shuffled(doc_N, derive(seed, "order"))
+        if first_token_N is None:
+            first_token_N = np.zeros(len(doc_N), np.int64)
+        order = _part_order(doc_N, first_token_N, derive(seed, "order"))
         self._store = store
         self._doc_N = doc_N[order]
         self._ends_N = np.cumsum(num_tokens_N[order])
+        # Where in its document the token stands that is at place 0 of the stream.
+        self._shift_N = first_token_N[order] - (self._ends_N - num_tokens_N[order])
         self._context = context
         assert num_sequences * context <= num_tokens_N.sum(), "there are tokens for all steps"
         numbers = np.arange(num_sequences, dtype=np.uint64)
@@ -98,21 +108,30 @@ class StretchData:
         return TokenBatch(tokens_BT, labels_BT, positions_BT)
 
     def _sequence(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return tokens, and places counted from each document's first token in the sequence."""
+        """Return tokens, and places counted from each part's first token in the sequence."""
         start, stop = number * self._context, (number + 1) * self._context
         tokens, places = [], []
         at = start
         index = int(np.searchsorted(self._ends_N, start, side="right"))
         while at < stop:
-            end = int(self._ends_N[index])
+            end, shift = min(int(self._ends_N[index]), stop), int(self._shift_N[index])
             reader, row = self._store.tokens(int(self._doc_N[index]))
-            length = reader.length(row)
-            part = reader.row(row, length - (end - at), length - max(end - stop, 0))
+            part = reader.row(row, shift + at, shift + end)
             tokens.append(part)
             places.append(np.arange(len(part)))
             at += len(part)
             index += 1
         return np.concatenate(tokens), np.concatenate(places)
+
+
+def _part_order(
+    doc_N: NDArray[np.uint64], first_token_N: NDArray[np.int64], seed: int
+) -> NDArray[np.int64]:
+    """Return the indices that put parts into a seeded order that their order cannot change."""
+    first_N = first_token_N.astype(np.uint64)
+    # A document's first part stands where the whole document would.
+    name_N = doc_N ^ np.where(first_N > 0, mix64(first_N, derive(seed, "part")), np.uint64(0))
+    return np.lexsort((first_N, doc_N, mix64(name_N, seed)))
 
 
 def padded_batch(sequences: Sequence[NDArray[np.int64]], first_label: Sequence[int]) -> TokenBatch:

@@ -11,9 +11,10 @@ import pytest
 
 from mads.config import SelectionConfig
 from mads.errors import DataError
+from mads.selection.parts import Rows
 from mads.selection.plan import Cursors, Plan, make_plan
 from mads.selection.query import OrderReader
-from mads.selection.take import Rows, Selection
+from mads.selection.take import Selection
 from mads.store.store import Store
 from mads.units import Unit
 

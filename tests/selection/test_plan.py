@@ -12,9 +12,10 @@ from selection.toy import make_cells, planned_rows
 
 from mads.config import SelectionConfig
 from mads.seeds import derive, shuffled
+from mads.selection.parts import Rows
 from mads.selection.plan import Cursors, decayed, make_plan
 from mads.selection.policies import POLICIES
-from mads.selection.take import Rows, take
+from mads.selection.take import take
 from mads.types import Cells
 from mads.units import Unit
 

@@ -31,7 +31,7 @@ from mads.selection.plan_file import (
     write_selection,
 )
 from mads.selection.query import OrderReader
-from mads.selection.take import SELECTION_SCHEMA, STEP
+from mads.selection.take import FIRST_TOKEN, SELECTION_SCHEMA, STEP
 from mads.store.store import Store
 from mads.units import Budget
 
@@ -89,8 +89,11 @@ def test_a_plan_survives_its_file(store: Store, folder: RoundDir) -> None:
 
 def test_the_columns_of_a_selection_are_those_of_the_schema(store: Store, folder: RoundDir) -> None:
     schema = pq.read_schema(folder.selection).remove_metadata()
-    assert schema.names == [*SELECTION_SCHEMA.names, *store.cells.agents, STEP.name]
-    assert all(schema.field(field.name) == field for field in (*SELECTION_SCHEMA, STEP))
+    assert schema.names == [
+        *(*SELECTION_SCHEMA.names, *store.cells.agents, FIRST_TOKEN.name, STEP.name),
+    ]
+    fields = *SELECTION_SCHEMA, FIRST_TOKEN, STEP
+    assert all(schema.field(field.name) == field for field in fields)
 
 
 def test_a_file_that_is_not_the_plans_is_refused(store: Store, folder: RoundDir) -> None:
@@ -198,7 +201,7 @@ def doubled(plan: Value) -> None:
         (lambda v: v.update(num_docs=1), r"num_docs is 1, but its ranges hold \d+ documents"),
         (lambda v: v.update(num_tokens=1), r"num_tokens is 1, but its ranges hold \d+ tokens"),
         (lambda v: v["budget"].update(amount=0), "budget.amount is 0, expected 1 to 10{18}"),
-        (lambda v: v["cursors"]["row"].append(0), r"cursors of \[\d+, \d+, \d+\] cells"),
+        (lambda v: v["cursors"]["row"].append(0), r"cursors of \[\d+, \d+, \d+, \d+\] cells"),
         (
             lambda v: v["cursors"]["row"].__setitem__(2, -1),
             r"cursors\.row\[2\] is -1, expected 0 to",

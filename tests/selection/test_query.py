@@ -12,10 +12,11 @@ from selection.toy import make_cells, planned_rows, write_order
 
 from mads.config import SelectionConfig
 from mads.errors import DataError
+from mads.selection.parts import Rows
 from mads.selection.plan import Cursors, make_plan
 from mads.selection.query import OrderReader, connect, literal
 from mads.selection.ranges import Range
-from mads.selection.take import Rows, take
+from mads.selection.take import take
 from mads.units import Unit
 
 CONFIG = SelectionConfig(temperature=0.5)
@@ -84,7 +85,7 @@ def test_ranges_name_rows_of_the_order(tmp_path: Path) -> None:
     cells, order = make_cells([[3, 4, 5], [6, 7, 8, 9]])
     path = tmp_path / "order.parquet"
     write_order(path, order)
-    cursors = Cursors(np.array([0, 1]), np.array([1, 2]), np.array([3, 13]))
+    cursors = Cursors(np.array([0, 1]), np.array([1, 2]), np.array([3, 13]), np.zeros(2, np.int64))
     plan = make_plan(cells, np.array([1.0, 2.0]), cursors, 27, SelectionConfig(policy="top"), 0)
     selection = OrderReader(path, cells, CONFIG).select(plan)
     # Cell 1 (score 2/1.1, then 2/1.2) is taken whole: 17 later tokens, 13 earlier ones, cut.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from mads.seeds import derive
 from mads.selection.plan import Cursors, make_plan
 from mads.selection.plan_file import Head, read_plan, read_selection, write_selection
 from mads.selection.query import OrderReader
-from mads.selection.rounds import select_round, stretches
+from mads.selection.rounds import part_tokens, select_round, stretches
 from mads.store.store import Store
 from mads.types import ConsoleState, Floats
 from mads.units import Budget
@@ -44,10 +45,13 @@ def begin(store: Store, state: ConsoleState) -> tuple[Floats, Cursors]:
     return cell_scores(store.cells, state), Cursors.start(len(store.cells))
 
 
-def make_recipe(tmp_path: Path, select_every: int, **selection: object) -> Recipe:
-    recipe = planted.recipe(tmp_path, first_update=200, steps=200)
+def make_recipe(tmp_path: Path, select_every: int, part: int = 0, **selection: object) -> Recipe:
+    recipe = planted.recipe(tmp_path, first_update=200, steps=200, part_tokens=part)
     changed = replace(recipe.selection, select_every=select_every, **selection)  # type: ignore[arg-type]
     return replace(recipe, selection=changed)
+
+
+WHOLE = 2**40  # tokens of a part: no document is as long
 
 
 def test_stretches_by_hand() -> None:
@@ -55,28 +59,35 @@ def test_stretches_by_hand() -> None:
     assert stretches(10, 15, 0) == stretches(10, 15, 5) == stretches(10, 15, 99) == [(10, 15)]
 
 
+@pytest.mark.parametrize("part", [0, 7, WHOLE])
 @pytest.mark.parametrize("policy", ["top", "sample", "random"])
 def test_each_selection_starts_where_the_one_before_ended(
-    store: Store, state: ConsoleState, tmp_path: Path, policy: str
+    store: Store, state: ConsoleState, tmp_path: Path, policy: str, part: int
 ) -> None:
     """Equal to selecting step by step, each time with a new connection, over several passes."""
-    recipe = make_recipe(tmp_path, select_every=1, policy=policy)
+    recipe = make_recipe(tmp_path, select_every=1, part=part, policy=policy)
     cells, config, budget = store.cells, recipe.selection, recipe.training.batch_tokens
+    size = part_tokens(recipe.training)
     chosen = select_round(store, *begin(store, state), recipe, 3, (20, 110))
     assert [c.step for c in chosen] == list(range(20, 110))
     cursors = Cursors.start(len(cells))
     for number, found in enumerate(chosen):
         seed = derive(recipe.seed, "selection", 3, number)
-        plan = make_plan(cells, cell_scores(cells, state), cursors, budget, config, seed)
+        score_C = cell_scores(cells, state)
+        plan = make_plan(cells, score_C, cursors, budget, config, seed, part_tokens=size)
         with OrderReader(store.order.path, cells, config) as order:
             expected = order.select(plan)
-        assert found.selection.doc_N.tolist() == expected.doc_N.tolist()
+        for name in ("doc_N", "first_token_N", "num_tokens_N"):
+            found_N = getattr(found.selection, name)
+            assert found_N.tolist() == getattr(expected, name).tolist()
         assert found.selection.ranges == expected.ranges
         cursors = expected.cursors
-    for name in ("passes_C", "row_C", "tokens_C"):
+    for name in ("passes_C", "row_C", "tokens_C", "inside_C"):
         found_C = getattr(chosen[-1].selection.cursors, name)
         assert found_C.tolist() == getattr(cursors, name).tolist()
     assert cursors.passes_C.max() >= 1
+    if part:  # the best cells' documents may be shorter than the default
+        assert any(c.selection.cursors.inside_C.any() for c in chosen) == (part != WHOLE)
 
 
 def test_decay_acts_within_a_round(store: Store, state: ConsoleState, tmp_path: Path) -> None:
@@ -97,11 +108,12 @@ def test_decay_acts_within_a_round(store: Store, state: ConsoleState, tmp_path: 
     assert uses[1, 0.0] > uses[1, 10.0]
 
 
+@pytest.mark.parametrize("part", [0, 7, WHOLE])
 def test_the_files_of_a_round_hold_all_its_selections(
-    store: Store, state: ConsoleState, tmp_path: Path
+    store: Store, state: ConsoleState, tmp_path: Path, part: int
 ) -> None:
     """The plan's ranges are joined: as many as for one selection, and each row in one of them."""
-    recipe = make_recipe(tmp_path, select_every=1)
+    recipe = make_recipe(tmp_path, select_every=1, part=part)
     chosen = select_round(store, *begin(store, state), recipe, 0, (0, 80))
     folder = RoundDir(tmp_path / "round")
     write_selection(folder, store, console_to_json(state), chosen, Head(1, "sample", Budget(1000)))
@@ -111,13 +123,20 @@ def test_the_files_of_a_round_hold_all_its_selections(
     assert table["step"].to_pylist() == sorted(table["step"].to_pylist())
     assert set(table["step"].to_pylist()) == set(range(80))
     assert len(plan.ranges) == len({(p.cell, p.uses) for p in plan.ranges})
-    assert plan.num_docs == table.num_rows == sum(p.num_docs for p in plan.ranges)
-    docs: list[int] = []
-    for part in plan.ranges:
-        first = int(store.cells.first_row_C[part.cell])
-        rows = np.arange(first + part.start_row, first + part.stop_row)
-        docs += store.order.docs(rows).tolist()
-    assert sorted(docs) == sorted(table["doc"].to_pylist())
+    assert plan.num_docs == sum(p.num_docs for p in plan.ranges) <= table.num_rows
+    assert (plan.num_docs == table.num_rows) == (part == WHOLE)
+    tokens = Counter[tuple[int, int]]()
+    for row in table.select(["doc", "first_token", "num_tokens"]).to_pylist():
+        tokens.update((row["doc"], row["first_token"] + i) for i in range(row["num_tokens"]))
+    expected = Counter[tuple[int, int]]()
+    for one in plan.ranges:
+        first = int(store.cells.first_row_C[one.cell])
+        rows = np.arange(first + one.start_row, first + one.stop_row)
+        found = store.order.rows(rows, ["doc", "num_tokens", "tokens_before"])
+        for doc, num, before in zip(*(values.tolist() for values in found.values()), strict=True):
+            start = max(one.start_tokens - before, 0)
+            expected.update((doc, i) for i in range(start, min(num, one.stop_tokens - before)))
+    assert tokens == expected
 
 
 def test_a_stretch_larger_than_the_corpus_goes_through_it_again(

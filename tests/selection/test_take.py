@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from selection.toy import make_cells, planned_rows
@@ -43,7 +45,7 @@ def test_a_budget_of_documents_is_met_exactly() -> None:
 
 def test_nothing_planned_is_nothing_taken() -> None:
     cells, order = make_cells([[4]])
-    done = Cursors(np.array([1]), np.array([0]), np.array([0]))
+    done = replace(Cursors.start(1), passes_C=np.array([1]))
     config = SelectionConfig(policy="top", max_passes=1)
     plan = make_plan(cells, np.ones(1), done, 5, config, 0)
     found = take(cells, plan, planned_rows(cells, order, plan), config.decay)

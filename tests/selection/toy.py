@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mads.index.order import ORDER_SCHEMA
+from mads.selection.parts import Rows, in_parts
 from mads.selection.plan import Plan
 from mads.selection.query import planned_ranges
-from mads.selection.take import Rows
 from mads.types import Cells
 
 
@@ -39,10 +39,11 @@ def make_cells(sizes: list[list[int]]) -> tuple[Cells, Rows]:
 
 
 def planned_rows(cells: Cells, order: Rows, plan: Plan) -> Rows:
-    """Return what the DuckDB query returns, found row by row."""
+    """Return the rows that a plan can take, found row by row."""
     chosen: list[int] = []
     uses: list[int] = []
-    ranges = planned_ranges(cells, plan, np.ceil(plan.quota_C).astype(np.int64)).to_pylist()
+    amount_C = np.ceil(plan.quota_C).astype(np.int64)
+    ranges = planned_ranges(cells, plan, amount_C).to_pylist()
     places = order["tokens_before"] if plan.unit == "tokens" else np.arange(len(order["doc"]))
     for part in sorted(ranges, key=lambda r: (r["cell"], r["uses"])):
         for row in np.flatnonzero(order["cell"] == part["cell"]).tolist():
@@ -50,7 +51,7 @@ def planned_rows(cells: Cells, order: Rows, plan: Plan) -> Rows:
                 chosen.append(row)
                 uses.append(part["uses"])
     rows = {name: values[chosen] for name, values in order.items()}
-    return {**rows, "uses": np.array(uses, np.int64)}
+    return in_parts(cells, plan, amount_C, {**rows, "uses": np.array(uses, np.int64)})
 
 
 def write_order(path: Path, order: Rows, row_group_size: int = 16) -> None:

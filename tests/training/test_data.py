@@ -42,6 +42,60 @@ def test_every_token_is_read_once_and_the_last_ones_are_cut(store: Store) -> Non
     assert missing.sum() == int(sizes.sum()) - num * context < context
 
 
+def test_parts_of_documents_are_read_token_by_token(store: Store) -> None:
+    """Of every document the tokens [first, first + num) and no others; places start anew."""
+    docs, sizes = documents(store)
+    rng = np.random.default_rng(0)
+    first = rng.integers(0, sizes)
+    num = rng.integers(1, sizes - first + 1)
+    begun = first > 0  # of these the tokens before are a part too
+    docs, num = np.concatenate([docs, docs[begun]]), np.concatenate([num, first[begun]])
+    first = np.concatenate([first, 0 * first[begun]])
+    end = int(num.sum()) // 8 * 8
+    data = StretchData(store, docs, num, end // 8, 8, seed=1, first_token_N=first)
+    order = np.argsort(data._sequences)
+    batches = [data.batch(int(i), 1, document_mask=True) for i in order]
+    stream = torch.cat([batch.tokens_BT.flatten() for batch in batches]).numpy()
+    found = [batch.positions_BT for batch in batches if batch.positions_BT is not None]
+    places = torch.cat(found).flatten().numpy()
+    parts = {}
+    for doc, start, size in zip(docs.tolist(), first.tolist(), num.tolist(), strict=True):
+        reader, row = store.tokens(doc)
+        parts[doc, start] = reader.row(row)[start : start + size]
+    at = 0
+    for doc, begin in zip(data._doc_N.tolist(), _firsts(data), strict=True):
+        expected = parts.pop((doc, begin))[: end - at]
+        assert stream[at : at + len(expected)].tolist() == expected.tolist()
+        if len(expected):
+            assert places[at] == 0
+        at += len(expected)
+    assert at == end
+    assert not parts
+
+
+def _firsts(data: StretchData) -> list[int]:
+    """Return where in its document each part of the stream begins."""
+    starts = np.concatenate(([0], data._ends_N[:-1]))
+    firsts: list[int] = (data._shift_N + starts).tolist()
+    return firsts
+
+
+def test_the_order_of_parts_depends_on_the_seed_only(store: Store) -> None:
+    docs, sizes = documents(store)
+    half = sizes // 2
+    docs, first = np.concatenate([docs, docs]), np.concatenate([0 * half, half])
+    lengths = np.concatenate([half, sizes - half])
+    count = int(sizes.sum()) // 16
+    turned = np.random.default_rng(0).permutation(len(first))
+    batches = [
+        StretchData(store, docs[order], lengths[order], count, 16, 1, first[order])
+        .batch(0, count, document_mask=True)
+        .tokens_BT
+        for order in (np.arange(len(first)), turned)
+    ]
+    assert torch.equal(*batches)
+
+
 def test_labels_stay_inside_a_document(store: Store) -> None:
     docs, sizes = documents(store)
     data = StretchData(store, docs, sizes, 8, 32, seed=1)
@@ -91,7 +145,7 @@ def test_a_step_reads_what_was_selected_for_its_stretch(store: Store) -> None:
     docs, sizes = documents(store)
     steps = np.repeat(np.array([10, 12, 13], np.uint64), [20, 10, 10])
     config = TrainingConfig(context=16, batch_tokens=32)
-    data = RoundData(store, docs, sizes, steps, 15, config, seed=1)
+    data = RoundData(store, docs, 0 * sizes, sizes, steps, 15, config, seed=1)
     for first, stop in ((10, 12), (12, 13), (13, 15)):
         own = steps == first
         alone = StretchData(store, docs[own], sizes[own], 2 * (stop - first), 16, seed=1)
