@@ -25,6 +25,7 @@ from mads.corpus.tokenizer import StoreTokenizer
 from mads.errors import DataError, Interrupted, UsageError
 from mads.files import exclusive
 from mads.layout import RunDir, refuse_inside
+from mads.run.alarms import Alarms, alarms
 from mads.run.feedback import RoundFeedback, gather
 from mads.run.folder import begin, check_folder, forget_after
 from mads.run.reader import RunRound
@@ -37,7 +38,7 @@ from mads.sealed import write_sealed
 from mads.seeds import derive
 from mads.selection.bounds import find_bounds
 from mads.selection.plan import Cursors
-from mads.selection.plan_file import Head, write_selection
+from mads.selection.plan_file import Head, SavedPlan, write_selection
 from mads.selection.rounds import part_tokens, select_round
 from mads.store.store import Store
 from mads.strategies import STRATEGIES
@@ -110,6 +111,7 @@ class _Picked:
     num_docs: int
     num_tokens: int
     select_ms: Mapping[int, float]
+    alarms: Alarms
 
 
 class _Loop:
@@ -189,8 +191,9 @@ class _Loop:
         self.watcher.round(ended)
         guards = Counter[str]()
         for record in self.metrics.read():
-            if isinstance(record, RoundRecord) and record.feedback is not None:
-                guards.update(record.feedback.guards)
+            if isinstance(record, RoundRecord):
+                guards.update(record.feedback.guards if record.feedback else {})
+                guards.update(record.alarms or {})
         result = TrainResult(
             steps=step,
             rounds=round_of(step - 1, self.recipe) + 1,
@@ -274,6 +277,7 @@ class _Loop:
             theta=self.strategy.theta,
             weights=self.strategy.weights,
             losses=self._losses(found.task_losses if found else {}),
+            alarms=picked.alarms.counts or None,
             feedback=found.record if found else None,
         )
         self._note(record)
@@ -319,7 +323,19 @@ class _Loop:
                 "is not read. A smaller training.part_tokens, or more steps from one selection to "
                 "the next, waste less."
             )
-        return _Picked(saved.num_docs, num_tokens, select_ms)
+        raised = self._alarms(number, saved)
+        return _Picked(saved.num_docs, num_tokens, select_ms, raised)
+
+    def _alarms(self, number: int, plan: SavedPlan) -> Alarms:
+        """Return what should be known of a round's mixture, and tell it."""
+        num_cells, before_C = len(self.store.cells), None
+        if number > 0:
+            before = RunRound(self.dir.round(number - 1), number - 1, self.recipe)
+            before_C = before.plan(self.store).tokens_by_cell(num_cells)
+        found = alarms(self.store.cells, plan.tokens_by_cell(num_cells), before_C)
+        for note in found.notes:
+            self.watcher.note(f"round {number}: {note}")
+        return found
 
     def _round_data(self, number: int) -> RoundData:
         """Return the batches of a round from its selection.parquet."""

@@ -67,6 +67,7 @@ class RoundRecord:
     weights: Table
     losses: Mapping[str, float]
     feedback: FeedbackRecord | None = None  # its keys stand among the others in the file
+    alarms: Mapping[str, int] | None = None  # swing, collapse: of how many agents
 
 
 @dataclass(frozen=True, slots=True)

@@ -384,6 +384,23 @@ def test_guard_rails_that_act_are_counted_and_a_collapse_is_told(
     assert saved["guards"] == dict(result.guards)
 
 
+def test_a_mixture_that_swings_and_collapses_is_told_and_counted(
+    folder: Path, store: Store, tmp_path: Path
+) -> None:
+    recipe = planted.recipe(folder, steps=15)
+    recipe = replace(recipe, selection=replace(recipe.selection, temperature=1e-3))
+    watcher = Quiet()
+    result = train(store, tmp_path / "run", recipe, watcher)
+    assert any(
+        note.startswith("round 1: ") and "the mixture swings" in note for note in watcher.notes
+    )
+    assert any("the mixture has collapsed" in note for note in watcher.notes)
+    for alarm in ("swing", "collapse"):
+        raised = [(record.alarms or {}).get(alarm, 0) for record in watcher.rounds]
+        assert result.guards[alarm] == sum(raised) > 0
+        assert raised[0] == 0
+
+
 def test_probes_within_a_budget_of_tokens(folder: Path, store: Store, tmp_path: Path) -> None:
     recipe = planted.recipe(folder, steps=15)
     recipe = replace(recipe, rewards=replace(recipe.rewards, probe_tokens=1500))
