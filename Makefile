@@ -10,9 +10,11 @@ OUT ?= build/pipeline
 RECIPE ?= small
 TOKENS ?= 1M
 DEMO = build/demo
+REPRODUCE = build/reproduce
+EXPERIMENTS = scripts/experiments
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-duckdb check pipeline bench clean
+.PHONY: help setup demo test test-duckdb check pipeline bench reproduce clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -74,6 +76,13 @@ check: $(READY)  ## lint, format, types, import rules
 bench: $(READY)  ## every benchmark, the quick way
 	@set -e; for script in scripts/bench_*.py; do echo "== $$script"; \
 		$(BIN)/python $$script --quick; done
+
+reproduce: $(READY)  ## the experiment of "Does it help?" on ../shared/data: an hour and more, resumable
+	$(BIN)/mads annotate ../shared/data/corpus --out $(REPRODUCE)/store --recipe $(EXPERIMENTS)/base.toml
+	test -f $(REPRODUCE)/prior.json || $(BIN)/mads fit prior --store $(REPRODUCE)/store \
+		--recipe $(EXPERIMENTS)/base.toml --out $(REPRODUCE)/prior.json
+	$(BIN)/mads compare $(EXPERIMENTS)/arms.toml --store $(REPRODUCE)/store --out $(REPRODUCE)/runs \
+		--seeds 3 --jobs 2
 
 clean:  ## remove what the targets made
 	rm -rf build $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
