@@ -11,10 +11,10 @@ regret: 0 = as good as the true effects of the same round, 1 = as good as random
 Regret is given for the policy `top`, which only asks whether the order of the cells is right, with
 its standard error over worlds, and for `sample` at the default temperature.
 
-These worlds do not answer to what is read. In a *plant* (``mads/evaluation/plant.py``) they do: what
-was read has less to give, and the best mixture is known. Regret there is 0 for it and 1 for the
-corpus's own mixture, over the last five rounds; ``swing`` is the largest total variation from one
-round's mixture to the next, ``at rest`` its mean over the last five rounds.
+These worlds do not answer to what is read. In a *plant* (``mads/evaluation/plant.py``) they do:
+what was read has less to give, and the best mixture is known. Regret there is 0 for it and 1 for
+the corpus's own mixture, over the last five rounds; ``swing`` is the largest total variation from
+one round's mixture to the next, ``at rest`` its mean over the last five rounds.
 """
 
 from __future__ import annotations
