@@ -118,6 +118,8 @@ class RewardsConfig:
     # Rewards of several directions are added as they are, or each divided by its standard
     # deviation, or count by their soft minimum: what helps one task only counts little
     combine: Literal["mean", "standardised", "soft_minimum"] = "mean"
+    # Deal the rewards out to the probed documents at random: what all this does without a signal
+    placebo: bool = False
     tasks: dict[str, ReferenceConfig] = field(default_factory=dict)
 
 
