@@ -80,6 +80,8 @@ class ConsoleConfig:
     # weights become part of the recipe.
     prior: Prior = field(default_factory=dict)
     prior_file: str = ""
+    # Without a prior: equal weights, or those that `mads fit prior` finds, found as a run begins
+    start: Literal["equal", "matched"] = "equal"
 
 
 @dataclass(frozen=True, slots=True)
