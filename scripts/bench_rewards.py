@@ -9,7 +9,7 @@
                measured ratios
 
 Everything that was made is kept in --work and used again: the store, the trained run, the truth.
-``--quick`` trains a small model for a few steps and leaves the truth out.
+``--quick`` trains a small model for a few steps on a few files and leaves the truth out.
 """
 
 from __future__ import annotations
@@ -106,6 +106,12 @@ def make_recipe(steps: Sequence[int], quick: bool) -> Recipe:
         "schedule": "constant",
     }
     return recipe_from_table(table, "bench_rewards")
+
+
+def corpus_files(per_folder: int) -> list[Path]:
+    """Return the files of the benchmark's corpus; 0 = all of each source."""
+    folders = sorted(path for path in (SHARED / "corpus").iterdir() if path.is_dir())
+    return [path for f in folders for path in sorted(f.glob("*.jsonl.zst"))[: per_folder or None]]
 
 
 def trainer_at(run: RunDir, step: int, recipe: Recipe, store: Store, last: int) -> Trainer:
@@ -369,11 +375,11 @@ def overhead(cells: Cells, ratio: float) -> dict[str, float]:
 def main() -> None:
     """Run the benchmark and print a table, or one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="5 M parameters, no truth")
+    parser.add_argument("--quick", action="store_true", help="5 M parameters, few files, no truth")
     parser.add_argument("--json", action="store_true", help="print one flat object as last line")
     parser.add_argument("--work", type=Path, default=Path("build/bench_rewards"))
     parser.add_argument("--steps", type=int, nargs=2, help="of the early and the late checkpoint")
-    parser.add_argument("--docs", type=int, default=200)
+    parser.add_argument("--docs", type=int, help="compared; 200, or 40 with --quick")
     parser.add_argument("--truth-seeds", type=int, default=2)
     parser.add_argument("--part", choices=("all", "fidelity", "truth"), default="all")
     parser.add_argument("--samples", type=int, default=3, help="probe samples of the truth")
@@ -384,16 +390,18 @@ def main() -> None:
     recipe = make_recipe(steps, options.quick)
     work = options.work / ("quick" if options.quick else "full")
     work.mkdir(parents=True, exist_ok=True)
-    annotate([SHARED / "corpus"], options.work / "store", recipe, silent)
-    store = Store(options.work / "store")
+    place = work / "store" if options.quick else options.work / "store"
+    annotate(corpus_files(1 if options.quick else 0), place, recipe, silent)
+    store = Store(place)
     run = RunDir(work / "run")
     train(store, run.root, recipe, Quiet())
     figures: dict[str, float] = {}
+    docs = options.docs or (40 if options.quick else 200)
     for label, step in zip(("early", "late"), steps, strict=True):
         if options.part == "truth":
             continue
         trainer = trainer_at(run, step, recipe, store, 10**6)
-        found = bench_fidelity(store, trainer, recipe, step, options.docs)
+        found = bench_fidelity(store, trainer, recipe, step, docs)
         figures |= {f"{key}_{label}": value for key, value in found.items()}
         if label == "late":
             figures |= found

@@ -35,7 +35,7 @@ from pathlib import Path
 
 import numpy as np
 from bench_pipeline import SHARED
-from bench_rewards import Quiet, silent, spearman, trainer_at
+from bench_rewards import Quiet, corpus_files, silent, spearman, trainer_at
 from numpy.typing import NDArray
 
 from mads.annotate.annotate import annotate
@@ -117,11 +117,7 @@ def make_recipe(size: Size) -> Recipe:
 
 def make_store(work: Path, recipe: Recipe, files: int) -> Store:
     """Return the store of the benchmark's corpus, or of some of its files."""
-    folders = sorted(path for path in (SHARED / "corpus").iterdir() if path.is_dir())
-    chosen = [
-        path for folder in folders for path in sorted(folder.glob("*.jsonl.zst"))[: files or None]
-    ]
-    annotate(chosen, work / "store", recipe, silent)
+    annotate(corpus_files(files), work / "store", recipe, silent)
     return Store(work / "store")
 
 
