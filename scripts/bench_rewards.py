@@ -65,6 +65,7 @@ from mads.training.trainer import Trainer
 from mads.types import Cells, Floats
 
 LARGE = {"hidden_size": 320, "num_layers": 5, "num_heads": 5, "ffn_size": 864}  # 11.5 M parameters
+SMALL = {"hidden_size": 96, "num_layers": 2, "num_heads": 2, "ffn_size": 256}
 TRUTH_STEPS = 10
 
 
@@ -96,7 +97,7 @@ def make_recipe(steps: Sequence[int], quick: bool) -> Recipe:
         task["path"] = str(SHARED / "reference" / f"{name}_validation.parquet")
     table["evaluation"] = {}
     table["selection"]["policy"] = "random"
-    table["model"] |= {} if quick else LARGE
+    table["model"] |= SMALL if quick else LARGE
     table["training"] |= {
         "steps": steps[-1],
         "first_update": steps[-1],
@@ -375,7 +376,7 @@ def overhead(cells: Cells, ratio: float) -> dict[str, float]:
 def main() -> None:
     """Run the benchmark and print a table, or one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="5 M parameters, few files, no truth")
+    parser.add_argument("--quick", action="store_true", help="a small model, few files, no truth")
     parser.add_argument("--json", action="store_true", help="print one flat object as last line")
     parser.add_argument("--work", type=Path, default=Path("build/bench_rewards"))
     parser.add_argument("--steps", type=int, nargs=2, help="of the early and the late checkpoint")
@@ -386,7 +387,7 @@ def main() -> None:
     options = parser.parse_args()
     if not SHARED.is_dir():
         parser.error(f"{SHARED} is not here; this benchmark needs it")
-    steps = options.steps or ([20, 60] if options.quick else [100, 300])
+    steps = options.steps or ([10, 20] if options.quick else [100, 300])
     recipe = make_recipe(steps, options.quick)
     work = options.work / ("quick" if options.quick else "full")
     work.mkdir(parents=True, exist_ok=True)
