@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from mads import __version__, options
-from mads.errors import NO_MEMORY, MadsError, UsageError, lacks_memory, machine_problem
+from mads.errors import NO_MEMORY, DataError, MadsError, UsageError, lacks_memory, machine_problem
 
 app = typer.Typer(
     name="mads",
@@ -311,6 +311,43 @@ def diff(
     else:
         consoles = diff_consoles(a, b)
         _print_json(to_json(consoles)) if as_json else show_console_diff(consoles)
+
+
+@app.command()
+def evaluate(
+    model: options.ModelArgument,
+    tasks: options.TasksOption = "",
+    data: options.DataOption = None,
+    shots: options.ShotsOption = "0,3,5",
+    limit: options.LimitOption = 0,
+    batch_size: options.BatchOption = 16,
+    out: options.NewResultOption = None,
+    as_json: options.JsonOption = False,
+) -> None:
+    """Measure what a model knows: bits per byte and accuracy on multiple-choice tasks."""
+    from mads.codec import to_json
+    from mads.evaluation.choices import parse_tasks
+    from mads.files import write_sealed_json
+    from mads.layout import refuse_inside
+    from mads.tables import show_evaluation
+    from mads.terminal import progress, say
+
+    names = parse_tasks(tasks)
+    if out is not None:
+        refuse_inside(out)
+        if out.is_dir():
+            raise UsageError(f"--out {out} is a folder. Give the file to write.")
+    say("loading torch …")
+    from mads.evaluation import evaluate as stage
+
+    counts = stage.parse_shots(shots)
+    with progress() as report:
+        found = stage.evaluate(model, names, data, counts, limit, batch_size, report)
+    if out is not None:
+        write_sealed_json(out, to_json(found))
+    _print_json(to_json(found)) if as_json else show_evaluation(found)
+    if tasks and found.missing:
+        raise DataError(f"there is no data for {', '.join(found.missing)}, which --tasks asks for.")
 
 
 @app.command()

@@ -67,6 +67,25 @@ GenerationOption = Annotated[
     int | None,
     typer.Option("--generation", min=1, help="Of the store, for a new run; else the newest."),
 ]
+ModelArgument = Annotated[
+    Path, _path_argument("What `mads train` wrote, or a Hugging Face folder.", "RUN|HF_FOLDER")
+]
+TasksOption = Annotated[
+    str, typer.Option("--tasks", metavar="A,B", help="Which tasks; without it all of them.")
+]
+ShotsOption = Annotated[
+    str, typer.Option("--shots", metavar="LIST", help="Numbers of few-shot examples.")
+]
+LimitOption = Annotated[
+    int, typer.Option("--limit", min=0, metavar="N", help="Items of each task; 0 = all.")
+]
+BatchOption = Annotated[
+    int, typer.Option("--batch-size", min=1, max=2**20, metavar="B", help="Texts at a time.")
+]
+DataOption = Annotated[
+    Path | None, _path_option("--data", "The folder with the tasks' files; else the Hub.")
+]
+NewResultOption = Annotated[Path | None, _path_option("--out", "A JSON file to write.", "FILE")]
 NewModelOption = Annotated[Path, _path_option("--out", "The model to write, e.g. influence.bin.")]
 NewPriorOption = Annotated[Path, _path_option("--out", "The prior to write, e.g. prior.json.")]
 RewardsRunOption = Annotated[Path, _path_option("--run", "The run whose rewards are learned.")]

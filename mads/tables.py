@@ -19,7 +19,8 @@ from mads.selection.composition import Shares
 from mads.terminal import say, table
 from mads.types import Cells
 
-if TYPE_CHECKING:  # it reads models, which takes time to import
+if TYPE_CHECKING:  # they read models, which takes time to import
+    from mads.evaluation.evaluate import Evaluation, Mean, Scores
     from mads.rewards.influence import Influence
     from mads.rewards.matching import Matched
 
@@ -205,6 +206,45 @@ def show_console_diff(found: ConsoleDiff) -> None:
     for agent, weights in found.weights.items():
         rows = [[name, *cells(pair)] for name, pair in weights.items()]
         table(f"w {agent}", ["category", *columns, "change"], rows)
+
+
+def show_evaluation(found: Evaluation) -> None:
+    """Show what ``mads evaluate`` found, each mean ± its standard error over items."""
+    rows = []
+    for name, task in found.tasks.items():
+        several = len(task.by_shots) > 1
+        for one in task.by_shots:
+            cut = f"{one.truncated:,}" if one.truncated else "–"
+            rows.append([name, str(one.shots), f"{task.num_items:,}", cut, *_scored(one.scores)])
+        if several:
+            rows.append([name, "mean", f"{task.num_items:,}", "", *_scored(task.mean)])
+    if len(found.tasks) > 1:
+        rows.append(["all tasks", "mean", "", "", *_scored(found.mean)])
+    columns = ["task", "shots", "items", "cut", "bits per byte", "accuracy", "by bytes"]
+    table("The right answer: mean ± standard error", columns, rows)
+    for name, task in found.tasks.items():
+        if task.left_out:
+            say(f"note: {name}: {task.left_out:,} rows without a right answer are left out.")
+    for name, reason in found.missing.items():
+        say(f"note: {name} is not evaluated: {reason}.")
+    say(
+        f"{found.model}: {len(found.tasks)} tasks; cut: items whose beginning did not fit into the "
+        f"model's {found.context:,} tokens."
+    )
+
+
+def _scored(scores: Scores) -> list[str]:
+    return [
+        _mean(scores.bits_per_byte, 1, 3),
+        _mean(scores.accuracy, 100, 1),
+        "–" if scores.normalised is None else _mean(scores.normalised, 100, 1),
+    ]
+
+
+def _mean(found: Mean, factor: float, digits: int) -> str:
+    """Return a mean ± its standard error; shares are shown as percentages."""
+    error = "–" if found.stderr is None else f"{found.stderr * factor:.{digits}f}"
+    return f"{found.mean * factor:.{digits}f} ±{error}"
 
 
 def show_comparison(out: Path, found: Comparison) -> None:

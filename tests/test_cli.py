@@ -49,7 +49,16 @@ def test_version_and_help(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> N
     text = capsys.readouterr().out
     assert all(
         name in text
-        for name in ("annotate", "train", "compare", "select", "what-if", "part", "harvest")
+        for name in (
+            "annotate",
+            "train",
+            "compare",
+            "select",
+            "what-if",
+            "part",
+            "evaluate",
+            "harvest",
+        )
     )
 
 

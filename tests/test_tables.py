@@ -11,6 +11,7 @@ from rich.console import Console
 
 from mads import tables, terminal
 from mads.demo.harvest import HarvestSummary
+from mads.evaluation.evaluate import Evaluation, Mean, Scores, ShotScores, TaskScores
 from mads.export.command import PartWritten, Selected
 from mads.report.compare import Arm, Comparison, Cost, Needed
 from mads.report.diff import ConsoleDiff, Overlap, SelectionDiff
@@ -174,3 +175,25 @@ def test_a_comparison(screen: io.StringIO, needed: Needed, row: str) -> None:
 def test_a_comparison_of_one_seed_has_no_interval(screen: io.StringIO) -> None:
     tables.show_comparison(Path("d"), compared(Estimate(-0.5), Needed((4e3,), Estimate(2.0), None)))
     assert "lambada 7.0000 6.5000 -0.5000 – Tokens" in words(screen)
+
+
+def test_an_evaluation(screen: io.StringIO) -> None:
+    """One number of shots has no mean over them, one task none over tasks."""
+    scores = Scores(Mean(1.25, 0.5), Mean(0.5, 0.125), Mean(0.25, 0.0625))
+    alone = Scores(Mean(2.0, None), Mean(1.0, None), None)
+    two = (ShotScores(0, 0, scores), ShotScores(3, 1_500, scores))
+    tasks = {
+        "piqa": TaskScores("piqa.jsonl", "the other items", 2_000, 7, scores, two),
+        "lambada": TaskScores("l.jsonl", "l", 1, 0, alone, (ShotScores(0, 0, alone),)),
+    }
+    found = Evaluation("hf", 1_024, 0, (0, 3), tasks, {"race": "no file"}, alone)
+    tables.show_evaluation(found)
+    told = words(screen)
+    assert "piqa 0 2,000 – 1.250 ±0.500 50.0 ±12.5 25.0 ±6.2" in told
+    assert "piqa 3 2,000 1,500 1.250 ±0.500" in told
+    assert "piqa mean 2,000 1.250 ±0.500" in told
+    assert "lambada 0 1 – 2.000 ±– 100.0 ±– – all tasks mean 2.000 ±– 100.0 ±– –" in told
+    assert "note: piqa: 7 rows without a right answer are left out." in told
+    assert "note: race is not evaluated: no file." in told
+    assert told.endswith("items whose beginning did not fit into the model's 1,024 tokens.")
+    assert "lambada mean" not in told

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,11 @@ Item = Mapping[str, Any]
 
 def _text(item: Item, key: str) -> str:
     """Return a field that must be a text; raises KeyError and TypeError."""
-    return _as_text(item[key], key)
+    return as_text(item[key], key)
 
 
-def _as_text(value: object, what: str) -> str:
+def as_text(value: object, what: str) -> str:
+    """Return a value that must be a text; raises TypeError."""
     if not isinstance(value, str):
         raise TypeError(f"{what} holds {shorten(value)}, expected a text")
     return value
@@ -56,7 +57,7 @@ def _squad(item: Item) -> ReferenceExample:
     answers = item["answers"]
     first = answers["text"][0] if isinstance(answers, dict) else answers[0]["text"]
     context = f"{_text(item, 'context')}\nQuestion: {_text(item, 'question').strip()}\nAnswer:"
-    return ReferenceExample(context, " " + _as_text(first, "answers"))
+    return ReferenceExample(context, " " + as_text(first, "answers"))
 
 
 def _choices(item: Item) -> ReferenceExample:
@@ -64,11 +65,11 @@ def _choices(item: Item) -> ReferenceExample:
     if "gold" in item:
         if item["gold"] < 0:
             raise ValueError(f"gold is {item['gold']}")
-        right = _as_text(item["choices"][item["gold"]], "choices")
+        right = as_text(item["choices"][item["gold"]], "choices")
         return ReferenceExample(_text(item, "query").rstrip(), " " + right)
     question = _text(item, "question" if "question" in item else "question_stem")
     choices = item["choices"]
-    right = _as_text(choices["text"][list(choices["label"]).index(item["answerKey"])], "choices")
+    right = as_text(choices["text"][list(choices["label"]).index(item["answerKey"])], "choices")
     return ReferenceExample(f"Question: {question}\nAnswer:", " " + right)
 
 
@@ -87,7 +88,7 @@ def load_examples(name: str, config: TaskConfig, seed: int) -> list[ReferenceExa
     path = _local_file(name, config)
     read = FORMATS[config.format]
     examples = []
-    for row, item in enumerate(_items(path)):
+    for row, item in enumerate(read_rows(path)):
         try:
             example = read(item)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
@@ -119,18 +120,11 @@ def _local_file(name: str, config: TaskConfig) -> Path:
 
 def _fetch(name: str, config: TaskConfig) -> Path:
     """Fetch a Hugging Face data set's split and return its one file."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
     patterns = [f"*{config.split}*.{suffix}" for suffix in ("parquet", "jsonl", "jsonl.gz")]
     try:
-        folder = snapshot_download(config.path, repo_type="dataset", allow_patterns=patterns)
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(
-            f"task {name!r}: the data set {config.path!r} cannot be fetched: {reason}"
-        ) from error
-    files = sorted(p for pattern in patterns for p in Path(folder).rglob(pattern))
+        files = fetch_files(config.path, patterns)
+    except UsageError as error:
+        raise UsageError(f"task {name!r}: {error}") from error
     if len(files) != 1:
         raise UsageError(
             f"task {name!r}: the data set {config.path!r} has {len(files)} files for the split "
@@ -139,7 +133,23 @@ def _fetch(name: str, config: TaskConfig) -> Path:
     return files[0]
 
 
-def _items(path: Path) -> Iterator[dict[str, Any]]:
+def fetch_files(data_set: str, patterns: Sequence[str], revision: str | None = None) -> list[Path]:
+    """Fetch the files of a Hugging Face data set that fit; raises UsageError when it cannot."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        folder = snapshot_download(
+            data_set, repo_type="dataset", revision=revision, allow_patterns=list(patterns)
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"the data set {data_set!r} cannot be fetched: {reason}") from error
+    return sorted(p for pattern in patterns for p in Path(folder).rglob(pattern))
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a Parquet file or of JSON lines; one that is no object is empty."""
     try:
         if path.suffix == ".parquet":
             yield from pq.ParquetFile(path).read().to_pylist()

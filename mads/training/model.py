@@ -108,19 +108,23 @@ class LanguageModel:
         """The trainable parameters by name; tied ones once."""
         return {n: p for n, p in self.model.named_parameters() if p.requires_grad}
 
-    def token_losses(self, batch: TokenBatch) -> Tensor:
-        """Return the cross-entropy in nats at each place, 0 where no loss counts, shape (B, T)."""
+    def logits(self, batch: TokenBatch) -> Tensor:
+        """Return the logits of the next token at each place, in float32, shape (B, T, V)."""
         tokens = batch.tokens_BT.to(self.device, non_blocking=True)
-        labels = batch.labels_BT.to(self.device, non_blocking=True)
         extra: dict[str, Any] = {}
         if batch.positions_BT is not None:
             # Positions that start again at 0 keep attention inside each document.
             extra["position_ids"] = batch.positions_BT.to(self.device, non_blocking=True)
         forward = self.model if self._evaluating else self._compiled
         with self._autocast():
-            logits = forward(input_ids=tokens, use_cache=False, **extra).logits
+            found: Tensor = forward(input_ids=tokens, use_cache=False, **extra).logits
+        return found.float()
+
+    def token_losses(self, batch: TokenBatch) -> Tensor:
+        """Return the cross-entropy in nats at each place, 0 where no loss counts, shape (B, T)."""
+        labels = batch.labels_BT.to(self.device, non_blocking=True)
         flat = F.cross_entropy(
-            logits.float().flatten(0, 1),
+            self.logits(batch).flatten(0, 1),
             labels.flatten(),
             ignore_index=NO_LABEL,
             reduction="none",
