@@ -385,7 +385,7 @@ def fit_influence(
 
 
 def _print_json(value: Mapping[str, Any]) -> None:
-    from mads.terminal import visible_json
+    from mads.units import visible_json
 
     text = visible_json(json.dumps(value, ensure_ascii=False))
     sys.stdout.write(text + os.linesep)
