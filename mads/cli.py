@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -311,6 +312,28 @@ def diff(
     else:
         consoles = diff_consoles(a, b)
         _print_json(to_json(consoles)) if as_json else show_console_diff(consoles)
+
+
+@app.command()
+def report(
+    path: options.ReportedArgument,
+    store: options.ReportStoreOption = None,
+    out: options.PageOption = Path("report.html"),
+    svg: options.FiguresOption = None,
+    as_json: options.JsonOption = False,
+) -> None:
+    """Show a run or a comparison, also one that goes on, as one HTML file with figures."""
+    from mads.codec import to_json
+    from mads.report.page.write import write_report
+    from mads.terminal import say
+
+    found = write_report(path, store, out, svg)
+    if as_json:
+        _print_json(to_json(found))
+        return
+    say(f"{found.out}: {found.figures} figures, {found.num_bytes:,} bytes.")
+    if svg is not None:
+        say(f"{svg}: {len(found.svg)} SVG files.")
 
 
 @app.command()
