@@ -143,6 +143,7 @@ def train(
         f"{out}: {result.steps} steps, {result.tokens:,} tokens, {result.rounds} rounds; "
         f"{seconds:.0f} s."
     )
+    say(f"`mads report {out} --store {store}` shows it with figures.")
 
 
 @app.command()
@@ -160,7 +161,7 @@ def compare(
     from mads.run.arms import parse_seeds, read_arms
     from mads.run.comparison import comparison_folder, open_for_comparison, train_arms
     from mads.tables import show_comparison
-    from mads.terminal import progress
+    from mads.terminal import progress, say
 
     numbers, arms = parse_seeds(seeds), read_arms(file)
     opened = open_for_comparison(store, out)
@@ -173,6 +174,7 @@ def compare(
         _print_json(to_json(found))
         return
     show_comparison(out, found)
+    say(f"`mads report {out}` shows it with figures.")
 
 
 @app.command()

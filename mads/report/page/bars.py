@@ -76,7 +76,7 @@ def stacked(
     apart = 8.0 if first and len(bars) > 1 else 0.0
     step = (right - left - 4 - apart) / len(bars)
     others = bars[1:] if first else bars
-    turned = len(bars) <= 12 and any(text_width(cut(bar.name, 10)) > step + 2 for bar in others)
+    turned = len(bars) <= 12 and any(text_width(cut(bar.name, 10)) > step for bar in others)
     for index, bar in enumerate(bars):
         x = left + 4 + index * step + (apart if index else 0)
         parts += _bar(bar, names, x, max(step - (4 if step > 10 else 0.5), 0.5), frame)

@@ -80,6 +80,7 @@ class RunData:
     batch_tokens: int
     strategy: str
     rule: str
+    oracle_docs: int  # probes that are measured a second time, exactly
     training: tuple[tuple[int, float], ...]  # step, loss
     losses: Mapping[str, tuple[tuple[int, float], ...]]  # task -> step, loss
     held_out: frozenset[str]  # those that are evaluation tasks
@@ -111,13 +112,14 @@ def collect(path: Path, store_path: Path | None) -> RunData:
     names = dict.fromkeys(name for record in held for name in record.losses)
     rounds = run.rounds
     return RunData(
-        name=path.resolve().name,
+        name=_name(path.resolve()),
         ended=whole_result(RunDir(path).result) is not None,
         steps_done=steps[-1].step + 1 if steps else 0,
         steps=recipe.training.steps,
         batch_tokens=recipe.training.batch_tokens,
         strategy=strategy_name(recipe),
         rule=recipe.console.rule,
+        oracle_docs=recipe.rewards.oracle_docs,
         training=tuple((record.step, record.loss) for record in steps),
         losses={
             name: tuple((r.step, r.losses[name]) for r in held if name in r.losses)
@@ -131,6 +133,11 @@ def collect(path: Path, store_path: Path | None) -> RunData:
         recipe=run.dir.recipe.read_text(encoding="utf-8"),
         store=None if store is None else _store_data(store, rounds),
     )
+
+
+def _name(path: Path) -> str:
+    """Return how a run is called: by its folder, or by its arm and seed."""
+    return f"{path.parent.name}/{path.name}" if path.name.startswith("seed-") else path.name
 
 
 def _store_of(path: Path, run: Run) -> Store:

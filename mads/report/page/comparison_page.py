@@ -12,9 +12,10 @@ from mads.report.page.forest import Measure, Row, forest
 from mads.report.page.html import Figure, Page, Section, Table
 from mads.report.page.lines import Axes, Line, line_chart, trained
 from mads.report.page.scale import fixed, number, percent, short, signed
-from mads.report.page.svg import COLOURS
+from mads.report.page.svg import COLOURS, cut
 from mads.report.statistics import Estimate
 
+LONGEST_CHANGE = 120  # characters that are shown of a changed value; arms.toml has all
 GROUPS = {REFERENCES: "Reference tasks", HELD_OUT: "Held-out tasks"}
 
 
@@ -245,6 +246,11 @@ def _cost(found: Comparison) -> Section:
     return Section("Cost", text, tables=(("", Table(columns, rows)),))
 
 
+def _changed(changes: Sequence[str]) -> str:
+    """Return what an arm changes; long values, such as a prior's, are cut."""
+    return "; ".join(cut(change, LONGEST_CHANGE) for change in changes) or "nothing"
+
+
 def _settings(data: ComparisonData) -> Section:
     found = data.found
     rows = (
@@ -257,7 +263,7 @@ def _settings(data: ComparisonData) -> Section:
         ("store's fingerprint", f"{found.store}, generation {found.generation}"),
     )
     changes = tuple(
-        (arm, "the baseline" if arm == found.baseline else ("; ".join(of) or "nothing"))
+        (arm, "the baseline" if arm == found.baseline else _changed(of))
         for arm, of in data.changes.items()
     )
     runs = tuple(

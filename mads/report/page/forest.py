@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from mads.report.page.scale import (
     Scale,
     domain,
+    fixed,
     log_domain,
     nice_ticks,
     number,
@@ -122,6 +123,8 @@ def matrix(name: str, title: str, text: str, found: Matrix, decimals: int | None
     """Return squares, each with its number: blue above 0, orange below, stronger further away."""
     finite = [abs(v) for v in found.values.values() if math.isfinite(v)]
     largest = max(finite, default=0.0) or 1.0
+    if decimals is None:
+        decimals = min(max(1 - math.floor(math.log10(largest)), 0), 8)
     left = widest([cut(n, LONGEST + 4) for n in found.rows]) + 12
     width = min((WIDTH - left - 4) / max(len(found.columns), 1), 90.0)
     turned = widest([cut(n) for n in found.columns]) > width - 4
@@ -139,7 +142,7 @@ def matrix(name: str, title: str, text: str, found: Matrix, decimals: int | None
             value = found.values.get((row, column), math.nan)
             if not math.isfinite(value):
                 continue
-            shown = number(value, 2) if decimals is None else f"{value:.{decimals}f}"
+            shown = fixed(value, decimals)
             x = left + j * width
             parts.append(_square(x, y, width, (value, largest), shown, f"{row}, {column}: {shown}"))
     return picture(name, title, text, head + 20 * len(found.rows) + 6, parts)

@@ -71,7 +71,9 @@ def _facts(run: RunData) -> tuple[tuple[str, str], ...]:
         if mean is not None:
             facts.append((name, f"{fixed(mean[0], 2)} → {fixed(mean[1], 2)}"))
     if run.measured and run.cost.training_s:
-        facts.append(("Time for rewards", f"{percent(run.cost.reward_s / run.cost.training_s)}"))
+        facts.append(
+            ("Rewards, of training time", percent(run.cost.reward_s / run.cost.training_s))
+        )
     return tuple(facts)
 
 
@@ -85,8 +87,8 @@ def _losses(run: RunData) -> Section | None:
     if not kept:
         return None
     text = (
-        "Nats per token, lower is better. The reference tasks' loss counts on the answers only and "
-        "is what rewards are measured by; evaluation tasks are never used as feedback."
+        "Nats per token, lower is better. Rewards are measured by the reference tasks; evaluation "
+        "tasks are never used as feedback."
     )
     return Section("Loss", text, kept)
 
@@ -164,7 +166,7 @@ def _health(run: RunData) -> Section | None:
         raised = [f"{name} × {n}" for name, n in (record.alarms or {}).items() if n]
         refused = feedback.refused if feedback else ""
         quiet = quiet and not (acted or raised or refused)
-        error = feedback.oracle_error if feedback else None
+        error = feedback.oracle_error if feedback and run.oracle_docs else None
         rows.append(
             (
                 str(record.round),

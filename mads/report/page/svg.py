@@ -14,7 +14,7 @@ from mads.report.page.scale import Scale
 from mads.units import visible
 
 WIDTH = 360.0
-LETTER = 6.3  # about the width of a letter of 11 units
+LETTER = 6.8  # about the width of a letter of 11 units
 LINE = 13.0  # from one line of text to the next
 LONGEST = 16  # letters of a label; its whole text is in the title and the table
 COLOURS = 8
