@@ -77,7 +77,7 @@ bench: $(READY)  ## every benchmark, the quick way
 	@set -e; for script in scripts/bench_*.py; do echo "== $$script"; \
 		$(BIN)/python $$script --quick; done
 
-reproduce: $(READY)  ## the experiment of "Does it help?" on ../shared/data: an hour and more, resumable
+reproduce: $(READY)  ## the experiment of "Does it help?" on ../shared/data: two hours, resumable
 	$(BIN)/mads annotate ../shared/data/corpus --out $(REPRODUCE)/store --recipe $(EXPERIMENTS)/base.toml
 	test -f $(REPRODUCE)/prior.json || $(BIN)/mads fit prior --store $(REPRODUCE)/store \
 		--recipe $(EXPERIMENTS)/base.toml --out $(REPRODUCE)/prior.json

@@ -80,6 +80,8 @@ class ConsoleConfig:
     # weights become part of the recipe.
     prior: Prior = field(default_factory=dict)
     prior_file: str = ""
+    # Without a prior: equal weights, or those that `mads fit prior` finds, found as a run begins
+    start: Literal["equal", "matched"] = "equal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,8 @@ class RewardsConfig:
     # Rewards of several directions are added as they are, or each divided by its standard
     # deviation, or count by their soft minimum: what helps one task only counts little
     combine: Literal["mean", "standardised", "soft_minimum"] = "mean"
+    # Deal the rewards out to the probed documents at random: what all this does without a signal
+    placebo: bool = False
     tasks: dict[str, ReferenceConfig] = field(default_factory=dict)
 
 

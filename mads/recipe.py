@@ -243,6 +243,11 @@ def _misfits(recipe: Recipe) -> list[str]:
     """Return the values that are possible, but not together."""
     problems = []
     training, model = recipe.training, recipe.model
+    if recipe.console.start == "matched" and (recipe.console.prior or recipe.console.prior_file):
+        problems.append(
+            'console.start: "matched" finds a prior, but console.prior or console.prior_file gives '
+            "one; leave one of them out"
+        )
     if training.batch_tokens % training.context:
         problems.append(
             f"training.batch_tokens: {training.batch_tokens} is not a multiple of "

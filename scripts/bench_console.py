@@ -10,6 +10,11 @@ regret: 0 = as good as the true effects of the same round, 1 = as good as random
 
 Regret is given for the policy `top`, which only asks whether the order of the cells is right, with
 its standard error over worlds, and for `sample` at the default temperature.
+
+These worlds do not answer to what is read. In a *plant* (``mads/evaluation/plant.py``) they do:
+what was read has less to give, and the best mixture is known. Regret there is 0 for it and 1 for
+the corpus's own mixture, over the last five rounds; ``swing`` is the largest total variation from
+one round's mixture to the next, ``at rest`` its mean over the last five rounds.
 """
 
 from __future__ import annotations
@@ -24,11 +29,11 @@ import numpy as np
 from mads.config import ConsoleConfig, SelectionConfig
 from mads.console import RULES, initial_state, update
 from mads.console.scores import cell_scores
+from mads.evaluation.plant import SIZES, correlated_cells, make_plant, run_plant
 from mads.rewards.categories import category_rewards, choose_probes, equal_sizes
 from mads.seeds import derive
 from mads.types import Cells, ConsoleState, DocumentRewards, Feedback, Floats
 
-SIZES = {"quality": 5, "domain": 7, "topic": 13}
 NUM_DOCS = 100_000
 BUDGET = 0.2  # share of the corpus that a round selects
 INTERACTION = 0.1  # standard deviation of a cell's own effect, in those of document rewards
@@ -44,30 +49,10 @@ class World:
     unit_R: Floats  # size of rewards: gradients shrink while a model trains
 
 
-def make_cells(rng: np.random.Generator) -> Cells:
-    """Return an index in which quality and topic depend on the domain."""
-    domain = rng.dirichlet(np.full(7, 2.0))
-    quality = rng.dirichlet(np.full(5, 0.7), size=7)
-    topic = rng.dirichlet(np.full(13, 0.5), size=7)
-    chance = domain[None, :, None] * quality.T[:, :, None] * topic[None, :, :]
-    docs = rng.multinomial(NUM_DOCS, chance.ravel() / chance.sum())
-    category = np.stack(np.unravel_index(np.arange(docs.size), chance.shape), axis=1)
-    kept = docs > 0
-    docs = docs[kept].astype(np.int64)
-    return Cells(
-        agents=tuple(SIZES),
-        categories={a: tuple(f"{a}-{i}" for i in range(n)) for a, n in SIZES.items()},
-        category_CA=category[kept].astype(np.uint16),
-        num_docs_C=docs,
-        num_tokens_C=docs * 500,
-        first_row_C=np.cumsum(docs) - docs,
-    )
-
-
 def make_world(seed: int, rounds: int, signal: bool = True) -> World:
     """Return a world; without ``signal`` no category has any effect."""
     rng = np.random.default_rng(seed)
-    cells = make_cells(rng)
+    cells = correlated_cells(rng, NUM_DOCS)
     keep = rng.choice([1.0, 0.95, 0.8])  # how much of an effect stays from round to round
     sizes = rng.permutation([0.0, rng.uniform(0.05, 0.2), rng.uniform(0.2, 0.5)])
     additive_RC = np.zeros((rounds, len(cells)))
@@ -187,6 +172,30 @@ def unrest(seed: int, rule: ConsoleConfig, rounds: int, per_category: int) -> fl
     return float(np.sqrt(np.average((score_C - mean) ** 2, weights=docs_C)))
 
 
+def bench_plant(
+    rules: dict[str, ConsoleConfig], worlds: int, rounds: int, per_category: int
+) -> dict[str, float]:
+    """Return and print what every rule does where rewards fall with what is read."""
+    figures: dict[str, float] = {}
+    print(f"{worlds} plants: medians\n{'':16}{'regret':>10}{'swing':>10}{'at rest':>10}")
+    for name, rule in rules.items():
+
+        def step(
+            state: ConsoleState, feedback: Feedback, rule: ConsoleConfig = rule
+        ) -> ConsoleState:
+            return update(state, feedback, rule).state
+
+        found = [run_plant(make_plant(n), step, rounds, per_category) for n in range(worlds)]
+        row = {
+            "regret": float(np.median([course.regret_R[-5:].mean() for course in found])),
+            "swing": float(np.median([course.swings.max() for course in found])),
+            "rest": float(np.median([course.swings[-5:].mean() for course in found])),
+        }
+        figures |= {f"plant_{key}_{name}": value for key, value in row.items()}
+        print(f"{name:16}" + "".join(f"{value:10.3f}" for value in row.values()))
+    return figures
+
+
 def main() -> None:
     """Run all worlds and print a table, or one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -216,6 +225,7 @@ def main() -> None:
             figures[f"unrest_{name}"] = float(np.mean(moved))
             line += f"{np.mean(moved):12.4f}"
         print(line)
+    figures |= bench_plant(rules, worlds, options.rounds, options.per_category)
     figures["regret_fixed"] = min(figures["regret_fixed_bayes"], figures["regret_fixed_stable"])
     if options.json:
         print(json.dumps({key: round(value, 4) for key, value in figures.items()}))

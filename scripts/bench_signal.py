@@ -91,7 +91,7 @@ FULL = Size(
 )
 QUICK = Size(
     {"hidden_size": 64, "num_layers": 2, "num_heads": 2, "ffn_size": 176},
-    *(1, (20, 40), 4, 1, 20, 4, 6),
+    *(1, (20,), 4, 1, 12, 4, 4),
 )
 
 

@@ -90,14 +90,22 @@ def fit_prior(
     Raises UsageError without a task, and when ``out`` is a file of another kind.
     """
     _refuse_foreign(out)
+    found = match_recipe(store, recipe, on_progress)
+    write_json(out, {"method": METHOD, **to_json(found)})
+    return found
+
+
+def match_recipe(store: Store, recipe: Recipe, on_progress: Callable[[int, int], None]) -> Matched:
+    """Match a prior to the recipe's reference tasks; raises UsageError without a task.
+
+    Which documents are read is the evaluation's seed, so that runs of all seeds begin alike.
+    """
     seed = recipe.evaluation.seed
     tasks = [
         make_task(name, config, store.tokenizer, WINDOW, seed)
         for name, config in recipe.rewards.tasks.items()
     ]
-    found = match(store, tasks, recipe.selection, recipe.seed, on_progress)
-    write_json(out, {"method": METHOD, **to_json(found)})
-    return found
+    return match(store, tasks, recipe.selection, seed, on_progress)
 
 
 def _refuse_foreign(out: Path) -> None:

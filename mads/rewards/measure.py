@@ -93,6 +93,10 @@ def measure(
         lm, windows, target.directions, optimizer, config, derive(seed, "estimator")
     )
     measured = estimate(question)
+    error = _oracle_error(question, measured)
+    if config.placebo:
+        order = shuffled(np.arange(len(windows), dtype=np.uint64), derive(seed, "placebo"))
+        measured = replace(measured, reward_DN=measured.reward_DN[:, order])
     weight_D = np.array([direction.weight for direction in target.directions])
     reward_N = combined(measured.reward_DN, weight_D, config.combine)
     rewards = {
@@ -101,7 +105,6 @@ def measure(
         if len(target.directions) > 1
     }
     cell_N, weight_N = probes.cell_N, probes.weight_N
-    error = _oracle_error(question, measured)
     return RoundRewards(
         feedback=Feedback(
             category_rewards(cells, cell_N, weight_N, reward_N),

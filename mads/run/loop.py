@@ -28,6 +28,7 @@ from mads.layout import RunDir, refuse_inside
 from mads.run.alarms import Alarms, alarms
 from mads.run.feedback import RoundFeedback, gather
 from mads.run.folder import begin, check_folder, forget_after
+from mads.run.prior import with_prior
 from mads.run.reader import RunRound
 from mads.run.records import EndRecord, Metrics, RoundRecord, StepRecord
 from mads.run.result import TrainResult, whole_result, write_result
@@ -87,8 +88,8 @@ def train(
                 refuse_contamination(recipe, watcher.note)
         try:
             # All that can be wrong with the recipe is found before the folder is the recipe's.
-            strategy = kind.start(store.cells, recipe)
             told = watcher if world.is_main else Silent()
+            strategy = kind.start(store.cells, with_prior(run, store, recipe, told.note))
             loop = _Loop(store, run, recipe, told, world, strategy)
             if world.is_main:
                 begin(run, store, recipe)

@@ -97,3 +97,22 @@ def test_a_long_document_is_probed_at_a_seeded_place() -> None:
     assert firsts.tolist() != [window[0] for window in windows_of(1000, seed=2)]
     assert {int(window[0]) for window in windows_of(33, seed=1)} == {0, 1}
     assert all(np.array_equal(w, np.arange(20)) for w in windows_of(20, seed=1))
+
+
+def test_a_placebo_has_the_same_rewards_in_another_order(world: World) -> None:
+    """And they say nothing of categories, while losses stay with their documents."""
+
+    def rewards(placebo: bool) -> tuple[list[float], list[float], float]:
+        config = ForwardConfig(estimator="forward", probes_per_category=30, placebo=placebo)
+        state = world.trainer.optimizer_state(12)
+        found = measure(world.store, world.lm, state, [world.task], config, context=32, seed=5)
+        kinds = found.feedback.categories["kind"]
+        table = found.table.to_pydict()
+        return table["reward"], table["loss"], kinds["useful"].mean - kinds["noise"].mean
+
+    true, losses, gap = rewards(False)
+    dealt, same_losses, no_gap = rewards(True)
+    assert sorted(dealt) == sorted(true)
+    assert dealt != true
+    assert same_losses == losses
+    assert abs(no_gap) < 0.3 * gap

@@ -225,7 +225,7 @@ def test_bfloat16_training_has_exact_feedback(folder: Path, store: Store, tmp_pa
     error = feedback_of(watcher, 1).oracle_error
     assert error is not None
     assert error < 1e-3
-    assert watcher.notes == []
+    assert not any("off the exact" in note for note in watcher.notes)
 
 
 def test_random_selection_measures_no_rewards(folder: Path, store: Store, tmp_path: Path) -> None:
