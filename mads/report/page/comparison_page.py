@@ -34,7 +34,7 @@ def comparison_page(data: ComparisonData) -> Page:
         notes.append("One seed says nothing of the spread, so there are no intervals.")
     return Page(
         title=f"Comparison {data.name}",
-        subtitle=f"{len(found.arms)} arms against {found.baseline}, {_seeds(found)}, equal tokens",
+        subtitle=f"{len(_others(found))} arms against {found.baseline}, {_seeds(found)}, equal tokens",
         facts=(
             ("Tokens a run", short(found.tokens)),
             ("Parameters", short(found.parameters)),
@@ -61,7 +61,7 @@ def _best(found: Comparison) -> list[tuple[str, str]]:
     for group in _groups(found):
         name = min(found.arms, key=lambda arm: found.arms[arm].means[group].mean)
         other = found.arms[name].mean_differences.get(group)
-        change = f" ({signed(other.mean)})" if other else ""
+        change = f" {_estimate_row(name, other).text}" if other else ""
         facts.append((f"Lowest loss, {group}", f"{name}{change}"))
     return facts
 

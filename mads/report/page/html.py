@@ -158,7 +158,7 @@ def _excerpt(one: Excerpt) -> str:
 
 def _variables(colours: dict[str, str]) -> str:
     names = ("ink", "mute", "grid", "axis", "paper")
-    accent = colours["hues"].split()[0]
+    accent = colours["words"].split()[0]
     return "".join(f"--{name}:{colours[name]};" for name in names) + f"--accent:{accent}"
 
 
@@ -183,7 +183,7 @@ h3{font-size:14px;margin:20px 0 6px}
 .lead{margin:0 0 14px;color:var(--mute);max-width:76ch}
 .note{margin:0 0 12px;padding:8px 12px;border-left:3px solid var(--accent);background:var(--paper);\
 max-width:86ch}
-.facts{display:grid;grid-template-columns:repeat(auto-fill,minmax(130px,1fr));gap:12px 20px;\
+.facts{display:grid;grid-template-columns:repeat(auto-fill,minmax(150px,1fr));gap:12px 20px;\
 margin:0 0 18px}
 .facts dt{color:var(--mute);font-size:12.5px}
 .facts dd{margin:0;font-size:20px;font-weight:600;font-variant-numeric:tabular-nums;\

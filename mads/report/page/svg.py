@@ -21,6 +21,8 @@ COLOURS = 8
 DASHES = ("", "6 3", "2 2.5", "8 3 2 3", "11 3", "4 2", "1.5 3", "6 2 2 2 2 2")
 """Lines differ by colour and by dash; from the ninth on both begin anew."""
 
+# Hues differ by 15 or more in CIELAB, also as people see them who lack a kind of cones; words are
+# the same where a hue would be too pale for small letters.
 LIGHT = {
     "ink": "#1b1f24",
     "mute": "#5b6570",
@@ -28,7 +30,8 @@ LIGHT = {
     "axis": "#9aa4af",
     "paper": "#ffffff",
     "rest": "#b4bcc6",
-    "hues": "#0b63c4 #c24f17 #07866a #a3408c #8f6a05 #2f8fc9 #6a4a3a #5c6875",
+    "hues": "#1450c8 #a8400f #2aa06a #8e2f9e #b98505 #2a6d68 #51260a #2c2f4a",
+    "words": "#1450c8 #a8400f #1a7a4d #8e2f9e #8a6100 #2a6d68 #51260a #2c2f4a",
 }
 DARK = {
     "ink": "#e7eaee",
@@ -37,7 +40,8 @@ DARK = {
     "axis": "#66717d",
     "paper": "#15181d",
     "rest": "#5a646f",
-    "hues": "#63b0f8 #f79061 #46c9a3 #e094cd #d9b44d #a5d8f6 #cfab95 #aab6c3",
+    "hues": "#7484ff #fb4a2a #b0fdc3 #d7587f #fbe251 #12b8f8 #cf9a6c #c1cbda",
+    "words": "#8f9cff #ff6a4e #b0fdc3 #e47698 #fbe251 #12b8f8 #cf9a6c #c1cbda",
 }
 
 
@@ -176,8 +180,10 @@ def style(colours: dict[str, str]) -> str:
     names |= {f"h{i}": value for i, value in enumerate(colours["hues"].split())}
     for name, value in names.items():
         rules.append(f"svg.mads .{name}{{stroke:{value}}}")
-        rules.append(f"svg.mads .f.{name},svg.mads text.{name}{{fill:{value};stroke:none}}")
-    rules.append(f"svg.mads text.rest{{fill:{colours['mute']}}}")
+        rules.append(f"svg.mads .f.{name}{{fill:{value};stroke:none}}")
+    words = {"rest": colours["mute"]}
+    words |= {f"h{i}": value for i, value in enumerate(colours["words"].split())}
+    rules += [f"svg.mads text.{n}{{fill:{value};stroke:none}}" for n, value in words.items()]
     return "\n".join(rules)
 
 
