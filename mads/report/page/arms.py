@@ -128,9 +128,9 @@ def comparable(
             ended.setdefault(arm, set()).add(seed)
     seeds = ended.pop(baseline, set())
     others = sorted(ended, key=lambda arm: -len(ended[arm] & seeds))
-    arms, best = {baseline}, (0, {baseline}, [0][:0])
+    arms, kept, shared = {baseline}, {baseline}, set[int]()
     for arm in others:
         seeds, arms = seeds & ended[arm], arms | {arm}
-        if len(seeds) * len(arms) > best[0]:
-            best = len(seeds) * len(arms), arms, sorted(seeds)
-    return best[1], best[2]
+        if len(seeds) * len(arms) > len(shared) * len(kept):
+            kept, shared = arms, seeds
+    return kept, sorted(shared)

@@ -24,6 +24,8 @@ def comparison_page(data: ComparisonData) -> Page:
     found = data.found
     sections = [_losses(found), _differences(found), _needed(found), _composition(found)]
     sections += [_cost(found), _settings(data)]
+    count = len(_others(found))
+    others = f"{count} arm{'s' if count != 1 else ''} against {found.baseline}"
     notes = []
     if not data.ended:
         notes.append(
@@ -34,7 +36,7 @@ def comparison_page(data: ComparisonData) -> Page:
         notes.append("One seed says nothing of the spread, so there are no intervals.")
     return Page(
         title=f"Comparison {data.name}",
-        subtitle=f"{len(_others(found))} arms against {found.baseline}, {_seeds(found)}, equal tokens",
+        subtitle=f"{others}, {_seeds(found)}, equal tokens",
         facts=(
             ("Tokens a run", short(found.tokens)),
             ("Parameters", short(found.parameters)),

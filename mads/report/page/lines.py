@@ -129,14 +129,18 @@ def _path(one: Line, frame: Frame, axes: Axes) -> list[str]:
     kind = f"l {colour}" if one.colour is not None else f"thin {colour}"
     last = one.points[-1]
     shapes = element("path", d=d, class_=kind, **dashed) + element("path", d=d, class_="hit")
-    parts = [marked(shapes, f"{one.name}: {number(last[1], 4)} at {axes.x} {short(last[0])}")]
+    parts = [marked(shapes, _words(one, last, axes))]
     if len(one.points) > MANY or one.colour is None:
         return parts
     for x, y in one.points:
         dot = element("circle", cx=frame.x(x), cy=frame.y(y), r=2.4, class_=f"f {colour}")
         aim = element("circle", cx=frame.x(x), cy=frame.y(y), r=7.0, class_="hit")
-        parts.append(marked(dot + aim, f"{one.name}: {number(y, 4)} at {axes.x} {short(x)}"))
+        parts.append(marked(dot + aim, _words(one, (x, y), axes)))
     return parts
+
+
+def _words(one: Line, point: Point, axes: Axes) -> str:
+    return f"{one.name}, {axes.x} {short(point[0])}: {number(point[1], 4)}"
 
 
 def _places(points: Sequence[Point], frame: Frame) -> str:
