@@ -99,7 +99,7 @@ def run() -> int:
     if code == INTERRUPTED or (code and _interrupts):
         code, message = INTERRUPTED, WORDS
     if not (message.isascii() and message.isprintable()):
-        from mads.terminal import visible  # not where RAM is full: it brings much with it
+        from mads.units import visible
 
         message = visible(message, keep="\n")
     if message:

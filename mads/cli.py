@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -142,6 +143,7 @@ def train(
         f"{out}: {result.steps} steps, {result.tokens:,} tokens, {result.rounds} rounds; "
         f"{seconds:.0f} s."
     )
+    say(f"`mads report {out} --store {store}` shows it with figures.")
 
 
 @app.command()
@@ -159,7 +161,7 @@ def compare(
     from mads.run.arms import parse_seeds, read_arms
     from mads.run.comparison import comparison_folder, open_for_comparison, train_arms
     from mads.tables import show_comparison
-    from mads.terminal import progress
+    from mads.terminal import progress, say
 
     numbers, arms = parse_seeds(seeds), read_arms(file)
     opened = open_for_comparison(store, out)
@@ -172,6 +174,7 @@ def compare(
         _print_json(to_json(found))
         return
     show_comparison(out, found)
+    say(f"`mads report {out}` shows it with figures.")
 
 
 @app.command()
@@ -351,6 +354,28 @@ def evaluate(
 
 
 @app.command()
+def report(
+    path: options.ReportedArgument,
+    store: options.ReportStoreOption = None,
+    out: options.PageOption = Path("report.html"),
+    svg: options.FiguresOption = None,
+    as_json: options.JsonOption = False,
+) -> None:
+    """Show a run or a comparison, also one that goes on, as one HTML file with figures."""
+    from mads.codec import to_json
+    from mads.report.page.write import write_report
+    from mads.terminal import say
+
+    found = write_report(path, store, out, svg)
+    if as_json:
+        _print_json(to_json(found))
+        return
+    say(f"{found.out}: {found.figures} figures, {found.num_bytes:,} bytes.")
+    if svg is not None:
+        say(f"{svg}: {len(found.svg)} SVG files.")
+
+
+@app.command()
 def harvest(
     out: options.OutOption,
     seed: Annotated[int, typer.Option("--seed", help="Which files are taken and held out.")] = 0,
@@ -422,7 +447,7 @@ def fit_influence(
 
 
 def _print_json(value: Mapping[str, Any]) -> None:
-    from mads.terminal import visible_json
+    from mads.units import visible_json
 
     text = visible_json(json.dumps(value, ensure_ascii=False))
     sys.stdout.write(text + os.linesep)

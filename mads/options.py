@@ -95,6 +95,16 @@ CorpusArgument = Annotated[
     list[Path], _path_argument("Files or folders: .jsonl(.gz|.zst), .parquet.", "CORPUS")
 ]
 StoreArgument = Annotated[Path, _path_argument("What `mads annotate` wrote.", "STORE")]
+ReportedArgument = Annotated[
+    Path, _path_argument("What `mads train` or `mads compare` wrote.", "RUN|COMPARISON")
+]
+ReportStoreOption = Annotated[
+    Path | None, _path_option("--store", "Its store: for compositions, labels and documents.")
+]
+PageOption = Annotated[Path, _path_option("--out", "The page to write.", "FILE.html")]
+FiguresOption = Annotated[
+    Path | None, _path_option("--svg", "Write the main figures into this folder, too.", "DIR")
+]
 OneArgument = Annotated[Path, _path_argument("A selection's folder, or a console.json.", "A")]
 OtherArgument = Annotated[Path, _path_argument("Another one.", "B")]
 TokensOption = Annotated[

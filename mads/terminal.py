@@ -6,7 +6,6 @@ On a terminal things move; in a pipe or a log there is one line per 30 seconds.
 from __future__ import annotations
 
 import time
-import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -18,38 +17,12 @@ from rich.table import Table
 from rich.text import Text
 
 from mads.run.records import EndRecord, RoundRecord, StepRecord
+from mads.units import visible
 
 LINE_SECONDS = 30.0
 TOP_CATEGORIES = 3
 
 console = Console(stderr=True)
-
-_BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-_HIDDEN = frozenset({"Cc", "Cs", "Zl", "Zp"})
-
-
-def visible(text: str, keep: str = "") -> str:
-    """Return a text in which characters that steer a terminal are escaped, as in ``\\x1b``.
-
-    Names come from the user's corpus: without this, one could move the cursor, set the window's
-    title or turn the line around. ``keep`` are control characters that are meant.
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(c if c in keep or not _steers(c) else _escaped(c) for c in text)
-
-
-def visible_json(text: str) -> str:
-    """Return JSON in which such characters are escaped as JSON does it; its value is the same."""
-    return "".join(f"\\u{ord(c):04x}" if _steers(c) and c != "\n" else c for c in text)
-
-
-def _steers(character: str) -> bool:
-    return character in _BIDI or unicodedata.category(character) in _HIDDEN
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode()
 
 
 @contextmanager

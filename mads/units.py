@@ -1,8 +1,9 @@
-"""Sizes, counts and parts as people write them."""
+"""Sizes, counts and parts as people write them; texts as people may see them."""
 
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -33,6 +34,8 @@ def parse_bytes(text: str) -> int:
 Unit = Literal["tokens", "docs"]
 LARGEST_COUNT = 10**18
 _SHOWN = 60
+_BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_HIDDEN = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,3 +128,27 @@ def shorten(value: object) -> str:
         return f"a number of more than {_SHOWN} digits"
     text = repr(value)
     return text if isinstance(value, str) or len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def visible(text: str, keep: str = "") -> str:
+    """Return a text in which characters that steer a terminal are escaped, as in ``\\x1b``.
+
+    Names come from the user's corpus: without this, one could move the cursor, set the window's
+    title or turn the line around. ``keep`` are control characters that are meant.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c in keep or not _steers(c) else _escaped(c) for c in text)
+
+
+def visible_json(text: str) -> str:
+    """Return JSON in which such characters are escaped as JSON does it; its value is the same."""
+    return "".join(f"\\u{ord(c):04x}" if _steers(c) and c != "\n" else c for c in text)
+
+
+def _steers(character: str) -> bool:
+    return character in _BIDI or unicodedata.category(character) in _HIDDEN
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from dataclasses import replace
 
 import pytest
@@ -129,18 +128,3 @@ def test_names_do_not_steer_the_terminal(screen: io.StringIO) -> None:
     assert "\x1b]" not in shown
     assert r"a\x1b]0;t\x07\x9bm\u202eb\u2066\r\u2028\ud800c" in shown.replace("\n", "")
     assert "c\nnext" in shown.replace("\r", "")
-
-
-def test_what_is_visible_stays_as_it_is() -> None:
-    for text in ("plain", "日本 🦉", "naïve café", "👩‍👩‍👧", "[red]x"):
-        assert terminal.visible(text) == text
-    assert terminal.visible("a\tb\nc") == r"a\tb\nc"
-    assert terminal.visible("a\tb\nc", keep="\n") == "a\\tb\nc"
-
-
-def test_json_keeps_its_value() -> None:
-    value = {"a\x1b\x9b\u202e": ["\u2028", "\ud800", "日本", "\n"]}
-    text = terminal.visible_json(json.dumps(value, ensure_ascii=False, indent=1))
-    assert json.loads(text) == value
-    assert "日本" in text
-    assert not set(text) & set("\x1b\x9b\u202e\u2028\ud800")

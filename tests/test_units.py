@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from mads.errors import UsageError
@@ -13,6 +15,8 @@ from mads.units import (
     parse_digits,
     parse_part,
     shorten,
+    visible,
+    visible_json,
 )
 
 
@@ -79,3 +83,18 @@ def test_a_long_text_is_cut() -> None:
     assert shorten(10**5000) == "a number of more than 60 digits"
     assert shorten([1] * 50) == "[" + "1, " * 19 + "1,…"
     assert shorten(None) == "None"
+
+
+def test_what_is_visible_stays_as_it_is() -> None:
+    for text in ("plain", "日本 🦉", "naïve café", "👩‍👩‍👧", "[red]x"):
+        assert visible(text) == text
+    assert visible("a\tb\nc") == r"a\tb\nc"
+    assert visible("a\tb\nc", keep="\n") == "a\\tb\nc"
+
+
+def test_json_keeps_its_value() -> None:
+    value = {"a\x1b\x9b\u202e": ["\u2028", "\ud800", "日本", "\n"]}
+    text = visible_json(json.dumps(value, ensure_ascii=False, indent=1))
+    assert json.loads(text) == value
+    assert "日本" in text
+    assert not set(text) & set("\x1b\x9b\u202e\u2028\ud800")

@@ -1,4 +1,4 @@
-"""A run of the planted world."""
+"""A run of the planted world, and a comparison."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from pathlib import Path
 
 import planted
 import pytest
+from report.compared import make_arms, train_all
 from report.silent import Silent
 
+from mads.run.arms import Arms
 from mads.run.loop import train
 from mads.store.store import Store
 
@@ -18,3 +20,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = Store(planted.build(path))
     train(store, path / "run", planted.recipe(path, steps=20), Silent())
     return path
+
+
+@pytest.fixture(scope="session")
+def arms(folder: Path) -> Arms:
+    return make_arms(folder)
+
+
+@pytest.fixture(scope="session")
+def root(folder: Path, arms: Arms) -> Path:
+    """A comparison whose runs have ended."""
+    return train_all(folder, arms)

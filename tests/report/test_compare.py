@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
-import planted
 import pyarrow.parquet as pq
 import pytest
-from report.silent import Silent
+from report.compared import SEEDS
 
-from mads.config import TaskConfig
 from mads.errors import DataError
 from mads.layout import ComparisonDir
 from mads.report.compare import (
@@ -29,40 +26,8 @@ from mads.report.compare import (
 )
 from mads.report.statistics import estimate
 from mads.run.arms import Arms
-from mads.run.loop import train
 from mads.run.reader import Run
 from mads.store.store import Store
-
-SEEDS = (0, 3)
-
-
-@pytest.fixture(scope="session")
-def arms(folder: Path) -> Arms:
-    """``natural``, and ``online`` with rewards along two objectives; ten steps of two rounds."""
-    items = [{"context": "the", "continuation": " cat"}, {"context": "my", "continuation": " dog"}]
-    (folder / "held.jsonl").write_text("\n".join(map(json.dumps, items)))
-    base = planted.recipe(folder, steps=10)
-    held = TaskConfig(path=str(folder / "held.jsonl"))
-    base = replace(base, evaluation=replace(base.evaluation, tasks={"held": held}))
-    tasks = {name: replace(task, objective="both") for name, task in base.rewards.tasks.items()}
-    return Arms(
-        "natural",
-        {
-            "natural": replace(base, selection=replace(base.selection, policy="random")),
-            "online": replace(base, rewards=replace(base.rewards, tasks=tasks)),
-        },
-    )
-
-
-@pytest.fixture(scope="session")
-def root(folder: Path, arms: Arms) -> Path:
-    """A comparison whose runs have ended."""
-    out = ComparisonDir(folder / "comparison")
-    for arm in arms.recipes:
-        for seed in SEEDS:
-            run = out.run(arm, seed).root
-            train(Store(folder / "store"), run, arms.recipe(arm, seed), Silent())
-    return out.root
 
 
 @pytest.fixture(scope="session")
