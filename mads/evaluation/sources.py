@@ -32,7 +32,7 @@ _SPLITS = {
     "dev": "dev",
 }
 
-# What other columns, and values of other types, make a reader raise
+# What other columns, values of other types and deep nesting make a reader raise
 _NOT_ITS_OWN = (
     LookupError,
     TypeError,
@@ -128,15 +128,7 @@ def read_items(name: str, task: ChoiceTask, paths: Sequence[Path]) -> Items:
         for row, record in enumerate(read_rows(path)):
             try:
                 item = read_item(task, record)
-            # What other columns, and values of other types, make a reader raise
-            except (
-                LookupError,
-                TypeError,
-                ValueError,
-                AttributeError,
-                SyntaxError,
-                RecursionError,
-            ) as error:
+            except _NOT_ITS_OWN as error:
                 raise DataError(
                     f"task {name!r}: {path} row {row} is none of its records "
                     f"({type(error).__name__}: {error}); found the keys {sorted(record)}. Give the "

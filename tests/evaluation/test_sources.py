@@ -98,6 +98,7 @@ def test_rows_without_a_right_answer_are_counted(tmp_path: Path) -> None:
         ("winogrande", {**RECORDS["winogrande"](0), "sentence": "no blank"}),
         ("race", {"article": "A.", "problems": "print('x')"}),
         ("race", {"article": "A.", "problems": "[" * 200_000}),
+        ("race", {"article": "A.", "problems": "-" * 200_000 + "1"}),
         ("arc_easy", {**RECORDS["arc_easy"](0), "answerKey": "Z"}),
         ("mmlu", {**RECORDS["mmlu"](0), "answer": None}),
         ("piqa", {**RECORDS["piqa"](0), "goal": 3}),
