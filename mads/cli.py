@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import sys
 import time
-from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from mads import __version__, options
+from mads.cli_fit import fit_app
 from mads.errors import NO_MEMORY, DataError, MadsError, UsageError, lacks_memory, machine_problem
 
 app = typer.Typer(
@@ -93,7 +90,7 @@ def annotate(
     from mads.recipe import load_recipe
     from mads.store.store import Store
     from mads.tables import show_annotated
-    from mads.terminal import progress
+    from mads.terminal import print_json, progress
 
     begun = time.perf_counter()
     overrides = [*(changes or ()), *([f"index_ram={json.dumps(ram)}"] if ram else ())]
@@ -102,7 +99,7 @@ def annotate(
         result = stage.annotate(corpus, out, settings, report, verify=verify)
     seconds = time.perf_counter() - begun
     if as_json:
-        _print_json({**to_json(result), "store": str(out), "seconds": seconds})
+        print_json({**to_json(result), "store": str(out), "seconds": seconds})
         return
     show_annotated(out, result, Store(out).cells, seconds)
 
@@ -123,7 +120,7 @@ def train(
     from mads.recipe import load_recipe
     from mads.run.reader import open_store
     from mads.tables import show_weights
-    from mads.terminal import RunView, say
+    from mads.terminal import RunView, print_json, say
 
     hold_lifeline()
     settings = load_recipe(recipe, changes or ())
@@ -136,7 +133,7 @@ def train(
         result = loop.train(opened, out, settings, view)
     seconds = time.perf_counter() - begun
     if as_json:
-        _print_json({"run": str(out), **to_json(result), "seconds": seconds})
+        print_json({"run": str(out), **to_json(result), "seconds": seconds})
         return
     show_weights(result.theta, result.weights)
     say(
@@ -161,7 +158,7 @@ def compare(
     from mads.run.arms import parse_seeds, read_arms
     from mads.run.comparison import comparison_folder, open_for_comparison, train_arms
     from mads.tables import show_comparison
-    from mads.terminal import progress, say
+    from mads.terminal import print_json, progress, say
 
     numbers, arms = parse_seeds(seeds), read_arms(file)
     opened = open_for_comparison(store, out)
@@ -171,7 +168,7 @@ def compare(
         found = report.compare(opened, folder, arms, numbers)
         report.write_comparison(folder.comparison, found)
     if as_json:
-        _print_json(to_json(found))
+        print_json(to_json(found))
         return
     show_comparison(out, found)
     say(f"`mads report {out}` shows it with figures.")
@@ -197,7 +194,7 @@ def select(
     from mads.codec import to_json
     from mads.export.command import Followed, Request, select_and_write
     from mads.tables import show_selected
-    from mads.terminal import progress
+    from mads.terminal import print_json, progress
 
     begun = time.perf_counter()
     asked = options.asked(store, (tokens, docs, fraction), run, console, recipe, changes)
@@ -208,7 +205,7 @@ def select(
         result = select_and_write(opened, Request(follow, budget, settings), out, exports)
     seconds = time.perf_counter() - begun
     if as_json:
-        _print_json({**to_json(result), "seconds": seconds})
+        print_json({**to_json(result), "seconds": seconds})
         return
     show_selected(result, seconds)
 
@@ -232,11 +229,12 @@ def what_if(
     from mads.codec import to_json
     from mads.report.what_if import try_what_if
     from mads.tables import show_shares
+    from mads.terminal import print_json
 
     asked = options.asked(store, (tokens, docs, fraction), run, console, recipe, changes)
     found = try_what_if(*asked, theta)
     if as_json:
-        _print_json(to_json(found))
+        print_json(to_json(found))
         return
     show_shares(found.composition, ("as it is", theta))
 
@@ -257,7 +255,7 @@ def part(
     from mads.export.command import plan_generation, write_part
     from mads.store.store import Store
     from mads.tables import show_part
-    from mads.terminal import progress
+    from mads.terminal import print_json, progress
 
     begun = time.perf_counter()
     opened = Store(store, plan_generation(plan))
@@ -266,7 +264,7 @@ def part(
         result = write_part(opened, plan, shard, out, exports)
     seconds = time.perf_counter() - begun
     if as_json:
-        _print_json({**to_json(result), "seconds": seconds})
+        print_json({**to_json(result), "seconds": seconds})
         return
     show_part(result, seconds)
 
@@ -283,11 +281,12 @@ def explain(
     from mads.report import explain as report
     from mads.run.reader import open_store
     from mads.tables import show_explanation
+    from mads.terminal import print_json
 
     opened = open_store(store, run)
     found = report.explain(opened, run, report.find_document(opened, document))
     if as_json:
-        _print_json(to_json(found))
+        print_json(to_json(found))
         return
     show_explanation(found)
 
@@ -302,6 +301,7 @@ def diff(
     from mads.codec import to_json
     from mads.report.diff import diff_consoles, diff_selections
     from mads.tables import show_console_diff, show_selection_diff
+    from mads.terminal import print_json
 
     for path in (a, b):
         if not path.exists():
@@ -310,10 +310,10 @@ def diff(
         raise UsageError("give two folders of selections, or two console.json files.")
     if a.is_dir():
         selections = diff_selections(a, b)
-        _print_json(to_json(selections)) if as_json else show_selection_diff(selections)
+        print_json(to_json(selections)) if as_json else show_selection_diff(selections)
     else:
         consoles = diff_consoles(a, b)
-        _print_json(to_json(consoles)) if as_json else show_console_diff(consoles)
+        print_json(to_json(consoles)) if as_json else show_console_diff(consoles)
 
 
 @app.command()
@@ -333,7 +333,7 @@ def evaluate(
     from mads.files import write_sealed_json
     from mads.layout import refuse_inside
     from mads.tables import show_evaluation
-    from mads.terminal import progress, say
+    from mads.terminal import print_json, progress, say
 
     names = parse_tasks(tasks)
     if out is not None:
@@ -348,7 +348,7 @@ def evaluate(
         found = stage.evaluate(model, names, data, counts, limit, batch_size, report)
     if out is not None:
         write_sealed_json(out, to_json(found))
-    _print_json(to_json(found)) if as_json else show_evaluation(found)
+    print_json(to_json(found)) if as_json else show_evaluation(found)
     if tasks and found.missing:
         raise DataError(f"there is no data for {', '.join(found.missing)}, which --tasks asks for.")
 
@@ -364,11 +364,11 @@ def report(
     """Show a run or a comparison, also one that goes on, as one HTML file with figures."""
     from mads.codec import to_json
     from mads.report.page.write import write_report
-    from mads.terminal import say
+    from mads.terminal import print_json, say
 
     found = write_report(path, store, out, svg)
     if as_json:
-        _print_json(to_json(found))
+        print_json(to_json(found))
         return
     say(f"{found.out}: {found.figures} figures, {found.num_bytes:,} bytes.")
     if svg is not None:
@@ -385,69 +385,13 @@ def harvest(
     from mads.codec import to_json
     from mads.demo import harvest as demo
     from mads.tables import show_harvest
+    from mads.terminal import print_json
 
     summary = demo.harvest(out, seed)
     if as_json:
-        _print_json({"out": str(out), **to_json(summary)})
+        print_json({"out": str(out), **to_json(summary)})
         return
     show_harvest(out, summary)
 
 
-fit_app = typer.Typer(no_args_is_help=True, help="Fit an agent's model.")
 app.add_typer(fit_app, name="fit")
-
-
-@fit_app.command("prior")
-def fit_prior(
-    store: options.StoreOption,
-    out: options.NewPriorOption,
-    recipe: options.RecipeOption = None,
-    changes: options.SetOption = None,
-    as_json: options.JsonOption = False,
-) -> None:
-    """Find the mixture whose text is most like the reference tasks', to begin a run with."""
-    from mads.codec import to_json
-    from mads.recipe import load_recipe
-    from mads.rewards import matching
-    from mads.store.store import Store
-    from mads.tables import show_prior
-    from mads.terminal import progress
-
-    settings = load_recipe(recipe, changes or ())
-    with progress() as report:
-        read = partial(report, "read documents")
-        found = matching.fit_prior(Store(store), settings, out, read)
-    if as_json:
-        _print_json(to_json(found))
-        return
-    show_prior(out, found)
-
-
-@fit_app.command("influence")
-def fit_influence(
-    store: options.StoreOption,
-    run: options.RewardsRunOption,
-    out: options.NewModelOption,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="The latest ones.")] = 3,
-    bins: Annotated[int, typer.Option("--bins", min=2, max=100, help="Categories.")] = 5,
-    as_json: options.JsonOption = False,
-) -> None:
-    """Learn rewards from texts; with it as an agent, `mads annotate` adds its memory."""
-    from mads.codec import to_json
-    from mads.rewards import influence
-    from mads.run.reader import Run, open_store
-    from mads.tables import show_influence
-
-    measured = Run(run).latest_rewards(rounds)
-    found = influence.fit_influence(open_store(store, run), measured, str(run), out, bins)
-    if as_json:
-        _print_json(to_json(found))
-        return
-    show_influence(out, found)
-
-
-def _print_json(value: Mapping[str, Any]) -> None:
-    from mads.units import visible_json
-
-    text = visible_json(json.dumps(value, ensure_ascii=False))
-    sys.stdout.write(text + os.linesep)

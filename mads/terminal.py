@@ -5,6 +5,9 @@ On a terminal things move; in a pipe or a log there is one line per 30 seconds.
 
 from __future__ import annotations
 
+import json
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,12 +20,17 @@ from rich.table import Table
 from rich.text import Text
 
 from mads.run.records import EndRecord, RoundRecord, StepRecord
-from mads.units import visible
+from mads.units import visible, visible_json
 
 LINE_SECONDS = 30.0
 TOP_CATEGORIES = 3
 
 console = Console(stderr=True)
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """Print one JSON object on stdout, in which nothing steers a terminal."""
+    sys.stdout.write(visible_json(json.dumps(value, ensure_ascii=False)) + os.linesep)
 
 
 @contextmanager

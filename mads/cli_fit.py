@@ -1,0 +1,62 @@
+"""The commands below `mads fit`: what is learned for a run or from one."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from mads import options
+
+fit_app = typer.Typer(no_args_is_help=True, help="Fit an agent's model.")
+
+
+@fit_app.command("prior")
+def fit_prior(
+    store: options.StoreOption,
+    out: options.NewPriorOption,
+    recipe: options.RecipeOption = None,
+    changes: options.SetOption = None,
+    as_json: options.JsonOption = False,
+) -> None:
+    """Find the mixture whose text is most like the reference tasks', to begin a run with."""
+    from mads.codec import to_json
+    from mads.recipe import load_recipe
+    from mads.rewards import matching
+    from mads.store.store import Store
+    from mads.tables import show_prior
+    from mads.terminal import print_json, progress
+
+    settings = load_recipe(recipe, changes or ())
+    with progress() as report:
+        read = partial(report, "read documents")
+        found = matching.fit_prior(Store(store), settings, out, read)
+    if as_json:
+        print_json(to_json(found))
+        return
+    show_prior(out, found)
+
+
+@fit_app.command("influence")
+def fit_influence(
+    store: options.StoreOption,
+    run: options.RewardsRunOption,
+    out: options.NewModelOption,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="The latest ones.")] = 3,
+    bins: Annotated[int, typer.Option("--bins", min=2, max=100, help="Categories.")] = 5,
+    as_json: options.JsonOption = False,
+) -> None:
+    """Learn rewards from texts; with it as an agent, `mads annotate` adds its memory."""
+    from mads.codec import to_json
+    from mads.rewards import influence
+    from mads.run.reader import Run, open_store
+    from mads.tables import show_influence
+    from mads.terminal import print_json
+
+    measured = Run(run).latest_rewards(rounds)
+    found = influence.fit_influence(open_store(store, run), measured, str(run), out, bins)
+    if as_json:
+        print_json(to_json(found))
+        return
+    show_influence(out, found)
