@@ -98,12 +98,10 @@ def run() -> int:
     # Ctrl-C in a library's own code may come out as any other error.
     if code == INTERRUPTED or (code and _interrupts):
         code, message = INTERRUPTED, WORDS
-    if not (message.isascii() and message.isprintable()):
+    if message:
         from mads.units import visible
 
-        message = visible(message, keep="\n")
-    if message:
-        print(message, file=sys.stderr)  # noqa: T201 - the one place
+        print(visible(message, keep="\n"), file=sys.stderr)  # noqa: T201 - the one place
     return code
 
 

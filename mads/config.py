@@ -12,7 +12,8 @@ from typing import Annotated, Literal
 
 from mads.codec import Size, Within
 
-Seed = Annotated[int, Within(0, 2**63 - 1)]
+LARGEST_SEED = 2**63 - 1
+Seed = Annotated[int, Within(0, LARGEST_SEED)]
 Shares = dict[str, dict[str, Annotated[float, Within(0, 1)]]]
 """Agent -> category -> share of the budget."""
 

@@ -82,11 +82,7 @@ def end_with_parent() -> None:
     assert parent is not None
     sentinel = parent.sentinel
 
-    def wait() -> None:
-        connection.wait([sentinel])
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
+    _end_after(lambda: connection.wait([sentinel]))
 
 
 def hold_lifeline() -> None:
@@ -98,11 +94,17 @@ def hold_lifeline() -> None:
     if handle is None:
         return
 
-    def wait() -> None:
-        os.read(handle, 1)  # nobody writes: it returns when the other end is closed
+    _end_after(lambda: os.read(handle, 1))  # nobody writes: it returns when the other end closes
+
+
+def _end_after(wait: Callable[[], object]) -> None:
+    """End this process, from a thread beside, once a function returns."""
+
+    def end() -> None:
+        wait()
         os._exit(1)
 
-    threading.Thread(target=wait, daemon=True).start()
+    threading.Thread(target=end, daemon=True).start()
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import dataclasses
 import json
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,9 +39,8 @@ from mads.tasks.task import text_name
 
 T = TypeVar("T", bound=TaskConfig)
 SHIPPED = Path(__file__).parent / "recipes"
-MAX_NAME = 64
-PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
-"""What names are made of, since they become names of files and columns."""
+_MAX_NAME = 64
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
 _LONG_NUMBER = re.compile(r"[0-9][0-9_]{4000,}")  # Python reads 4,300 digits at most
 
 CHOICES: Mapping[type[Any], Choice] = {
@@ -266,6 +265,15 @@ def _misfits(recipe: Recipe) -> list[str]:
     return problems
 
 
+def bad_names(group: str, names: Iterable[str]) -> list[str]:
+    """Return a problem for each name that could not be a file's or a column's."""
+    return [
+        f"{group}.{name}: a name has only a-z, 0-9, _ and -, {_MAX_NAME} of them at most"
+        for name in names
+        if not 0 < len(name) <= _MAX_NAME or set(name) - _PLAIN
+    ]
+
+
 def _bad_names(recipe: Recipe) -> list[str]:
     """Names become file and column names, so they are plain."""
     groups: dict[str, Mapping[str, object]] = {
@@ -273,12 +281,7 @@ def _bad_names(recipe: Recipe) -> list[str]:
         "rewards.tasks": recipe.rewards.tasks,
         "evaluation.tasks": recipe.evaluation.tasks,
     }
-    problems = [
-        f"{group}.{name}: a name has only a-z, 0-9, _ and -, {MAX_NAME} of them at most"
-        for group, entries in groups.items()
-        for name in entries
-        if not 0 < len(name) <= MAX_NAME or set(name) - PLAIN
-    ]
+    problems = [line for group, entries in groups.items() for line in bad_names(group, entries)]
     return problems + [
         f"agents.{name}: this name is a column of mads's own files; take another"
         for name in recipe.agents

@@ -77,8 +77,7 @@ def show_influence(out: Path, found: Influence) -> None:
 
 def show_prior(out: Path, found: Matched) -> None:
     """Show what ``mads fit prior`` wrote, how far it can be believed, and how to use it."""
-    shares = {a: {c: list(pair) for c, pair in table.items()} for a, table in found.shares.items()}
-    show_shares(shares, ("corpus", "prior"))
+    show_shares(found.shares, ("corpus", "prior"))
     rows = [
         [task, f"{gain:+.4f}", f"{found.held_out[task]:+.4f}" if task in found.held_out else "–"]
         for task, gain in found.gain.items()

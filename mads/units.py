@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -114,6 +114,13 @@ def parse_digits(text: str) -> int | None:
     digits with an error of its own.
     """
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= 20 else None
+
+
+def parse_numbers(parts: Sequence[str], largest: int) -> tuple[int, ...] | None:
+    """Return different whole numbers from 0 to ``largest``; None where there is anything else."""
+    found = [parse_digits(part.strip()) for part in parts]
+    numbers = tuple(number for number in found if number is not None and number <= largest)
+    return numbers if len(set(numbers)) == len(found) else None
 
 
 def shorten(value: object) -> str:

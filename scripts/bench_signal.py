@@ -53,7 +53,7 @@ from mads.rewards.measure import read_probes
 from mads.run.loop import train
 from mads.seeds import derive, shuffled
 from mads.store.store import Store
-from mads.tasks.task import Item, Task, make_task, reference_tasks
+from mads.tasks.task import Item, Task, by_objective, make_task
 from mads.training.model import TokenBatch
 from mads.training.task_loss import BatchedTask, batched
 from mads.training.trainer import Trainer
@@ -137,9 +137,8 @@ def references(recipe: Recipe, store: Store) -> dict[str, list[BatchedTask]]:
     """Return the reference tasks by loss: of answers, whole texts, and answers without context."""
     found: dict[str, list[BatchedTask]] = {"answer": [], "text": [], "alone": []}
     for name, config in recipe.rewards.tasks.items():
-        both = replace(config, objective="both")
-        context = recipe.training.context
-        answer, text = reference_tasks(name, both, store.tokenizer, context, 0)
+        made = make_task(name, config, store.tokenizer, recipe.training.context, 0)
+        answer, text = by_objective(made, "both")
         start = np.array([store.tokenizer.end_of_text])
         bare = tuple(
             Item(np.concatenate([start, item.tokens_T[item.num_context :]]), 1)

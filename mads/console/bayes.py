@@ -136,13 +136,18 @@ def fitted(
         noise = max(float(np.mean(residual_N**2)), LEAST_NOISE)
         found = Posterior(found.mean_P[:-1], found.covariance_PP[:-1, :-1])
         scale = {agent: _scale_of(agent, keys, found, scale[agent]) for agent in scale}
-    names = [f"{agent}/{name}" for agent, name in keys]
+    names = effect_names(state.weights)
     rows = found.covariance_PP.tolist()
     return Belief(
         dict(zip(names, found.mean_P.tolist(), strict=True)),
         {a: dict(zip(names, row, strict=True)) for a, row in zip(names, rows, strict=True)},
         scale,
     )
+
+
+def effect_names(weights: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Return ``agent/category`` of each category, in order: the keys of a belief."""
+    return [f"{agent}/{name}" for agent, table in weights.items() for name in table]
 
 
 def read_belief(value: object, state: ConsoleState, path: Path) -> Belief:
@@ -152,7 +157,7 @@ def read_belief(value: object, state: ConsoleState, path: Path) -> Belief:
 
 def check_belief(belief: Belief, state: ConsoleState, path: Path) -> Belief:
     """Return the belief; raises DataError unless it fits the state's categories."""
-    names = {f"{agent}/{name}" for agent, table in state.weights.items() for name in table}
+    names = set(effect_names(state.weights))
     rows = [belief.mean, belief.covariance, *belief.covariance.values()]
     if any(row.keys() != names for row in rows) or belief.scale.keys() != state.weights.keys():
         raise DataError(
@@ -198,7 +203,7 @@ def _prior(
     if belief is None:
         mean = [(state.weights[a][c] - 1.0) * state.theta[a] / GAIN for a, c in keys]
         return Posterior(np.array(mean), np.diag(scale_P**2))
-    names = [f"{agent}/{name}" for agent, name in keys]
+    names = effect_names(state.weights)
     mean = [belief.mean[name] for name in names]
     covariance = [[belief.covariance[a][b] for b in names] for a in names]
     return drifted(Posterior(np.array(mean), np.array(covariance)), scale_P, keep)

@@ -23,16 +23,14 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mads.codec import Within, from_json
 from mads.config import ConsoleConfig, SelectionConfig
-from mads.console.bayes import Belief, check_belief, design, fitted
+from mads.console.bayes import Belief, check_belief, design, effect_names, fitted
 from mads.console.numbers import REMEDY, WHAT, Number
 from mads.errors import DataError
-from mads.types import ConsoleState, Feedback
+from mads.types import ConsoleState, Feedback, Floats
 
-Floats = NDArray[np.float64]
 Key = tuple[str, str]
 
 TEMPERATURE = SelectionConfig().temperature  # the policy's default, which scores are scaled for
@@ -97,10 +95,11 @@ def mirror_update(state: ConsoleState, feedback: Feedback, config: MirrorConfig)
     keys = [(agent, name) for agent, table in state.weights.items() for name in table]
     memory = state.memory
     assert memory is None or isinstance(memory, Mixture)
-    start_P = _log_factors(state, keys) if memory is None else _vector(memory.start, keys)
-    old_P = start_P if memory is None else _vector(memory.log_factor, keys)
+    names = effect_names(state.weights)
+    start_P = _log_factors(state, keys) if memory is None else _vector(memory.start, names)
+    old_P = start_P if memory is None else _vector(memory.log_factor, names)
     belief = fitted(state, memory.belief if memory else None, feedback, config.half_life)
-    effect_P = _vector(belief.mean, keys)
+    effect_P = _vector(belief.mean, names)
     documents = feedback.documents
     member_NP = design(documents, keys)
     share_N = documents.weight_N * documents.tokens_N
@@ -112,7 +111,6 @@ def mirror_update(state: ConsoleState, feedback: Feedback, config: MirrorConfig)
     step = trusted_step(share_N, member_NP @ old_P, member_NP @ goal_P, config.max_kl)
     new_P = old_P + step * (goal_P - old_P)
     read_N = tilted(share_N, member_NP @ new_P)
-    names = [_name(key) for key in keys]
     kept = Mixture(
         belief,
         dict(zip(names, new_P.tolist(), strict=True)),
@@ -125,7 +123,7 @@ def read_mixture(value: object, state: ConsoleState, path: Path) -> Mixture:
     """Return a mixture from JSON values; raises DataError unless it fits the state's categories."""
     found = from_json(Mixture, value, path, WHAT, REMEDY)
     check_belief(found.belief, state, path)
-    names = {f"{agent}/{name}" for agent, table in state.weights.items() for name in table}
+    names = set(effect_names(state.weights))
     if found.log_factor.keys() != names or found.start.keys() != names:
         raise DataError(
             f"{path} is not {WHAT}: its mixture is not of the categories of its weights. {REMEDY}"
@@ -133,12 +131,8 @@ def read_mixture(value: object, state: ConsoleState, path: Path) -> Mixture:
     return found
 
 
-def _name(key: Key) -> str:
-    return f"{key[0]}/{key[1]}"
-
-
-def _vector(table: Mapping[str, float], keys: Sequence[Key]) -> Floats:
-    return np.array([table[_name(key)] for key in keys])
+def _vector(table: Mapping[str, float], names: Sequence[str]) -> Floats:
+    return np.array([table[name] for name in names])
 
 
 def _log_factors(state: ConsoleState, keys: Sequence[Key]) -> Floats:

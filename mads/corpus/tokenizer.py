@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from traceback import format_exception_only
+from typing import TYPE_CHECKING
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
@@ -27,8 +28,12 @@ from mads.files import (
     publish,
     read_json,
     read_sealed_json,
+    unreadable,
     write_sealed_json,
 )
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 SEALS = "mads.json"
 REMEDY = "Delete the folder and run the same `mads annotate` again; it makes it anew."
@@ -93,7 +98,7 @@ def check_tokenizer(folder: Path) -> None:
         try:
             found = file_sha256(path)
         except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}. {REMEDY}") from error
+            raise unreadable(path, error, REMEDY) from error
         if found != expected:
             raise DataError(
                 f"{path} was changed: its sha256 is {found[:16]}, expected {expected[:16]}. "
@@ -124,15 +129,7 @@ def fetch_tokenizer(config: TokenizerConfig, folder: Path) -> None:
 
     Raises UsageError when it cannot be loaded or has no fast (tokenizer.json) form.
     """
-    from transformers import AutoTokenizer  # slow to import
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            config.name, revision=config.revision or None, use_fast=True, trust_remote_code=False
-        )
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError) as error:
-        reason = format_exception_only(error)[-1].splitlines()[0]
-        raise UsageError(f"tokenizer.name: {config.name!r} cannot be loaded: {reason}") from error
+    tokenizer = load_pretrained(config.name, config.revision, f"tokenizer.name: {config.name!r}")
     if not tokenizer.is_fast or tokenizer.eos_token is None:
         raise UsageError(
             f"tokenizer.name: {config.name!r} lacks a tokenizer.json or an eos_token; "
@@ -141,6 +138,23 @@ def fetch_tokenizer(config: TokenizerConfig, folder: Path) -> None:
     partial = _empty_partial(folder)
     tokenizer.save_pretrained(str(partial))
     _publish(partial, folder)
+
+
+def load_pretrained(name: str, revision: str, what: str) -> PreTrainedTokenizerBase:
+    """Load a Hugging Face tokenizer by id or path; its own code is never run.
+
+    Raises UsageError, in which it is called ``what``, when it cannot be loaded.
+    """
+    from transformers import AutoTokenizer  # slow to import
+
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            name, revision=revision or None, use_fast=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError) as error:
+        reason = format_exception_only(error)[-1].splitlines()[0]
+        raise UsageError(f"{what} cannot be loaded: {reason}") from error
+    return tokenizer
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, folder: Path) -> None:

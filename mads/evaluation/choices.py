@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mads.errors import UsageError, did_you_mean
-from mads.tasks.formats import as_text
+from mads.tasks.formats import FORMATS, as_text
 
 Record = Mapping[str, Any]
 
@@ -185,10 +185,8 @@ def _sciq(record: Record) -> Item:
 
 
 def _lambada(record: Record) -> Item:
-    if "until_last" in record:
-        return _ask(_text(record, "until_last").rstrip(), [_text(record, "last_word")], 0)
-    context, _, word = _text(record, "text").rstrip().rpartition(" ")
-    return _ask(context, [word], 0)
+    found = FORMATS["lambada"](record)
+    return _ask(found.context, [found.continuation.removeprefix(DELIMITER)], 0)
 
 
 @dataclass(frozen=True, slots=True)

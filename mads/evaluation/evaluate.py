@@ -19,7 +19,7 @@ from mads.evaluation.scoring import Pair, Score, Scorer, model_folder, open_scor
 from mads.evaluation.sources import Examples, Source, open_source
 from mads.seeds import derive, shuffled
 from mads.types import Floats
-from mads.units import parse_digits, shorten
+from mads.units import parse_numbers, shorten
 
 OTHER_ITEMS = "the other items"
 
@@ -96,9 +96,8 @@ class Measured:
 
 def parse_shots(text: str) -> tuple[int, ...]:
     """Return the numbers of few-shot examples in ``0,3,5``; raises UsageError."""
-    numbers = [parse_digits(part.strip()) for part in text.split(",")]
-    found = [number for number in numbers if number is not None and number <= 1000]
-    if not found or len(found) < len(numbers) or len(set(found)) < len(found):
+    found = parse_numbers(text.split(","), 1000)
+    if found is None:
         raise UsageError(
             f"--shots {shorten(text)}: expected different numbers from 0 to 1000, such as 0,3,5."
         )

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mads.config import SelectionConfig
 from mads.console import initial_state
@@ -23,9 +22,7 @@ from mads.console.scores import cell_scores
 from mads.rewards.categories import category_rewards, choose_probes, equal_sizes
 from mads.seeds import derive
 from mads.selection.policies import exponential_clocks
-from mads.types import Cells, ConsoleState, DocumentRewards, Feedback
-
-Floats = NDArray[np.float64]
+from mads.types import Cells, ConsoleState, DocumentRewards, Feedback, Floats
 
 SIZES = {"quality": 5, "domain": 7, "topic": 13}
 BUDGET = 0.01  # share of the corpus that a round reads

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from mads.config import ModelConfig, TrainingConfig
+from mads.corpus.tokenizer import load_pretrained
 from mads.errors import DataError, UsageError
 from mads.layout import RunDir, kind_of
 from mads.training.checkpoint import latest_checkpoint
@@ -209,11 +210,7 @@ def open_scorer(folder: Path, batch_size: int) -> Scorer:
 
     Raises UsageError when it cannot be loaded.
     """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UsageError(f"the tokenizer of {folder} cannot be loaded: {reason}") from error
+    tokenizer = load_pretrained(str(folder), "", f"the tokenizer of {folder}")
     model = ModelConfig(hf=str(folder), pretrained=True)
     # What is trained says nothing of what can be evaluated: one document fills a sequence.
     training = TrainingConfig(context=2, document_mask=False)

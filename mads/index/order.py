@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -154,9 +153,21 @@ class Order:
         """
         try:
             self.check(np.stack([row_N, row_N + 1], axis=1))
-            return _rows(self.path, row_N, columns)
+            return self._read(row_N, columns)
         except (OSError, pa.ArrowException, KeyError, MemoryError) as error:
             raise unreadable(self.path, error, REMEDY) from error
+
+    def _read(self, row_N: NDArray[np.int64], columns: list[str]) -> dict[str, NDArray[np.uint64]]:
+        ends = self._groups.ends
+        group_N = np.searchsorted(ends, row_N, side="right") - 1
+        found = {name: np.empty(len(row_N), np.uint64) for name in columns}
+        with pq.ParquetFile(self.path) as file:
+            for group in np.unique(group_N).tolist():
+                here = group_N == group
+                table = file.read_row_group(group, columns=columns)
+                for name in columns:
+                    found[name][here] = table[name].to_numpy()[row_N[here] - ends[group]]
+        return found
 
     def docs(self, row_N: NDArray[np.int64]) -> NDArray[np.uint64]:
         """Return the documents at rows of the order."""
@@ -165,7 +176,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Groups:
-    """Each row group of the order: its first row (and the end of all), and its bytes."""
+    """Each row group of the order: its first row (``ends``, with the end of all), its bytes."""
 
     verifier: Verifier
     ends: NDArray[np.int64]
@@ -178,20 +189,3 @@ def _first_byte(group: pq.RowGroupMetaData) -> int:
     if column.has_dictionary_page:
         return int(min(column.data_page_offset, column.dictionary_page_offset))
     return int(column.data_page_offset)
-
-
-def _rows(
-    path: Path, row_N: NDArray[np.int64], columns: list[str]
-) -> dict[str, NDArray[np.uint64]]:
-    with pq.ParquetFile(path) as file:
-        groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
-        ends = np.cumsum(groups)
-        group_N = np.searchsorted(ends, row_N, side="right")
-        found = {name: np.empty(len(row_N), np.uint64) for name in columns}
-        for group in np.unique(group_N).tolist():
-            here = group_N == group
-            table = file.read_row_group(group, columns=columns)
-            inside = row_N[here] - (ends[group] - groups[group])
-            for name in columns:
-                found[name][here] = table[name].to_numpy()[inside]
-    return found

@@ -27,10 +27,9 @@ from mads.run.comparison import open_run
 from mads.run.reader import Run, RunRound
 from mads.run.records import RoundRecord
 from mads.run.schedule import round_bounds
-from mads.selection.composition import composition
+from mads.selection.composition import Composition, shares
 from mads.store.store import Store
-from mads.tasks.task import reference_tasks
-from mads.types import Ints
+from mads.tasks.task import by_objective, make_task
 
 REFERENCES = "references"
 HELD_OUT = "held-out"
@@ -39,8 +38,6 @@ REMEDY = "Run the same `mads compare` again; it writes the file anew."
 
 Losses = Mapping[str, tuple[float, ...]]
 """Name -> losses at the points of a curve."""
-Composition = Mapping[str, Mapping[str, float]]
-"""Agent -> category -> share of tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +144,6 @@ def compare(store: Store, folder: ComparisonDir, arms: Arms, seeds: Sequence[int
     }
     _check_start(folder, runs, arms.baseline)
     recipe = arms.recipes[arms.baseline]
-    corpus_C = store.cells.num_tokens_C
     return Comparison(
         baseline=arms.baseline,
         seeds=tuple(seeds),
@@ -157,7 +153,7 @@ def compare(store: Store, folder: ComparisonDir, arms: Arms, seeds: Sequence[int
         generation=store.generation,
         references=tuple(recipe.rewards.tasks),
         held_out=tuple(recipe.evaluation.tasks),
-        corpus=_shares(store, corpus_C),
+        corpus=shares(store.cells, store.cells.num_tokens_C),
         arms={
             arm: _summary(arms.recipes[arm], found, runs[arms.baseline], arm == arms.baseline)
             for arm, found in runs.items()
@@ -211,22 +207,17 @@ def _read_round(one: RunRound, store: Store) -> RoundRead:
     start, stop = round_bounds(one.number, one.recipe)
     picked_C = one.plan(store).tokens_by_cell(len(store.cells))
     tokens = (stop - start) * one.recipe.training.batch_tokens
-    return RoundRead(one.number, tokens, _shares(store, picked_C))
+    return RoundRead(one.number, tokens, shares(store.cells, picked_C))
 
 
-def _shares(store: Store, tokens_C: Ints) -> Composition:
-    pairs = composition(store.cells, tokens_C, tokens_C)
-    return {agent: {name: pair[0] for name, pair in of.items()} for agent, of in pairs.items()}
-
-
-def _mean_shares(shares: Sequence[Composition], weights: Sequence[float]) -> Composition:
+def _mean_shares(parts: Sequence[Composition], weights: Sequence[float]) -> Composition:
     """Return the weighted mean of several compositions."""
     return {
         agent: {
-            name: float(np.average([one[agent][name] for one in shares], weights=weights))
+            name: float(np.average([one[agent][name] for one in parts], weights=weights))
             for name in names
         }
-        for agent, names in shares[0].items()
+        for agent, names in parts[0].items()
     }
 
 
@@ -258,7 +249,9 @@ def _reference_tokens(recipe: Recipe, store: Store) -> int:
     return sum(
         len(item.tokens_T)
         for name, config in recipe.rewards.tasks.items()
-        for task in reference_tasks(name, config, store.tokenizer, context, seed)
+        for task in by_objective(
+            make_task(name, config, store.tokenizer, context, seed), config.objective
+        )
         for item in task.items
     )
 

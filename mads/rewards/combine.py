@@ -13,9 +13,8 @@ Rewards of D directions, of very different size, for N documents:
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from mads.types import Floats
 
 
 def combined(reward_DN: Floats, weight_D: Floats, how: str) -> Floats:

@@ -29,6 +29,7 @@ from mads.errors import DataError, UsageError
 from mads.files import read_json, write_json
 from mads.rewards.categories import choose_probes, equal_sizes
 from mads.seeds import derive, mix64, uniform
+from mads.selection.composition import Shares, composition
 from mads.store.store import Store
 from mads.tasks.task import Task, make_task
 from mads.types import Cells, Floats
@@ -75,7 +76,7 @@ class Matched:
     """
 
     weights: Mapping[str, Mapping[str, float]]
-    shares: Mapping[str, Mapping[str, tuple[float, float]]]
+    shares: Shares
     pull: float
     gain: Mapping[str, float]
     held_out: Mapping[str, float]
@@ -149,7 +150,7 @@ def match(
     gain_T = [gain(models, found.share_C, target_B) for target_B in target_TB]
     return Matched(
         weights=_weights(cells, found.log_factor_P, selection.temperature),
-        shares=_shares(cells, models.corpus_C, found.share_C),
+        shares=composition(cells, models.corpus_C, found.share_C),
         pull=pull,
         gain=dict(zip(names, gain_T, strict=True)),
         held_out=dict(zip(names, held_out, strict=False)),
@@ -282,14 +283,3 @@ def _weights(cells: Cells, log_factor_P: Floats, temperature: float) -> dict[str
     """Return weights whose score, with θ alike, is one plus the temperature times the tilt."""
     values = iter((1.0 + temperature * len(cells.agents) * log_factor_P).tolist())
     return {agent: {c: next(values) for c in cells.categories[agent]} for agent in cells.agents}
-
-
-def _shares(
-    cells: Cells, before_C: Floats, after_C: Floats
-) -> dict[str, dict[str, tuple[float, float]]]:
-    found: dict[str, dict[str, tuple[float, float]]] = {}
-    for a, agent in enumerate(cells.agents):
-        names, category_C = cells.categories[agent], cells.category_CA[:, a]
-        pair = [np.bincount(category_C, part, len(names)).tolist() for part in (before_C, after_C)]
-        found[agent] = dict(zip(names, zip(*pair, strict=True), strict=True))
-    return found

@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 
 from mads.codec import build
-from mads.config import Recipe
+from mads.config import LARGEST_SEED, Recipe
 from mads.errors import MadsError, UsageError, did_you_mean
 from mads.files import reason_of
-from mads.recipe import MAX_NAME, PLAIN, SHIPPED, load_recipe, shipped_recipes, to_table
+from mads.recipe import SHIPPED, bad_names, load_recipe, shipped_recipes, to_table
 from mads.run.folder import differences
 from mads.run.schedule import strategy_name
 from mads.selection.bounds import find_bounds
@@ -30,10 +30,9 @@ from mads.store.store import Store
 from mads.strategies import STRATEGIES
 from mads.strategies.strategy import Evidence
 from mads.tasks.formats import load_examples
-from mads.units import parse_digits, shorten
+from mads.units import parse_digits, parse_numbers, shorten
 
 EXAMPLE = '[arms.natural] with set = ["selection.policy=random"]'
-LARGEST_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +76,15 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",")]
     if len(parts) > 1 and not parts[-1]:
         parts.pop()
-    numbers = [parse_digits(part) for part in parts]
     if "," not in text:
-        count = numbers[0]
+        count = parse_digits(text.strip())
         if count is None or not 1 <= count <= 1000:
             raise UsageError(f"--seeds {shorten(text)}: expected 1 to 1000, or a list: 0,1,2.")
         return tuple(range(count))
-    seeds = [number for number in numbers if number is not None and number <= LARGEST_SEED]
-    if len(seeds) < len(numbers) or len(set(seeds)) < len(seeds):
+    seeds = parse_numbers(parts, LARGEST_SEED)
+    if seeds is None:
         raise UsageError(f"--seeds {shorten(text)}: expected different whole numbers, as in 0,1,2.")
-    return tuple(seeds)
+    return seeds
 
 
 def read_arms(path: Path) -> Arms:
@@ -150,11 +148,7 @@ def _flaws(found: ArmsFile) -> list[str]:
     """Return what is wrong with an ARMS.toml by itself."""
     if not found.arms:
         return [f"arms: there is none; add {EXAMPLE}, say"]
-    problems = [
-        f"arms.{name}: a name has only a-z, 0-9, _ and -, {MAX_NAME} of them at most"
-        for name in found.arms
-        if not 0 < len(name) <= MAX_NAME or set(name) - PLAIN
-    ]
+    problems = bad_names("arms", found.arms)
     if found.baseline not in found.arms:
         near = did_you_mean(found.baseline, found.arms)
         problems.append(f"baseline: {shorten(found.baseline)} is no arm; {near}")

@@ -12,16 +12,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from torch import OutOfMemoryError
 
 from mads.config import Recipe, TaskConfig
-from mads.corpus.tokenizer import StoreTokenizer
 from mads.errors import DataError, Interrupted, UsageError
 from mads.files import exclusive
 from mads.layout import RunDir, refuse_inside
@@ -45,7 +43,7 @@ from mads.store.store import Store
 from mads.strategies import STRATEGIES
 from mads.strategies.strategy import Evidence, Strategy
 from mads.tasks.contamination import refuse_contamination
-from mads.tasks.task import Task, answer_task, reference_tasks
+from mads.tasks.task import Task, by_objective, make_task
 from mads.training.checkpoint import (
     Checkpoint,
     latest_checkpoint,
@@ -59,8 +57,6 @@ from mads.training.task_loss import BatchedTask, batched, task_loss
 from mads.training.trainer import Trainer
 from mads.training.world import ALONE, World
 from mads.units import Budget
-
-T = TypeVar("T", bound=TaskConfig)
 
 WASTE = 1.5  # tokens selected per token read above which the user is told
 
@@ -130,10 +126,15 @@ class _Loop:
         self.store, self.dir, self.recipe = store, run, recipe
         self.watcher, self.world, self.strategy = watcher, world, strategy
         self.stopped_by = 0
-        self.tasks = self._tasks(reference_tasks, recipe.rewards.tasks)
-        answers = self._tasks(answer_task, recipe.rewards.tasks)
-        evaluation = self._tasks(answer_task, recipe.evaluation.tasks)
-        self.watched = {task.name: task for task in (*answers, *self.tasks, *evaluation)}
+        answers = self._make_tasks(recipe.rewards.tasks)
+        counted = [
+            task
+            for answer in answers
+            for task in by_objective(answer, recipe.rewards.tasks[answer.name].objective)
+        ]
+        evaluation = self._make_tasks(recipe.evaluation.tasks)
+        self.watched = self._batched([*answers, *counted, *evaluation])
+        self.tasks = [self.watched[task.name] for task in counted]
         vocab_size = store.tokenizer.vocab_size
         seed = derive(recipe.seed, "model")
         lm = build_model(recipe.model, recipe.training, vocab_size, seed, world)
@@ -145,18 +146,15 @@ class _Loop:
         self.metrics = Metrics(run.metrics)
         self.result: TrainResult | None = None  # of a run that has ended
 
-    def _tasks(
-        self,
-        make: Callable[[str, T, StoreTokenizer, int, int], list[Task]],
-        configs: Mapping[str, T],
-    ) -> list[BatchedTask]:
-        context, size = self.recipe.training.context, self.recipe.rewards.batch_size
-        tokenizer, seed = self.store.tokenizer, self.recipe.evaluation.seed
-        return [
-            batched(task, size)
-            for name, config in configs.items()
-            for task in make(name, config, tokenizer, context, seed)
-        ]
+    def _make_tasks(self, configs: Mapping[str, TaskConfig]) -> list[Task]:
+        context, tokenizer = self.recipe.training.context, self.store.tokenizer
+        seed = self.recipe.evaluation.seed
+        return [make_task(n, config, tokenizer, context, seed) for n, config in configs.items()]
+
+    def _batched(self, tasks: Sequence[Task]) -> dict[str, BatchedTask]:
+        """Return tasks in batches by name; of several with one name the last."""
+        size = self.recipe.rewards.batch_size
+        return {name: batched(task, size) for name, task in {t.name: t for t in tasks}.items()}
 
     def stop(self, number: int) -> None:
         """Ask the loop to save and stop after the current step."""

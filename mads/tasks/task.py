@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mads.config import ReferenceConfig, TaskConfig
+from mads.config import TaskConfig
 from mads.corpus.tokenizer import StoreTokenizer
 from mads.tasks.formats import load_examples
 
@@ -47,31 +47,21 @@ def make_task(
     return Task(name, config.weight, tuple(items))
 
 
-def answer_task(
-    name: str, config: TaskConfig, tokenizer: StoreTokenizer, context: int, seed: int
-) -> list[Task]:
-    """Return the task whose loss is the right answer's."""
-    return [make_task(name, config, tokenizer, context, seed)]
-
-
-def reference_tasks(
-    name: str, config: ReferenceConfig, tokenizer: StoreTokenizer, context: int, seed: int
-) -> list[Task]:
-    """Return a task for each loss of a reference task that counts.
+def by_objective(answer: Task, objective: str) -> list[Task]:
+    """Return a task for each loss of a reference task that counts; ``answer`` is the answers'.
 
     The whole text's is called NAME-text. It is left out where it is the answer's, since items
     have no context.
     """
-    answer = make_task(name, config, tokenizer, context, seed)
     if all(item.num_context == 1 for item in answer.items):
         return [replace(answer, objective="text")]
     text = replace(
         answer,
-        name=text_name(name),
+        name=text_name(answer.name),
         items=tuple(replace(item, num_context=1) for item in answer.items),
         objective="text",
     )
-    return {"answer": [answer], "text": [text], "both": [answer, text]}[config.objective]
+    return {"answer": [answer], "text": [text], "both": [answer, text]}[objective]
 
 
 def text_name(name: str) -> str:

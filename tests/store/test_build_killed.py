@@ -56,9 +56,7 @@ def test_leftovers_of_a_killed_call_are_harmless(tmp_path: Path) -> None:
         (buckets / f"{number:06d}").write_bytes(b"\x01" * 100)
     (tmp_path / "index" / "0001" / "order.parquet.partial").write_bytes(b"half")
     build_index(store, spec, store.index(1), SMALL, lambda _: None)
-    assert (
-        pq.read_table(store.index(1).order).select(KEYS).to_pylist() == oracle(shards, spec.seed)[1]
-    )
+    assert order_of(store) == oracle(shards, spec.seed)[1]
     assert not buckets.exists()
 
 
@@ -169,9 +167,7 @@ def test_damaged_notes_are_left_alone(
     build_killed(monkeypatch, "write_order", store, spec)
     (store.index(1).order.parent / "buckets.partial" / name).write_text(content)
     build_index(store, spec, store.index(1), SMALL, lambda _: None)
-    assert (
-        pq.read_table(store.index(1).order).select(KEYS).to_pylist() == oracle(shards, spec.seed)[1]
-    )
+    assert order_of(store) == oracle(shards, spec.seed)[1]
 
 
 def test_a_flipped_bit_in_what_a_killed_call_left_changes_nothing(
@@ -238,9 +234,7 @@ def test_buckets_of_other_memories_are_filled_anew(
 
     build_killed(monkeypatch, "write_order", store, replace(spec, seed=9))
     build_index(store, spec, store.index(1), SMALL, lambda _: None)
-    assert (
-        pq.read_table(store.index(1).order).select(KEYS).to_pylist() == oracle(shards, spec.seed)[1]
-    )
+    assert order_of(store) == oracle(shards, spec.seed)[1]
 
 
 def test_buckets_of_a_memory_that_was_made_anew_are_filled_anew(
@@ -252,6 +246,4 @@ def test_buckets_of_a_memory_that_was_made_anew_are_filled_anew(
     shards = [documents(300, seed=7)]
     write_parts(tmp_path, shards)
     build_index(store, spec, store.index(1), SMALL, lambda _: None)
-    assert (
-        pq.read_table(store.index(1).order).select(KEYS).to_pylist() == oracle(shards, spec.seed)[1]
-    )
+    assert order_of(store) == oracle(shards, spec.seed)[1]

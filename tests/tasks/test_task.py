@@ -9,7 +9,7 @@ import pytest
 
 from mads.config import ReferenceConfig, TaskConfig
 from mads.corpus.tokenizer import StoreTokenizer, open_tokenizer, train_tokenizer
-from mads.tasks.task import make_task, reference_tasks
+from mads.tasks.task import by_objective, make_task
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_a_reference_task_has_one_task_for_each_loss_that_counts(
     path = tmp_path / "t.jsonl"
     path.write_text(json.dumps({"context": "the cat sat", "continuation": " on the mat"}) + "\n")
     config = ReferenceConfig(path=str(path), weight=2.0, objective=objective)  # type: ignore[arg-type]
-    found = reference_tasks("t", config, tokenizer, 64, 0)
+    found = by_objective(make_task("t", config, tokenizer, 64, 0), config.objective)
     assert [task.name for task in found] == names
     whole = make_task("t", config, tokenizer, 64, 0).items[0]
     for task in found:
@@ -68,6 +68,6 @@ def test_a_text_without_a_question_counts_once(tmp_path: Path, tokenizer: StoreT
     path = tmp_path / "t.jsonl"
     path.write_text(json.dumps({"text": "the cat sat"}) + "\n")
     config = ReferenceConfig(format="text", path=str(path), objective="both")
-    (task,) = reference_tasks("t", config, tokenizer, 64, 0)
+    (task,) = by_objective(make_task("t", config, tokenizer, 64, 0), config.objective)
     assert (task.name, task.objective, task.items[0].num_context) == ("t", "text", 1)
     assert tokenizer.tokenizer.decode(task.items[0].tokens_T[1:].tolist()) == "the cat sat"

@@ -19,13 +19,11 @@ from mads.run.reader import Run, RunRound, open_store
 from mads.run.records import EndRecord, FeedbackRecord, RoundRecord, StepRecord
 from mads.run.result import whole_result
 from mads.run.schedule import strategy_name
-from mads.selection.composition import composition
+from mads.selection.composition import Composition, shares
 from mads.store.store import Store
 from mads.strategies.weighted import Weighted
-from mads.types import Floats, Ints
+from mads.types import Floats
 
-Composition = Mapping[str, Mapping[str, float]]
-"""Agent -> category -> share."""
 Table = Mapping[str, Mapping[str, float]]
 """Agent -> category -> number."""
 
@@ -218,21 +216,15 @@ def _store_data(store: Store, rounds: list[RunRound]) -> StoreData:
     cells = store.cells
     number, documents = rewarded_documents(store, rounds)
     return StoreData(
-        docs=shares(store, cells.num_docs_C),
-        tokens=shares(store, cells.num_tokens_C),
+        docs=shares(cells, cells.num_docs_C),
+        tokens=shares(cells, cells.num_tokens_C),
         read={
-            one.number: shares(store, one.plan(store).tokens_by_cell(len(cells))) for one in rounds
+            one.number: shares(cells, one.plan(store).tokens_by_cell(len(cells))) for one in rounds
         },
         agreement=agreement(store),
         documents=documents,
         documents_round=number,
     )
-
-
-def shares(store: Store, amount_C: Ints) -> Composition:
-    """Return how an amount of each cell is shared by categories."""
-    pairs = composition(store.cells, amount_C, amount_C)
-    return {agent: {name: pair[0] for name, pair in of.items()} for agent, of in pairs.items()}
 
 
 def agreement(store: Store) -> dict[tuple[str, str], float]:
