@@ -154,9 +154,9 @@ def compare(
 ) -> None:
     """Train arms on equal tokens, with several seeds, and compare them. The same call resumes."""
     from mads.codec import to_json
+    from mads.experiments.arms import parse_seeds, read_arms
+    from mads.experiments.comparison import comparison_folder, open_for_comparison, train_arms
     from mads.report import compare as report
-    from mads.run.arms import parse_seeds, read_arms
-    from mads.run.comparison import comparison_folder, open_for_comparison, train_arms
     from mads.tables import show_comparison
     from mads.terminal import print_json, progress, say
 

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from mads import options
+from mads.errors import UsageError
+from mads.units import shorten
 
 fit_app = typer.Typer(no_args_is_help=True, help="Fit an agent's model.")
 
@@ -18,24 +20,43 @@ def fit_prior(
     out: options.NewPriorOption,
     recipe: options.RecipeOption = None,
     changes: options.SetOption = None,
+    method: options.MethodOption = "matching",
+    proxies: options.ProxiesOption = 64,
+    work: options.ProxiesFolderOption = None,
+    jobs: options.JobsOption = 1,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Find the mixture whose text is most like the reference tasks', to begin a run with."""
+    """Find a mixture that suits the reference tasks, to begin a run with or to keep to.
+
+    Matching takes the mixture whose text is most like the tasks', in seconds. RegMix trains small
+    models on random mixtures and regresses their losses; the same call goes on where it stopped.
+    """
     from mads.codec import to_json
+    from mads.experiments import regmix
     from mads.recipe import load_recipe
     from mads.rewards import matching
     from mads.store.store import Store
-    from mads.tables import show_prior
+    from mads.tables import show_prior, show_regmix
     from mads.terminal import print_json, progress
 
-    settings = load_recipe(recipe, changes or ())
+    if method not in (matching.METHOD, regmix.METHOD):
+        known = f"{matching.METHOD}, {regmix.METHOD}"
+        raise UsageError(f"--method: {shorten(method)} is unknown; expected one of {known}.")
+    found: matching.Matched | regmix.Fitted
     with progress() as report:
-        read = partial(report, "read documents")
-        found = matching.fit_prior(Store(store), settings, out, read)
+        if method == regmix.METHOD:
+            small = load_recipe(recipe, [*regmix.SMALL, *(changes or ())])
+            folder = work or out.with_suffix(".proxies")
+            found = regmix.fit_regmix(Store(store), small, out, folder, proxies, jobs, report)
+        else:
+            read = partial(report, "read documents")
+            found = matching.fit_prior(Store(store), load_recipe(recipe, changes or ()), out, read)
     if as_json:
         print_json(to_json(found))
-        return
-    show_prior(out, found)
+    elif isinstance(found, regmix.Fitted):
+        show_regmix(out, found)
+    else:
+        show_prior(out, found)
 
 
 @fit_app.command("influence")

@@ -88,6 +88,14 @@ DataOption = Annotated[
 NewResultOption = Annotated[Path | None, _path_option("--out", "A JSON file to write.", "FILE")]
 NewModelOption = Annotated[Path, _path_option("--out", "The model to write, e.g. influence.bin.")]
 NewPriorOption = Annotated[Path, _path_option("--out", "The prior to write, e.g. prior.json.")]
+MethodOption = Annotated[str, typer.Option("--method", help="matching or regmix.")]
+ProxiesOption = Annotated[
+    int, typer.Option("--proxies", min=8, max=9999, help="Random mixtures, for regmix.")
+]
+ProxiesFolderOption = Annotated[
+    Path | None,
+    _path_option("--work", "Where proxies are trained, for regmix. [default: OUT.proxies]"),
+]
 RewardsRunOption = Annotated[Path, _path_option("--run", "The run whose rewards are learned.")]
 ExplainRunOption = Annotated[Path, _path_option("--run", "What `mads train` wrote.")]
 PlanOption = Annotated[Path, _path_option("--plan", "The selection's plan.json.")]

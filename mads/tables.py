@@ -21,10 +21,12 @@ from mads.types import Cells
 
 if TYPE_CHECKING:  # they read models, which takes time to import
     from mads.evaluation.evaluate import Evaluation, Mean, Scores
+    from mads.experiments.regmix import Fitted
     from mads.rewards.influence import Influence
     from mads.rewards.matching import Matched
 
 TOP_STEPS = 2
+TRUSTED = 0.5  # rank correlation of a mixing law below which the user is warned
 
 
 def show_cells(cells: Cells) -> None:
@@ -92,6 +94,26 @@ def show_prior(out: Path, found: Matched) -> None:
         f"(pull {found.pull:g}). To begin a run with it: --set console.prior_file={out}; to keep "
         "to it, without feedback: --set strategy=fixed as well."
     )
+
+
+def show_regmix(out: Path, found: Fitted) -> None:
+    """Show what regression on proxies found, how far it can be believed, and how to use it."""
+    show_shares(found.shares, ("corpus", "prior"))
+    rows = [["0 (the corpus)", f"{found.corpus:.4f}", "–"]]
+    for one in found.line:
+        losses = ", ".join(f"{loss:.4f}" for loss in one.losses)
+        rows.append([f"{one.kl:g}", f"{sum(one.losses) / len(one.losses):.4f}", losses])
+    table("Proxies along the line", ["nats from the corpus", "loss", "by seed"], rows)
+    say(
+        f"{out}: fitted to {found.proxies} proxies; predicted and true losses of proxies that were "
+        f"left out have a rank correlation of {found.spearman:.2f}. To begin a run with it: --set "
+        f"console.prior_file={out}; to keep to it, without feedback: --set strategy=fixed as well."
+    )
+    if found.spearman < TRUSTED:
+        say(
+            "note: that correlation is low: the proxies' losses say little of the mixture. More "
+            "--proxies, more training.steps or larger models would tell more."
+        )
 
 
 def show_shares(shares: Shares, titles: tuple[str, str]) -> None:

@@ -49,8 +49,8 @@ from mads.rewards.categories import (
 from mads.rewards.direction import Reference, reference
 from mads.rewards.estimators import ESTIMATORS, estimate
 from mads.rewards.estimators.question import Measured, Question
-from mads.rewards.influence import ranks
 from mads.rewards.measure import read_probes
+from mads.rewards.ranks import ranks
 from mads.rewards.sections import ESTIMATOR_SECTIONS
 from mads.run.loop import train
 from mads.run.records import EndRecord, RoundRecord, StepRecord

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from mads.agents.agent import bin_numbers
 from mads.agents.fasttext_agent import expectation
 from mads.agents.fitting import cleaned, predict, write_model
-from mads.rewards.influence import ranks
+from mads.rewards.ranks import ranks
 
 QUALITY = ("[0,1)", "[1,2)", "[2,3)", "[3,4)", "[4,5]")
 QUALITY_EDGES = (1.0, 2.0, 3.0, 4.0)

@@ -28,6 +28,7 @@ from mads.codec import Within, from_json
 from mads.config import ConsoleConfig, SelectionConfig
 from mads.console.bayes import Belief, check_belief, design, effect_names, fitted
 from mads.console.numbers import REMEDY, WHAT, Number
+from mads.console.tilt import largest_step, tilted
 from mads.errors import DataError
 from mads.types import ConsoleState, Feedback, Floats
 
@@ -59,37 +60,6 @@ class Mixture:
     start: Mapping[str, Number]
 
 
-def tilted(share_N: Floats, log_factor_N: Floats) -> Floats:
-    """Return ``share · e^u`` at sum 1."""
-    tilted_N: Floats = share_N * np.exp(log_factor_N - log_factor_N.max())
-    return tilted_N / float(tilted_N.sum())
-
-
-def divergence(new_N: Floats, old_N: Floats) -> float:
-    """Return KL(new ‖ old) in nats; both are positive where ``new`` is."""
-    here = new_N > 0
-    return float(np.sum(new_N[here] * np.log(new_N[here] / old_N[here])))
-
-
-def trusted_step(share_N: Floats, old_N: Floats, goal_N: Floats, max_kl: float) -> float:
-    """Return the largest step s in [0, 1] with KL(tilt by old + s (goal − old) ‖ old) ≤ max_kl.
-
-    The divergence grows with s, so it is found by bisection.
-    """
-    before_N = tilted(share_N, old_N)
-
-    def moved(step: float) -> float:
-        return divergence(tilted(share_N, old_N + step * (goal_N - old_N)), before_N)
-
-    if moved(1.0) <= max_kl:
-        return 1.0
-    low, high = 0.0, 1.0
-    for _ in range(50):
-        middle = (low + high) / 2
-        low, high = (middle, high) if moved(middle) <= max_kl else (low, middle)
-    return low
-
-
 def mirror_update(state: ConsoleState, feedback: Feedback, config: MirrorConfig) -> ConsoleState:
     """Move the mixture by one bounded step along the fitted effects."""
     keys = [(agent, name) for agent, table in state.weights.items() for name in table]
@@ -108,7 +78,7 @@ def mirror_update(state: ConsoleState, feedback: Feedback, config: MirrorConfig)
     limit = np.log(config.max_factor)
     goal_P = start_P + np.clip(goal_P - start_P, -limit, limit)
     goal_P = np.where(member_NP.any(axis=0), goal_P, old_P)  # what was not probed stays
-    step = trusted_step(share_N, member_NP @ old_P, member_NP @ goal_P, config.max_kl)
+    step = largest_step(share_N, member_NP @ old_P, member_NP @ goal_P, config.max_kl)
     new_P = old_P + step * (goal_P - old_P)
     read_N = tilted(share_N, member_NP @ new_P)
     kept = Mixture(

@@ -17,13 +17,13 @@ import numpy as np
 from mads.codec import Count, from_json, to_json
 from mads.config import Recipe
 from mads.errors import DataError
+from mads.experiments.arms import Arms
+from mads.experiments.comparison import open_run
 from mads.files import json_sha256, read_sealed_json, write_sealed_json
 from mads.layout import ComparisonDir
 from mads.recipe import to_table
 from mads.report.statistics import Estimate, estimate, geometric, tokens_to_reach
 from mads.rewards.cost import STEP, Work, reward_flops
-from mads.run.arms import Arms
-from mads.run.comparison import open_run
 from mads.run.reader import Run, RunRound
 from mads.run.records import RoundRecord
 from mads.run.schedule import round_bounds

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from mads.agents.fasttext_agent import expectation
 from mads.agents.fitting import cleaned, predict, write_model
 from mads.errors import DataError, UsageError
+from mads.rewards.ranks import ranks, spearman
 from mads.seeds import derive, uniform
 from mads.store.store import Store
 from mads.types import Floats, MeasuredRound
@@ -47,15 +48,6 @@ class Influence:
     documents: int
     held_out: int
     spearman: float
-
-
-def ranks(values: Floats) -> Floats:
-    """Return each value's share of smaller ones, in (0, 1); ties share their mean."""
-    ordered = np.sort(values)
-    low = np.searchsorted(ordered, values, side="left")
-    high = np.searchsorted(ordered, values, side="right")
-    shares: Floats = (low + high) / 2 / len(values)
-    return shares
 
 
 def mean_ranks(rounds: Sequence[MeasuredRound]) -> tuple[NDArray[np.uint64], Floats]:
@@ -98,7 +90,7 @@ def fit_influence(
     model = _train([texts[i] for i in kept], label_N[kept])
     held_N = [i for i in np.flatnonzero(held) if texts[i]]
     guessed = expectation(predict(model, [texts[i] for i in held_N], bins))
-    agreement = float(np.corrcoef(ranks(guessed), rank_N[held_N])[0, 1])
+    agreement = spearman(guessed, rank_N[held_N])
     numbers = tuple(one.number for one in rounds)
     found = Influence(str(out), numbers, len(kept), len(held_N), agreement)
     card = {

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from mads.codec import to_json
 from mads.config import Recipe, SelectionConfig
+from mads.console.tilt import as_weights, divergence, members, tilted
 from mads.errors import DataError, UsageError
 from mads.files import read_json, write_json
 from mads.rewards.categories import choose_probes, equal_sizes
@@ -90,7 +91,7 @@ def fit_prior(
 
     Raises UsageError without a task, and when ``out`` is a file of another kind.
     """
-    _refuse_foreign(out)
+    refuse_foreign_prior(out)
     found = match_recipe(store, recipe, on_progress)
     write_json(out, {"method": METHOD, **to_json(found)})
     return found
@@ -109,14 +110,15 @@ def match_recipe(store: Store, recipe: Recipe, on_progress: Callable[[int, int],
     return match(store, tasks, recipe.selection, seed, on_progress)
 
 
-def _refuse_foreign(out: Path) -> None:
+def refuse_foreign_prior(out: Path) -> None:
+    """Raise UsageError for a file that is there and was not written by ``mads fit prior``."""
     if not out.exists():
         return
     try:
         value = read_json(out)
     except DataError:
         value = None
-    if not isinstance(value, dict) or value.get("method") != METHOD:
+    if not isinstance(value, dict) or "method" not in value:
         raise UsageError(f"--out: {out} is there and is no prior. Give another name.")
 
 
@@ -149,7 +151,7 @@ def match(
     names = [task.name for task in tasks]
     gain_T = [gain(models, found.share_C, target_B) for target_B in target_TB]
     return Matched(
-        weights=_weights(cells, found.log_factor_P, selection.temperature),
+        weights=as_weights(cells, found.log_factor_P, selection.temperature),
         shares=composition(cells, models.corpus_C, found.share_C),
         pull=pull,
         gain=dict(zip(names, gain_T, strict=True)),
@@ -182,12 +184,7 @@ def gram_models(cells: Cells, count_CB: Floats) -> GramModels:
     whole_B = (corpus_C / np.maximum(own_C, 1.0)) @ count_CB + 1e-9
     whole_B = whole_B / whole_B.sum()
     smooth_CB = (count_CB + PRIOR_GRAMS * whole_B) / (own_C + PRIOR_GRAMS)[:, None]
-    columns = [
-        cells.category_CA[:, a] == j
-        for a, agent in enumerate(cells.agents)
-        for j in range(len(cells.categories[agent]))
-    ]
-    return GramModels(smooth_CB, corpus_C, np.stack(columns, axis=1).astype(np.float64))
+    return GramModels(smooth_CB, corpus_C, members(cells))
 
 
 def gain(models: GramModels, share_C: Floats, target_B: Floats) -> float:
@@ -208,13 +205,10 @@ def fit_tilt(models: GramModels, target_B: Floats, pull: float) -> Tilt:
     member_CP, corpus_C = models.member_CP, models.corpus_C
 
     def mixture(log_factor_P: Floats) -> Floats:
-        log_C = member_CP @ log_factor_P
-        share_C = corpus_C * np.exp(log_C - log_C.max())
-        return np.asarray(np.maximum(share_C / share_C.sum(), 1e-300), np.float64)
+        return np.asarray(np.maximum(tilted(corpus_C, member_CP @ log_factor_P), 1e-300))
 
     def worth(share_C: Floats) -> float:
-        distance = float(share_C @ np.log(share_C / corpus_C))
-        return float(wanted_B @ np.log(share_C @ model_CB)) - pull * distance
+        return float(wanted_B @ np.log(share_C @ model_CB)) - pull * divergence(share_C, corpus_C)
 
     log_factor_P = np.zeros(member_CP.shape[1])
     share_C = mixture(log_factor_P)
@@ -277,9 +271,3 @@ def _read_counts(
             count_CB[cell] += np.bincount(found, minlength=buckets)
         on_progress(n + 1, len(doc_N))
     return count_CB, len(doc_N)
-
-
-def _weights(cells: Cells, log_factor_P: Floats, temperature: float) -> dict[str, dict[str, float]]:
-    """Return weights whose score, with θ alike, is one plus the temperature times the tilt."""
-    values = iter((1.0 + temperature * len(cells.agents) * log_factor_P).tolist())
-    return {agent: {c: next(values) for c in cells.categories[agent]} for agent in cells.agents}

@@ -10,8 +10,8 @@ import planted
 from report.silent import Silent
 
 from mads.config import TaskConfig
+from mads.experiments.arms import Arms
 from mads.layout import ComparisonDir
-from mads.run.arms import Arms
 from mads.run.loop import train
 from mads.store.store import Store
 

@@ -9,7 +9,7 @@ import pytest
 from report.compared import make_arms, train_all
 from report.silent import Silent
 
-from mads.run.arms import Arms
+from mads.experiments.arms import Arms
 from mads.run.loop import train
 from mads.store.store import Store
 

@@ -11,6 +11,7 @@ import pytest
 from report.compared import SEEDS
 
 from mads.errors import DataError
+from mads.experiments.arms import Arms
 from mads.layout import ComparisonDir
 from mads.report.compare import (
     HELD_OUT,
@@ -25,7 +26,6 @@ from mads.report.compare import (
     write_comparison,
 )
 from mads.report.statistics import estimate
-from mads.run.arms import Arms
 from mads.run.reader import Run
 from mads.store.store import Store
 

@@ -16,7 +16,8 @@ from mads.agents.fasttext_agent import FastTextConfig
 from mads.annotate.annotate import annotate
 from mads.cli import app
 from mads.errors import DataError, UsageError
-from mads.rewards.influence import document_text, fit_influence, mean_ranks, ranks
+from mads.rewards.influence import document_text, fit_influence, mean_ranks
+from mads.rewards.ranks import ranks
 from mads.run.loop import train
 from mads.run.reader import Run
 from mads.store.store import Store

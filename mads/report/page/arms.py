@@ -8,11 +8,11 @@ from pathlib import Path
 
 from mads.config import Recipe
 from mads.errors import DataError, UsageError
+from mads.experiments.arms import Arms
+from mads.experiments.comparison import SavedArms, read_saved_arms
 from mads.layout import ComparisonDir
 from mads.recipe import recipe_from_table
 from mads.report.compare import Comparison, compare, read_comparison
-from mads.run.arms import Arms
-from mads.run.comparison import SavedArms, read_saved_arms
 from mads.run.folder import differences
 from mads.run.records import Metrics
 from mads.run.result import whole_result

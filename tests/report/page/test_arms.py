@@ -10,12 +10,12 @@ from report.compared import SEEDS
 from toys import MakeStore
 
 from mads.errors import DataError, UsageError
+from mads.experiments.arms import Arms
 from mads.files import write_text
 from mads.layout import ComparisonDir
 from mads.recipe import to_table, to_toml
 from mads.report.compare import compare, write_comparison
 from mads.report.page.arms import collect_comparison, comparable
-from mads.run.arms import Arms
 from mads.store.store import Store
 
 

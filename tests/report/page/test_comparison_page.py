@@ -9,13 +9,13 @@ import pytest
 from report.compared import SEEDS
 from report.page.pages import EVIL, check
 
+from mads.experiments.arms import Arms
 from mads.layout import ComparisonDir
 from mads.report.compare import HELD_OUT, REFERENCES, Arm, Needed, compare
 from mads.report.page.arms import ComparisonData
 from mads.report.page.comparison_page import comparison_page
 from mads.report.page.html import render
 from mads.report.page.scale import fixed, signed
-from mads.run.arms import Arms
 from mads.store.store import Store
 
 

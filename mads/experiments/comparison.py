@@ -11,12 +11,12 @@ from typing import Any
 
 from mads.codec import Count, from_json
 from mads.errors import DataError, UsageError
+from mads.experiments.arms import Arms, check_arms
+from mads.experiments.jobs import Report, TrainJob, train_all
 from mads.files import LOCK, PARTIAL, exclusive, unreadable, write_text
 from mads.layout import ComparisonDir, kind_of, refuse_inside
 from mads.recipe import to_table, to_toml
-from mads.run.arms import Arms, check_arms
 from mads.run.folder import differences
-from mads.run.jobs import Report, TrainJob, train_all
 from mads.run.reader import Run
 from mads.run.result import whole_result
 from mads.store.store import Store

@@ -9,8 +9,8 @@ import planted
 import pytest
 
 from mads.errors import UsageError
+from mads.experiments.arms import check_arms, parse_seeds, read_arms
 from mads.recipe import to_table, to_toml
-from mads.run.arms import check_arms, parse_seeds, read_arms
 from mads.store.store import Store
 
 TWO = """base = "recipe.toml"

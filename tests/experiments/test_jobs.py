@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from mads.errors import Interrupted
+from mads.experiments import jobs
+from mads.experiments.jobs import TrainJob, train_all
 from mads.layout import RunDir
-from mads.run import jobs
-from mads.run.jobs import TrainJob, train_all
 
 
 def job(root: Path, name: str) -> TrainJob:

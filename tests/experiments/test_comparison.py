@@ -18,12 +18,12 @@ from command import mads
 from run.watching import Quiet, facts
 
 from mads.errors import DataError, UsageError
+from mads.experiments.arms import read_arms
+from mads.experiments.comparison import comparison_folder, open_for_comparison, read_saved_arms
 from mads.files import exclusive
 from mads.layout import ComparisonDir
 from mads.recipe import to_table, to_toml
 from mads.report.compare import read_comparison
-from mads.run.arms import read_arms
-from mads.run.comparison import comparison_folder, open_for_comparison, read_saved_arms
 from mads.run.loop import train
 from mads.run.records import Metrics
 from mads.store.store import Store
