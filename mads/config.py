@@ -121,6 +121,9 @@ class RewardsConfig:
     # Rewards of several directions are added as they are, or each divided by its standard
     # deviation, or count by their soft minimum: what helps one task only counts little
     combine: Literal["mean", "standardised", "soft_minimum"] = "mean"
+    # Listen to rewards from the first round on in which two halves of its documents agree on the
+    # effects of categories: before, the model has learned too little, or too few were probed
+    competence: bool = True
     # Deal the rewards out to the probed documents at random: what all this does without a signal
     placebo: bool = False
     tasks: dict[str, ReferenceConfig] = field(default_factory=dict)

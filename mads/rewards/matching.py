@@ -44,7 +44,7 @@ PRIOR_GRAMS = 20_000.0  # of the whole corpus, with which each cell's own are mi
 PULLS = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
 ONE_TASK_PULL = 0.1  # where there is no other task to check it with
 MOST_LOG = 6.0  # of a category's factor: a four-hundredth of its share is as good as none
-ITERATIONS = 100
+ITERATIONS = 500
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -21,6 +21,7 @@ from mads.rewards.categories import (
     spread_of,
 )
 from mads.rewards.combine import combined
+from mads.rewards.competence import agreement
 from mads.rewards.direction import reference
 from mads.rewards.estimators import SAME_UNIT, estimate
 from mads.rewards.estimators.gradient import gradient
@@ -57,6 +58,7 @@ class RoundRewards:
     per_task: Mapping[str, CategoryRewards]  # by reference task; empty with per_task = false
     table: pa.Table  # the rows of rewards.parquet
     task_losses: dict[str, float]  # nats per continuation token
+    agreement: float  # of two halves of the documents (see competence.py)
     oracle_error: float  # relative error of the estimator against per-document gradients
     probe_tokens: int
     seconds: float
@@ -105,18 +107,17 @@ def measure(
         if len(target.directions) > 1
     }
     cell_N, weight_N = probes.cell_N, probes.weight_N
+    documents = DocumentRewards(
+        cells.agents,
+        cells.categories,
+        cells.category_CA[cell_N],
+        reward_N,
+        weight_N,
+        cells.num_tokens_C[cell_N] / cells.num_docs_C[cell_N],
+    )
     return RoundRewards(
-        feedback=Feedback(
-            category_rewards(cells, cell_N, weight_N, reward_N),
-            DocumentRewards(
-                cells.agents,
-                cells.categories,
-                cells.category_CA[cell_N],
-                reward_N,
-                weight_N,
-                cells.num_tokens_C[cell_N] / cells.num_docs_C[cell_N],
-            ),
-        ),
+        feedback=Feedback(category_rewards(cells, cell_N, weight_N, reward_N), documents),
+        agreement=agreement(documents, derive(seed, "halves")),
         per_task={
             name: category_rewards(cells, cell_N, weight_N, values)
             for name, values in rewards.items()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from mads.config import Recipe
+from mads.rewards.competence import LIMIT
 from mads.rewards.measure import RoundRewards, measure, spread_from
 from mads.run.records import FeedbackRecord
 from mads.seeds import derive
@@ -57,7 +58,8 @@ def gather(
         derive(recipe.seed, "rewards", strategy.round + 1),
         spread,
     )
-    updated = strategy.updated(found.feedback)
+    updated = unsure(found.agreement, strategy) if recipe.rewards.competence else None
+    updated = updated or strategy.updated(found.feedback)
     return RoundFeedback(
         strategy=updated.strategy,
         table=found.table,
@@ -67,15 +69,35 @@ def gather(
     )
 
 
+def unsure(agreement: float, strategy: Strategy) -> Updated | None:
+    """Return the strategy as it was, a round later, while rewards do not repeat themselves.
+
+    Once they have, the strategy is told everything: a rule weighs later rounds by itself.
+    """
+    if strategy.learned or math.isnan(agreement) or agreement >= LIMIT:
+        return None
+    why = f"two halves of the probed documents agree at {agreement:.2f} (less than {LIMIT:.2f})"
+    note = (
+        f"the strategy stays as it was: {why} on what helps. Where that goes on, raise "
+        "rewards.probes_per_category, or begin later (training.first_update)."
+    )
+    return Updated(strategy.next_round(), why, {"unsure": 1}, (note,))
+
+
 def record_of(found: RoundRewards, updated: Updated) -> FeedbackRecord:
     """Return what is noted of a round's rewards and of the update that follows."""
-    known = not updated.refused
+    known = all(
+        math.isfinite(reward.mean) and math.isfinite(reward.stderr)
+        for table in found.feedback.categories.values()
+        for reward in table.values()
+    )
     return FeedbackRecord(
         reward_s=found.seconds,
         probes=found.table.num_rows,
         probe_tokens=found.probe_tokens,
         refused=updated.refused,
         guards=updated.guards,
+        agreement=found.agreement if known else None,
         oracle_error=found.oracle_error if math.isfinite(found.oracle_error) else None,
         rewards={
             agent: {name: (r.mean, r.stderr) for name, r in table.items()}

@@ -42,13 +42,14 @@ class StepRecord:
 
 @dataclass(frozen=True, slots=True)
 class FeedbackRecord:
-    """What a round's rewards said; rewards that were refused are left out."""
+    """What a round's rewards said; those that are not finite are left out."""
 
     reward_s: float
     probes: int
     probe_tokens: int
     refused: str
     guards: Mapping[str, int]
+    agreement: float | None = None  # of two halves of the probed documents
     oracle_error: float | None = None  # None where it is not finite
     rewards: Mapping[str, Mapping[str, tuple[float, ...]]] | None = None  # mean, standard error
     task_rewards: Mapping[str, Table] | None = None  # by reference task

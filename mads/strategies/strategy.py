@@ -32,6 +32,10 @@ class Strategy(Protocol):
         """Of the run: the round whose selection follows these scores."""
 
     @property
+    def learned(self) -> bool:
+        """Whether evidence has moved it yet."""
+
+    @property
     def theta(self) -> Mapping[str, float]:
         """Return the collaborative weight per agent; empty for a strategy without weights."""
 

@@ -32,6 +32,11 @@ class Random:
     needs: ClassVar[Evidence] = Evidence.NOTHING
 
     @property
+    def learned(self) -> bool:
+        """It never learns."""
+        return False
+
+    @property
     def theta(self) -> Mapping[str, float]:
         """Nothing."""
         return {}

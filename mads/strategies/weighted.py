@@ -25,6 +25,11 @@ class Weighted:
         return self.state.round
 
     @property
+    def learned(self) -> bool:
+        """Whether an update rule has made the weights."""
+        return self.state.rule != ""
+
+    @property
     def theta(self) -> Mapping[str, float]:
         """The collaborative weight per agent."""
         return self.state.theta

@@ -13,6 +13,7 @@ import pytest
 from run.watching import Quiet
 
 from mads.config import EvaluationConfig, TaskConfig
+from mads.rewards.competence import LIMIT
 from mads.run.feedback import gather
 from mads.run.loop import train
 from mads.store.store import Store
@@ -45,6 +46,33 @@ def test_one_round_is_measured_and_the_strategy_moves_on(folder: Path, store: St
     again = gather(store, trainer, [task], budget, strategy, 5, found.table)
     assert 0 < again.record.probe_tokens < 1700
     assert not math.isclose(again.record.probe_tokens, found.record.probe_tokens)
+
+
+def test_a_model_that_does_not_repeat_itself_is_not_listened_to(
+    folder: Path, store: Store, tmp_path: Path
+) -> None:
+    """Rewards dealt out at random move nothing, rewards that were measured do."""
+    recipe = planted.recipe(folder, steps=40)
+    told = Quiet()
+    dealt = replace(recipe, rewards=replace(recipe.rewards, placebo=True))
+    result = train(store, tmp_path / "dealt", dealt, told)
+    rounds = told.rounds
+    refused = [r for r in rounds if r.feedback and r.feedback.refused]
+    assert len(refused) >= 3
+    assert [r.round for r in refused] == [1 + n for n in range(len(refused))]  # the first ones
+    assert result.guards["unsure"] == len(refused)
+    one = refused[0].feedback
+    assert one is not None
+    assert one.agreement is not None
+    assert one.agreement < LIMIT
+    assert one.rewards  # what was measured is kept all the same
+    assert "two halves of the probed documents agree at" in one.refused
+    assert any("the strategy stays as it was" in note for note in told.notes)
+    assert all(r.weights == rounds[0].weights for r in refused)
+    listened = train(store, tmp_path / "measured", recipe, Quiet())
+    assert "unsure" not in listened.guards
+    off = replace(dealt, rewards=replace(dealt.rewards, competence=False))
+    assert "unsure" not in train(store, tmp_path / "off", off, Quiet()).guards
 
 
 def test_the_items_of_tasks_do_not_depend_on_the_runs_seed(
