@@ -43,7 +43,7 @@ WINDOW = 1024  # tokens read of a document
 PRIOR_GRAMS = 20_000.0  # of the whole corpus, with which each cell's own are mixed
 PULLS = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
 ONE_TASK_PULL = 0.1  # where there is no other task to check it with
-MOST_LOG = 6.0  # of a category's factor: a four-hundredth of its share is as good as none
+MOST_LOG = 9.0  # of a category's factor: an eight-thousandth of its share is as good as none
 ITERATIONS = 500
 
 
@@ -196,9 +196,10 @@ def gain(models: GramModels, share_C: Floats, target_B: Floats) -> float:
 
 
 def fit_tilt(models: GramModels, target_B: Floats, pull: float) -> Tilt:
-    """Return the tilt of the best mixture by natural-gradient ascent with backtracking.
+    """Return the tilt of the best mixture near the corpus's: no small change of it is better.
 
-    The Fisher information of a tilted distribution is the covariance of its categories.
+    It is found by natural-gradient ascent with backtracking. The Fisher information of a tilted
+    distribution is the covariance of its categories.
     """
     here = target_B > 0
     model_CB, wanted_B = models.probability_CB[:, here], target_B[here]
@@ -219,6 +220,7 @@ def fit_tilt(models: GramModels, target_B: Floats, pull: float) -> Tilt:
         mean_P = member_CP.T @ share_C
         fisher_PP = (member_CP * share_C[:, None]).T @ member_CP - np.outer(mean_P, mean_P)
         step_P = np.linalg.solve(fisher_PP + 1e-4 * np.eye(len(mean_P)), slope_P)
+        step_P /= max(1.0, float(np.abs(step_P).max()))  # what a step takes away may not come back
         size, better = 4.0, -np.inf
         while size > 1e-6 and better <= value + 1e-4 * size * float(slope_P @ step_P):
             size /= 2

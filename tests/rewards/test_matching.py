@@ -60,8 +60,8 @@ def test_the_gain_by_hand() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from([0.02, 0.1, 0.5]))
-def test_no_other_tilt_is_better(seed: int, pull: float) -> None:
-    """Against random tilts and small moves from the one that was found."""
+def test_no_tilt_nearby_is_better(seed: int, pull: float) -> None:
+    """Nor the corpus's own. Far away there may be others: tilts of cells are no convex set."""
     rng = np.random.default_rng(seed)
     cells, buckets, categories = 12, 30, 5
     member = np.zeros((cells, categories))
@@ -81,9 +81,8 @@ def test_no_other_tilt_is_better(seed: int, pull: float) -> None:
     found = fit_tilt(models, target, pull).log_factor_P
     best = worth(found)
     assert best >= worth(np.zeros(categories))
-    for scale in (0.05, 0.5, 2.0):
-        for _ in range(20):
-            assert worth(found + rng.normal(0, scale, categories)) < best + 1e-4
+    for _ in range(40):
+        assert worth(found + rng.normal(0, 0.05, categories)) < best + 1e-4
 
 
 def test_a_pull_is_chosen_by_the_tasks_that_are_left_out() -> None:
