@@ -6,14 +6,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from report.compared import SEEDS
+from report.compared import SEEDS, write_arms
 from toys import MakeStore
 
 from mads.errors import DataError, UsageError
 from mads.experiments.arms import Arms
-from mads.files import write_text
 from mads.layout import ComparisonDir
-from mads.recipe import to_table, to_toml
 from mads.report.compare import compare, write_comparison
 from mads.report.page.arms import collect_comparison, comparable
 from mads.store.store import Store
@@ -23,14 +21,7 @@ from mads.store.store import Store
 def going_on(folder: Path, root: Path, arms: Arms, tmp_path: Path) -> ComparisonDir:
     """A comparison whose last run has not ended."""
     out = ComparisonDir(Path(shutil.copytree(root, tmp_path / "comparison")))
-    store = Store(folder / "store")
-    table = {
-        "baseline": arms.baseline,
-        "store": store.fingerprint,
-        "generation": store.generation,
-        "arms": {arm: to_table(recipe) for arm, recipe in arms.recipes.items()},
-    }
-    write_text(out.arms, to_toml(table))
+    write_arms(out, Store(folder / "store"), arms)
     out.run("online", SEEDS[1]).result.unlink()
     return out
 
