@@ -81,8 +81,9 @@ class ConsoleConfig:
     # weights become part of the recipe.
     prior: Prior = field(default_factory=dict)
     prior_file: str = ""
-    # Without a prior: equal weights, or those that `mads fit prior` finds, found as a run begins
-    start: Literal["equal", "matched"] = "equal"
+    # Without a prior: equal weights, those that `mads fit prior` finds, found as a run begins, or
+    # those that begin with the shares of [mixture.AGENT]
+    start: Literal["equal", "matched", "mixture"] = "equal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +187,10 @@ class Recipe:
 
     seed: Seed = 0
     strategy: str = "console"  # what turns evidence into scores: a name of STRATEGIES
+    # Shares of tokens of one agent's categories, for the strategy `mixture` or to begin with
+    # (console.start); a category that is not named gets none. The name of a published mixture
+    # stands for its shares: domain = "doremi" (`mads/strategies/published.py`)
+    mixture: Shares = field(default_factory=dict)
     index_ram: Annotated[str, Size()] = "1GB"  # for building the cell index
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)

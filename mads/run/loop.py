@@ -13,7 +13,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +35,7 @@ from mads.run.signals import stopping
 from mads.run.watcher import Silent, Watcher
 from mads.sealed import write_sealed
 from mads.seeds import derive
-from mads.selection.bounds import find_bounds
+from mads.selection.bounds import find_bounds, with_shares
 from mads.selection.plan import Cursors
 from mads.selection.plan_file import Head, SavedPlan, write_selection
 from mads.selection.rounds import part_tokens, select_round
@@ -140,7 +140,8 @@ class _Loop:
         lm = build_model(recipe.model, recipe.training, vocab_size, seed, world)
         self.trainer = Trainer(lm, recipe.training, derive(recipe.seed, "training"))
         self.cursors = Cursors.start(len(store.cells))
-        find_bounds(store.cells, recipe.selection, np.arange(len(store.cells)))
+        held = with_shares(recipe.selection, strategy.shares)
+        find_bounds(store.cells, held, np.arange(len(store.cells)))
         self.data: RoundData | None = None
         self.select_ms: Mapping[int, float] = {}
         self.metrics = Metrics(run.metrics)
@@ -304,7 +305,9 @@ class _Loop:
         """Select what a round reads, and write its folder; plan.json marks a complete round."""
         start, stop = round_bounds(number, self.recipe)
         score_C = self.strategy.scores(self.store.cells)
-        chosen = select_round(self.store, score_C, self.cursors, self.recipe, number, (start, stop))
+        held = with_shares(self.recipe.selection, self.strategy.shares)
+        recipe = replace(self.recipe, selection=held)
+        chosen = select_round(self.store, score_C, self.cursors, recipe, number, (start, stop))
         needed = (stop - start) * self.recipe.training.batch_tokens
         folder = self.dir.round(number)
         seed = derive(self.recipe.seed, "round", number)

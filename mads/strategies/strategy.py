@@ -39,6 +39,13 @@ class Strategy(Protocol):
     def weights(self) -> Weights:
         """Return ``w`` per agent and category; empty for a strategy without weights."""
 
+    @property
+    def shares(self) -> Weights:
+        """Return the shares of every selection that are held exactly, by agent and category.
+
+        Within a category scores decide. Empty for a strategy that only ranks.
+        """
+
     @classmethod
     def start(cls, cells: Cells, recipe: Recipe) -> Self:
         """Return the strategy of round 0; raises UsageError for settings that do not fit cells."""

@@ -34,6 +34,11 @@ class Weighted:
         """The category weights per agent."""
         return self.state.weights
 
+    @property
+    def shares(self) -> Weights:
+        """Nothing: weights rank."""
+        return {}
+
     def next_round(self) -> Self:
         """Return the same weights for the next round."""
         return replace(self, state=replace(self.state, round=self.state.round + 1))

@@ -27,12 +27,18 @@ CELLS = Cells(
     first_row_C=np.array([0, 3]),
 )
 RECIPE = recipe_from_table({"console": {"prior": {"kind": {"b": 2.0}}}}, "test")
+RECIPES = {
+    "mixture": recipe_from_table(
+        {"strategy": "mixture", "mixture": {"kind": {"a": 0.25, "b": 0.75}}}, "test"
+    ),
+}
+"""Of strategies that need a section of their own."""
 REWARDS = feedback({"kind": {"a": reward(1.0), "b": reward(-1.0)}})
 
 
 @pytest.fixture(params=sorted(STRATEGIES))
 def strategy(request: pytest.FixtureRequest) -> Strategy:
-    return STRATEGIES[request.param].start(CELLS, RECIPE)
+    return STRATEGIES[request.param].start(CELLS, RECIPES.get(request.param, RECIPE))
 
 
 def test_its_name_is_its_key(strategy: Strategy) -> None:
@@ -65,6 +71,13 @@ def test_its_state_survives_its_file(strategy: Strategy, tmp_path: Path) -> None
 def test_its_state_names_it(strategy: Strategy) -> None:
     assert strategy.to_json()["strategy"] == strategy.name
     assert strategy.to_json()["round"] == strategy.round
+
+
+def test_shares_are_of_all_categories_of_an_agent_and_add_up_to_one(strategy: Strategy) -> None:
+    for agent, shares in strategy.shares.items():
+        assert tuple(shares) == CELLS.categories[agent]
+        assert sum(shares.values()) == pytest.approx(1.0, abs=1e-6)
+    assert not (strategy.shares and strategy.weights)
 
 
 def test_weights_are_of_all_agents_or_of_none(strategy: Strategy) -> None:
