@@ -76,9 +76,10 @@ class ConsoleConfig:
     """The agent console; each update rule has a section of its own (``RULES``)."""
 
     rule: str
+    agents: tuple[str, ...] = ()  # of the store's, those that count; none named = all
     # Weights to begin with, e.g. [console.prior.domain] C4 = 2.0; the others are 1. A file holds
     # the same as JSON, {"domain": {"C4": 2.0}}, or is the console.json of another run; its
-    # weights become part of the recipe.
+    # weights become part of the recipe, each times θ so that scores are the other run's.
     prior: Prior = field(default_factory=dict)
     prior_file: str = ""
     # Without a prior: equal weights, those that `mads fit prior` finds, found as a run begins, or

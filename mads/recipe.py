@@ -13,11 +13,11 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from mads.agents import BACKEND_SECTIONS
 from mads.annotate.executors import EXECUTORS
-from mads.codec import Choice, build, convert
+from mads.codec import Choice, Within, build, convert
 from mads.config import (
     DEFAULT_AGENTS,
     RESERVED_NAMES,
@@ -42,6 +42,8 @@ from mads.tasks.task import text_name
 
 T = TypeVar("T", bound=TaskConfig)
 SHIPPED = Path(__file__).parent / "recipes"
+Factors = dict[str, Annotated[float, Within(-1e6, 1e6)]]
+"""Agent -> θ."""
 SHARES_TOLERANCE = 1e-6  # of a mixture's sum
 _MAX_NAME = 64
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
@@ -193,14 +195,26 @@ def _read_prior(path: Path) -> dict[str, dict[str, float]]:
     if isinstance(value, dict) and SEAL in value:  # a run's own console.json
         value = read_sealed_json(path, "Give it as it was written.", by_hand=True)
     table = value.get("weights", value) if isinstance(value, dict) else None
+    theta = value.get("theta", {}) if isinstance(value, dict) and "weights" in value else {}
     problems: list[str] = []
     prior: dict[str, dict[str, float]] = convert(Prior, table, "", problems)
+    factor: dict[str, float] = convert(Factors, theta, "theta", problems)
     if problems:
         raise UsageError(
             f'console.prior_file: {path} holds no weights; expected {{"agent": {{"category": '
             f"1.5}}}}, but {problems[0].removeprefix(': ')}."
         )
-    return prior
+    return with_theta(prior, factor)
+
+
+def with_theta(prior: Prior, theta: Mapping[str, float]) -> Prior:
+    """Return the weights that give the scores of equation 6 under equal θ: w · θ · (agents)."""
+    return {
+        agent: {name: w * theta[agent] * len(theta) for name, w in own.items()}
+        if agent in theta
+        else own
+        for agent, own in prior.items()
+    }
 
 
 def _resolve_paths(recipe: Recipe, base: Path | None) -> Recipe:

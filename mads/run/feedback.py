@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from mads.config import Recipe
+from mads.console.scores import console_cells
 from mads.rewards.measure import RoundRewards, measure, spread_from
 from mads.run.records import FeedbackRecord
 from mads.seeds import derive
@@ -46,7 +47,7 @@ def gather(
     """
     spread = None
     if recipe.rewards.probe_tokens and before is not None:
-        spread = spread_from(store.cells, before)
+        spread = spread_from(console_cells(store.cells, recipe.console.agents), before)
     found = measure(
         store,
         trainer.lm,
@@ -56,6 +57,7 @@ def gather(
         recipe.training.context,
         derive(recipe.seed, "rewards", strategy.round + 1),
         spread,
+        recipe.console.agents,
     )
     updated = strategy.updated(found.feedback)
     return RoundFeedback(

@@ -8,6 +8,7 @@ from typing import ClassVar, Self
 
 from mads.config import ConsoleConfig, Recipe
 from mads.console import initial_state, update
+from mads.console.scores import console_cells
 from mads.console.state import console_from_json
 from mads.strategies.mixture import mixture_weights
 from mads.strategies.strategy import Evidence, Updated
@@ -27,6 +28,7 @@ class Console(Weighted):
     def start(cls, cells: Cells, recipe: Recipe) -> Self:
         """Return equal weights, the prior's or a mixture's; raises UsageError for what misfits."""
         config, prior = recipe.console, recipe.console.prior
+        cells = console_cells(cells, config.agents)
         if config.start == "mixture":
             temperature = recipe.selection.temperature
             prior = mixture_weights(cells, recipe.mixture, temperature, len(cells.agents))

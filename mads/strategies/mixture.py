@@ -79,7 +79,7 @@ def whole_shares(cells: Cells, mixture: Mapping[str, Mapping[str, float]]) -> Sh
     for agent, shares in mixture.items():
         if agent not in cells.agents:
             near = did_you_mean(agent, cells.agents)
-            raise UsageError(f"mixture.{agent}: the store has no such agent; {near}")
+            raise UsageError(f"mixture.{agent}: there is no such agent; {near}")
         corpus = corpus_shares(cells, agent)
         for name, share in shares.items():
             place = f"mixture.{agent}.{name}"

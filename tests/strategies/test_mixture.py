@@ -47,7 +47,7 @@ def test_its_shares_are_those_given_in_every_round() -> None:
 @pytest.mark.parametrize(
     ("mixture", "said"),
     [
-        ({"domian": {"web": 1.0}}, "mixture.domian: the store has no such agent; did you mean 'do"),
+        ({"domian": {"web": 1.0}}, "mixture.domian: there is no such agent; did you mean 'domain"),
         ({"domain": {"webb": 1.0}}, "mixture.domain.webb: no such category; did you mean 'web'?"),
         ({"domain": {"none": 1.0}}, "mixture.domain.none: found 1, but the store has no document"),
         (
