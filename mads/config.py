@@ -88,6 +88,15 @@ class ConsoleConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class OdmConfig:
+    """The strategy ``odm``: a bandit over one agent's categories."""
+
+    agent: str = "domain"
+    # How much of a category's mean reward a round keeps (α); 0 = the last round's reward alone
+    smoothing: Annotated[float, Within(0, 0.999999)] = 0.9
+
+
+@dataclass(frozen=True, slots=True)
 class TaskConfig:
     """A reference or evaluation task: where its items are and how they are read."""
 
@@ -198,6 +207,7 @@ class Recipe:
     agents: dict[str, AgentConfig]
     selection: SelectionConfig = field(default_factory=SelectionConfig)
     console: ConsoleConfig
+    odm: OdmConfig = field(default_factory=OdmConfig)
     rewards: RewardsConfig
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     model: ModelConfig = field(default_factory=ModelConfig)

@@ -330,11 +330,6 @@ def _mixture_misfits(recipe: Recipe) -> list[str]:
                 f"mixture.{agent}: the shares add up to {total:.6g}, expected 1; a category that "
                 "is not named gets none"
             )
-        problems += [
-            f"selection.{key}.{agent}: the mixture gives all shares of this agent; leave one out"
-            for key in ("min_share", "max_share")
-            if held and agent in getattr(recipe.selection, key)
-        ]
     return problems
 
 

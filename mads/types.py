@@ -174,6 +174,18 @@ class Feedback:
     documents: DocumentRewards
 
 
+@dataclass(frozen=True, slots=True)
+class TrainingLosses:
+    """What a round of training has met of one agent's categories; one that it did not is absent.
+
+    ``loss`` is the sum over tokens, in nats; ``tokens`` counts those that had a loss.
+    """
+
+    agent: str
+    loss: Mapping[str, float]
+    tokens: Mapping[str, float]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class MeasuredRound:
     """The documents that a round has probed, and each one's finite reward."""

@@ -138,7 +138,10 @@ def test_an_empty_recipe_has_the_defaults_and_three_agents() -> None:
             "agents.a.backend: 'colunm' is not known; did you mean 'column'?",
         ),
         ({"console": {"rule": "stabel"}}, "console.rule: 'stabel' is not known; did you mean 'st"),
-        ({"strategy": "bandit"}, "strategy: 'bandit' is not known; known: console, fixed, mix"),
+        (
+            {"strategy": "bandit"},
+            "strategy: 'bandit' is not known; known: console, fixed, mixt",
+        ),
         ({"corpus": {"executor": "ray"}}, "corpus.executor: 'ray' is not known; known: inline"),
         (
             {"console": {"rule": "paper", "half_life": 2.0}},

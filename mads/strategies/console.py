@@ -13,7 +13,7 @@ from mads.console.state import console_from_json
 from mads.strategies.mixture import mixture_weights
 from mads.strategies.strategy import Evidence, Updated
 from mads.strategies.weighted import Weighted
-from mads.types import Cells, Feedback
+from mads.types import Cells, Feedback, TrainingLosses
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,10 @@ class Console(Weighted):
             prior = mixture_weights(cells, recipe.mixture, temperature, len(cells.agents))
         return cls(initial_state(cells.categories, prior), config)
 
-    def updated(self, feedback: Feedback) -> Updated:
+    def updated(self, evidence: Feedback | TrainingLosses) -> Updated:
         """Return the console after a round of rewards, under the rule of the recipe."""
-        found = update(self.state, feedback, self.config)
+        assert isinstance(evidence, Feedback)
+        found = update(self.state, evidence, self.config)
         notes = []
         if found.refused:
             notes.append(f"the console keeps its weights: {found.refused}.")

@@ -12,7 +12,7 @@ from mads.console.scores import console_cells
 from mads.console.state import console_from_json
 from mads.strategies.strategy import Evidence, Updated
 from mads.strategies.weighted import Weighted
-from mads.types import Cells, Feedback
+from mads.types import Cells, Feedback, TrainingLosses
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +28,9 @@ class Fixed(Weighted):
         seen = console_cells(cells, recipe.console.agents)
         return cls(initial_state(seen.categories, recipe.console.prior))
 
-    def updated(self, feedback: Feedback) -> Updated:
-        """Leave rewards unused."""
-        del feedback
+    def updated(self, evidence: Feedback | TrainingLosses) -> Updated:
+        """Leave evidence unused."""
+        del evidence
         return Updated(self.next_round())
 
     @classmethod

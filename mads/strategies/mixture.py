@@ -16,7 +16,7 @@ from mads.errors import UsageError, did_you_mean
 from mads.strategies.published import DOMAINS
 from mads.strategies.strategy import Evidence, Updated
 from mads.strategies.unweighted import Unweighted
-from mads.types import Cells, Feedback
+from mads.types import Cells, Feedback, TrainingLosses
 
 LEAST_LOG = -6.0  # of a category's factor: a four-hundredth of its share is as good as none
 
@@ -45,11 +45,13 @@ class Mixture(Unweighted):
     @classmethod
     def start(cls, cells: Cells, recipe: Recipe) -> Self:
         """Return the strategy of round 0; raises UsageError for shares that misfit the cells."""
+        for agent in recipe.mixture:
+            refuse_bounds(recipe, agent)
         return cls(0, whole_shares(cells, recipe.mixture))
 
-    def updated(self, feedback: Feedback) -> Updated:
-        """Leave rewards unused."""
-        del feedback
+    def updated(self, evidence: Feedback | TrainingLosses) -> Updated:
+        """Leave evidence unused."""
+        del evidence
         return Updated(self.next_round())
 
     def next_round(self) -> Self:
@@ -68,6 +70,16 @@ class Mixture(Unweighted):
         what = "a state of the strategy 'mixture'"
         saved = from_json(SavedMixture, value, path, what, "Give one that `mads train` wrote.")
         return cls(saved.round, saved.shares)
+
+
+def refuse_bounds(recipe: Recipe, agent: str) -> None:
+    """Raise UsageError for floors or caps of an agent whose shares a strategy gives."""
+    for key in ("min_share", "max_share"):
+        if agent in getattr(recipe.selection, key):
+            raise UsageError(
+                f"selection.{key}.{agent}: the strategy {recipe.strategy!r} gives all shares of "
+                "this agent. Leave the bounds out, or take another strategy."
+            )
 
 
 def whole_shares(cells: Cells, mixture: Mapping[str, Mapping[str, float]]) -> Shares:

@@ -11,7 +11,7 @@ from mads.codec import Within, from_json
 from mads.config import Recipe
 from mads.strategies.strategy import Evidence, Updated
 from mads.strategies.unweighted import Unweighted
-from mads.types import Cells, Feedback
+from mads.types import Cells, Feedback, TrainingLosses
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,9 @@ class Random(Unweighted):
         del cells, recipe
         return cls(0)
 
-    def updated(self, feedback: Feedback) -> Updated:
-        """Leave rewards unused."""
-        del feedback
+    def updated(self, evidence: Feedback | TrainingLosses) -> Updated:
+        """Leave evidence unused."""
+        del evidence
         return Updated(self.next_round())
 
     def next_round(self) -> Self:

@@ -25,6 +25,11 @@ class Unweighted:
         """Nothing."""
         return {}
 
+    @property
+    def losses_of(self) -> str:
+        """Nothing."""
+        return ""
+
     def scores(self, cells: Cells) -> Floats:
         """Return 1 for every cell."""
         return np.ones(len(cells))

@@ -39,6 +39,11 @@ class Weighted:
         """Nothing: weights rank."""
         return {}
 
+    @property
+    def losses_of(self) -> str:
+        """Nothing."""
+        return ""
+
     def next_round(self) -> Self:
         """Return the same weights for the next round."""
         return replace(self, state=replace(self.state, round=self.state.round + 1))

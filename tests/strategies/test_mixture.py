@@ -118,20 +118,20 @@ def test_a_name_becomes_its_shares_and_the_resolved_recipe_is_read_back() -> Non
             {"console": {"start": "mixture", "prior": {"a": {"x": 2.0}}}, "mixture": GIVEN},
             'console.start: "mixture" finds a prior, but console.prior or console.prior_file',
         ),
-        (
-            {
-                "strategy": "mixture",
-                "mixture": GIVEN,
-                "selection": {"max_share": {"domain": {"web": 0.5}}},
-            },
-            "selection.max_share.domain: the mixture gives all shares of this agent; leave one out",
-        ),
     ],
 )
 def test_a_mixture_that_cannot_be_meant(table: dict[str, object], said: str) -> None:
     with pytest.raises(UsageError) as caught:
         recipe_from_table(table, "test")
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["min_share", "max_share"])
+def test_bounds_of_the_same_agent_are_refused(key: str) -> None:
+    bounds = {key: {"domain": {"web": 0.5}}}
+    table = {"strategy": "mixture", "mixture": GIVEN, "selection": bounds}
+    with pytest.raises(UsageError, match=rf"{key}\.domain: the strategy 'mixture' gives all shar"):
+        Mixture.start(CELLS, recipe_from_table(table, "test"))
 
 
 def test_a_sum_within_a_millionth_is_one() -> None:
