@@ -76,13 +76,24 @@ class ConsoleConfig:
     """The agent console; each update rule has a section of its own (``RULES``)."""
 
     rule: str
+    agents: tuple[str, ...] = ()  # of the store's, those that count; none named = all
     # Weights to begin with, e.g. [console.prior.domain] C4 = 2.0; the others are 1. A file holds
     # the same as JSON, {"domain": {"C4": 2.0}}, or is the console.json of another run; its
-    # weights become part of the recipe.
+    # weights become part of the recipe, each times θ so that scores are the other run's.
     prior: Prior = field(default_factory=dict)
     prior_file: str = ""
-    # Without a prior: equal weights, or those that `mads fit prior` finds, found as a run begins
-    start: Literal["equal", "matched"] = "equal"
+    # Without a prior: equal weights, those that `mads fit prior` finds, found as a run begins, or
+    # those that begin with the shares of [mixture.AGENT]
+    start: Literal["equal", "matched", "mixture"] = "equal"
+
+
+@dataclass(frozen=True, slots=True)
+class OdmConfig:
+    """The strategy ``odm``: a bandit over one agent's categories."""
+
+    agent: str = "domain"
+    # How much of a category's mean reward a round keeps (α); 0 = the last round's reward alone
+    smoothing: Annotated[float, Within(0, 0.999999)] = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,12 +200,17 @@ class Recipe:
 
     seed: Seed = 0
     strategy: str = "console"  # what turns evidence into scores: a name of STRATEGIES
+    # Shares of tokens of one agent's categories, for the strategy `mixture` or to begin with
+    # (console.start); a category that is not named gets none. The name of a published mixture
+    # stands for its shares: domain = "doremi" (`mads/strategies/published.py`)
+    mixture: Shares = field(default_factory=dict)
     index_ram: Annotated[str, Size()] = "1GB"  # for building the cell index
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     agents: dict[str, AgentConfig]
     selection: SelectionConfig = field(default_factory=SelectionConfig)
     console: ConsoleConfig
+    odm: OdmConfig = field(default_factory=OdmConfig)
     rewards: RewardsConfig
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     model: ModelConfig = field(default_factory=ModelConfig)

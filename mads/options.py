@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -146,6 +147,7 @@ def asked(
     from mads.layout import RunDir
     from mads.recipe import load_recipe
     from mads.run.reader import followed, open_store
+    from mads.selection.bounds import with_shares
 
     if (run is None) == (console is None):
         raise UsageError("give one of --run RUN and --console console.json.")
@@ -154,7 +156,9 @@ def asked(
         recipe = RunDir(run).recipe
     settings = load_recipe(recipe, changes or ())
     amount = parse_budget(*budget, lambda: int(opened.cells.num_tokens_C.sum()))
-    return (opened, *followed(opened, run, console, settings), amount, settings)
+    strategy, cursors = followed(opened, run, console, settings)
+    held = with_shares(settings.selection, strategy.shares)
+    return opened, strategy, cursors, amount, replace(settings, selection=held)
 
 
 def exports(

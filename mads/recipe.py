@@ -13,11 +13,11 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from mads.agents import BACKEND_SECTIONS
 from mads.annotate.executors import EXECUTORS
-from mads.codec import Choice, build, convert
+from mads.codec import Choice, Within, build, convert
 from mads.config import (
     DEFAULT_AGENTS,
     RESERVED_NAMES,
@@ -34,11 +34,17 @@ from mads.files import SEAL, read_sealed_json
 from mads.rewards.sections import ESTIMATOR_SECTIONS
 from mads.selection.policies import POLICIES
 from mads.strategies import STRATEGIES
+from mads.strategies.console import Console
+from mads.strategies.mixture import Mixture
+from mads.strategies.published import PUBLISHED, published
 from mads.tasks.formats import FORMATS
 from mads.tasks.task import text_name
 
 T = TypeVar("T", bound=TaskConfig)
 SHIPPED = Path(__file__).parent / "recipes"
+Factors = dict[str, Annotated[float, Within(-1e6, 1e6)]]
+"""Agent -> θ."""
+SHARES_TOLERANCE = 1e-6  # of a mixture's sum
 _MAX_NAME = 64
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
 _LONG_NUMBER = re.compile(r"[0-9][0-9_]{4000,}")  # Python reads 4,300 digits at most
@@ -130,7 +136,8 @@ def recipe_from_table(table: Mapping[str, Any], where: str, base: Path | None = 
     """Build a recipe from parsed TOML; relative task paths count from ``base``."""
     problems: list[str] = []
     required: dict[str, Any] = {"agents": {}, "console": {}, "rewards": {}}
-    recipe: Recipe = build(Recipe, required | dict(table), "", problems, CHOICES)
+    whole = _with_published(required | dict(table), problems)
+    recipe: Recipe = build(Recipe, whole, "", problems, CHOICES)
     if isinstance(recipe, Recipe):  # else a section is none at all, which is said already
         problems += _unknown_names(recipe) + _bad_tasks(recipe) + _bad_names(recipe)
     if not problems:
@@ -142,6 +149,22 @@ def recipe_from_table(table: Mapping[str, Any], where: str, base: Path | None = 
         agents = {name: default_section(AgentConfig) for name in DEFAULT_AGENTS}
         recipe = dataclasses.replace(recipe, agents=agents)
     return _resolve_paths(_with_prior(recipe, base), base)
+
+
+def _with_published(table: dict[str, Any], problems: list[str]) -> dict[str, Any]:
+    """Put the shares of published mixtures into a recipe's table for their names."""
+    mixture = table.get("mixture")
+    if not isinstance(mixture, Mapping):
+        return table
+    found = dict(mixture)
+    for agent, value in mixture.items():
+        if isinstance(value, str) and value in PUBLISHED:
+            found[agent] = published(value)
+        elif isinstance(value, str):
+            near = did_you_mean(value, PUBLISHED)
+            problems.append(f"mixture.{agent}: {value!r} is no published mixture; {near}")
+            del found[agent]
+    return {**table, "mixture": found}
 
 
 def _with_prior(recipe: Recipe, base: Path | None) -> Recipe:
@@ -172,14 +195,26 @@ def _read_prior(path: Path) -> dict[str, dict[str, float]]:
     if isinstance(value, dict) and SEAL in value:  # a run's own console.json
         value = read_sealed_json(path, "Give it as it was written.", by_hand=True)
     table = value.get("weights", value) if isinstance(value, dict) else None
+    theta = value.get("theta", {}) if isinstance(value, dict) and "weights" in value else {}
     problems: list[str] = []
     prior: dict[str, dict[str, float]] = convert(Prior, table, "", problems)
+    factor: dict[str, float] = convert(Factors, theta, "theta", problems)
     if problems:
         raise UsageError(
             f'console.prior_file: {path} holds no weights; expected {{"agent": {{"category": '
             f"1.5}}}}, but {problems[0].removeprefix(': ')}."
         )
-    return prior
+    return with_theta(prior, factor)
+
+
+def with_theta(prior: Prior, theta: Mapping[str, float]) -> Prior:
+    """Return the weights that give the scores of equation 6 under equal θ: w · θ · (agents)."""
+    return {
+        agent: {name: w * theta[agent] * len(theta) for name, w in own.items()}
+        if agent in theta
+        else own
+        for agent, own in prior.items()
+    }
 
 
 def _resolve_paths(recipe: Recipe, base: Path | None) -> Recipe:
@@ -242,11 +277,13 @@ def _misfits(recipe: Recipe) -> list[str]:
     """Return the values that are possible, but not together."""
     problems = []
     training, model = recipe.training, recipe.model
-    if recipe.console.start == "matched" and (recipe.console.prior or recipe.console.prior_file):
+    start = recipe.console.start
+    if start != "equal" and (recipe.console.prior or recipe.console.prior_file):
         problems.append(
-            'console.start: "matched" finds a prior, but console.prior or console.prior_file gives '
-            "one; leave one of them out"
+            f'console.start: "{start}" finds a prior, but console.prior or console.prior_file '
+            "gives one; leave one of them out"
         )
+    problems += _mixture_misfits(recipe)
     if training.batch_tokens % training.context:
         problems.append(
             f"training.batch_tokens: {training.batch_tokens} is not a multiple of "
@@ -262,6 +299,37 @@ def _misfits(recipe: Recipe) -> list[str]:
             f"model.hidden_size: {model.hidden_size} / model.num_heads ({model.num_heads}) is odd; "
             "rotary positions need an even number"
         )
+    return problems
+
+
+def _mixture_misfits(recipe: Recipe) -> list[str]:
+    """Return what is wrong with a mixture, or with what should use it."""
+    held = recipe.strategy == Mixture.name
+    begun = recipe.console.start == "mixture"
+    problems = []
+    if begun and recipe.strategy != Console.name:
+        problems.append(
+            f'console.start: only the strategy "console" begins with a mixture, found '
+            f'"{recipe.strategy}"; strategy = "mixture" holds one for the whole run'
+        )
+    if (held or begun) and len(recipe.mixture) != 1:
+        named = ", ".join(recipe.mixture) or "none"
+        problems.append(
+            f"mixture: expected the shares of one agent's categories, found {named}; add "
+            '[mixture.domain], say, or mixture.domain = "doremi"'
+        )
+    if recipe.mixture and not (held or begun):
+        problems.append(
+            'mixture: nothing uses it; set strategy = "mixture", or console.start = "mixture" for '
+            "a console that begins with it"
+        )
+    for agent, shares in recipe.mixture.items():
+        total = sum(shares.values())
+        if abs(total - 1) > SHARES_TOLERANCE:
+            problems.append(
+                f"mixture.{agent}: the shares add up to {total:.6g}, expected 1; a category that "
+                "is not named gets none"
+            )
     return problems
 
 

@@ -31,8 +31,8 @@ seal        what is known of a file's bytes
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
@@ -174,6 +174,18 @@ class Feedback:
     documents: DocumentRewards
 
 
+@dataclass(frozen=True, slots=True)
+class TrainingLosses:
+    """What a round of training has met of one agent's categories; one that it did not is absent.
+
+    ``loss`` is the sum over tokens, in nats; ``tokens`` counts those that had a loss.
+    """
+
+    agent: str
+    loss: Mapping[str, float]
+    tokens: Mapping[str, float]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class MeasuredRound:
     """The documents that a round has probed, and each one's finite reward."""
@@ -214,6 +226,17 @@ class Cells:
 
     def __len__(self) -> int:
         return len(self.num_docs_C)
+
+    def of_agents(self, agents: Collection[str]) -> Cells:
+        """Return the same cells as only some of their agents see them."""
+        kept = [column for column, agent in enumerate(self.agents) if agent in agents]
+        names = tuple(self.agents[column] for column in kept)
+        return replace(
+            self,
+            agents=names,
+            categories={name: self.categories[name] for name in names},
+            category_CA=self.category_CA[:, kept],
+        )
 
 
 @dataclass(frozen=True, slots=True)

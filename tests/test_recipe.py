@@ -48,7 +48,7 @@ def test_an_empty_recipe_has_the_defaults_and_three_agents() -> None:
         ),
         (
             {"console": {"zzz": 1}},
-            'console.zzz: unknown key under rule = "bayes"; known: explore, half_life',
+            'console.zzz: unknown key under rule = "bayes"; known: agents, explore, half_life',
         ),
         (
             {"agents": {"a": {"modle": "x"}}},
@@ -138,7 +138,10 @@ def test_an_empty_recipe_has_the_defaults_and_three_agents() -> None:
             "agents.a.backend: 'colunm' is not known; did you mean 'column'?",
         ),
         ({"console": {"rule": "stabel"}}, "console.rule: 'stabel' is not known; did you mean 'st"),
-        ({"strategy": "bandit"}, "strategy: 'bandit' is not known; known: console, fixed, random"),
+        (
+            {"strategy": "bandit"},
+            "strategy: 'bandit' is not known; known: console, fixed, mixt",
+        ),
         ({"corpus": {"executor": "ray"}}, "corpus.executor: 'ray' is not known; known: inline"),
         (
             {"console": {"rule": "paper", "half_life": 2.0}},
@@ -397,6 +400,25 @@ def test_a_prior_file_that_cannot_be_used(tmp_path: Path, text: str | None, mess
     with pytest.raises(UsageError) as caught:
         recipe_from_table({"console": {"prior_file": "prior.json"}}, "r.toml", tmp_path)
     assert message in str(caught.value)
+
+
+def test_the_console_of_another_run_gives_its_scores(tmp_path: Path) -> None:
+    """θ is equal at the start of a run, so it becomes part of w: 3 agents' 0.5 is 1.5 times."""
+    theta = {"domain": 0.5, "quality": 0.3, "topic": 0.2}
+    weights = {"domain": {"C4": 2.0}, "quality": {"low": 1.0}, "topic": {"law": 5.0}}
+    path = tmp_path / "console.json"
+    write_sealed_json(path, {"round": 3, "theta": theta, "weights": weights})
+    table = {"console": {"prior_file": "console.json"}}
+    prior = recipe_from_table(table, "r.toml", tmp_path).console.prior
+    assert prior["domain"]["C4"] == pytest.approx(3.0)
+    assert prior["quality"]["low"] == pytest.approx(0.9)
+    assert prior["topic"]["law"] == pytest.approx(3.0)
+    for agent, own in prior.items():
+        for name, w in own.items():
+            assert w / 3 == pytest.approx(theta[agent] * weights[agent][name])
+    write_sealed_json(path, {"round": 3, "theta": {"domain": "x"}, "weights": weights})
+    with pytest.raises(UsageError, match=r"theta\.domain: found 'x', expected a number"):
+        recipe_from_table(table, "r.toml", tmp_path)
 
 
 def test_the_console_of_another_run_is_a_prior_unless_it_was_changed(tmp_path: Path) -> None:

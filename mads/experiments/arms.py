@@ -25,7 +25,7 @@ from mads.files import reason_of
 from mads.recipe import SHIPPED, bad_names, load_recipe, shipped_recipes, to_table
 from mads.run.folder import differences
 from mads.run.schedule import strategy_name
-from mads.selection.bounds import find_bounds
+from mads.selection.bounds import find_bounds, with_shares
 from mads.store.store import Store
 from mads.strategies import STRATEGIES
 from mads.strategies.strategy import Evidence
@@ -119,8 +119,9 @@ def check_arms(arms: Arms, store: Store) -> None:
                 "[rewards.tasks.NAME] section to the base recipe"
             )
         try:
-            kind.start(store.cells, recipe)
-            find_bounds(store.cells, recipe.selection, np.arange(len(store.cells)))
+            started = kind.start(store.cells, recipe)
+            held = with_shares(recipe.selection, started.shares)
+            find_bounds(store.cells, held, np.arange(len(store.cells)))
         except MadsError as error:
             problems.append(f"arms.{arm}: {error}")
     one = arms.recipes[arms.baseline]

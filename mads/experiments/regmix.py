@@ -19,6 +19,7 @@ import numpy as np
 
 from mads.codec import to_json
 from mads.config import EvaluationConfig, Recipe
+from mads.console.scores import console_cells
 from mads.console.tilt import as_weights, members, tilted
 from mads.errors import UsageError
 from mads.experiments.arms import Arms
@@ -100,7 +101,7 @@ def fit_regmix(
         )
     if proxies < LEAST_PROXIES:
         raise UsageError(f"--proxies: found {proxies}, expected {LEAST_PROXIES} or more.")
-    cells = store.cells
+    cells = console_cells(store.cells, recipe.console.agents)
     corpus_C = cells.num_tokens_C / cells.num_tokens_C.sum()
     member_CP = members(cells)
     lab = _Lab(store, recipe, work, jobs, report)
@@ -174,7 +175,8 @@ class _Lab:
     def _proxy(self, tilt_P: Floats) -> Recipe:
         """Return the recipe of a proxy that reads a tilted mixture from beginning to end."""
         recipe = self.recipe
-        weights = as_weights(self.store.cells, tilt_P, recipe.selection.temperature)
+        cells = console_cells(self.store.cells, recipe.console.agents)
+        weights = as_weights(cells, tilt_P, recipe.selection.temperature)
         prior = {agent: dict(table) for agent, table in weights.items()}
         return replace(
             recipe,

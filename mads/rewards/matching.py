@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from mads.codec import to_json
 from mads.config import Recipe, SelectionConfig
+from mads.console.scores import console_cells
 from mads.console.tilt import as_weights, divergence, members, tilted
 from mads.errors import DataError, UsageError
 from mads.files import read_json, write_json
@@ -107,7 +108,7 @@ def match_recipe(store: Store, recipe: Recipe, on_progress: Callable[[int, int],
         make_task(name, config, store.tokenizer, WINDOW, seed)
         for name, config in recipe.rewards.tasks.items()
     ]
-    return match(store, tasks, recipe.selection, seed, on_progress)
+    return match(store, tasks, recipe.selection, seed, on_progress, recipe.console.agents)
 
 
 def refuse_foreign_prior(out: Path) -> None:
@@ -128,8 +129,9 @@ def match(
     selection: SelectionConfig,
     seed: int,
     on_progress: Callable[[int, int], None],
+    agents: Sequence[str] = (),
 ) -> Matched:
-    """Return the prior that the tasks' texts ask for.
+    """Return the prior that the tasks' texts ask for, of some agents' categories or of all.
 
     ``on_progress`` is told documents read, and how many there are. Raises UsageError without a
     task.
@@ -138,7 +140,7 @@ def match(
         raise UsageError(
             "a prior is matched to reference tasks: add a [rewards.tasks.NAME] section with a path."
         )
-    cells = store.cells
+    cells = console_cells(store.cells, agents)
     buckets = BUCKETS
     while buckets * len(cells) > MOST_NUMBERS and buckets > 256:
         buckets //= 2

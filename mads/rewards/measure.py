@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mads.config import RewardsConfig
+from mads.console.scores import console_cells
 from mads.rewards.categories import (
     Probes,
     Spread,
@@ -74,15 +75,17 @@ def measure(
     context: int,
     seed: int,
     spread: Spread | None = None,
+    agents: Sequence[str] = (),
 ) -> RoundRewards:
     """Measure one round of rewards; nothing of the model, optimizer or random state changes.
 
     ``spread`` is the standard deviation of rewards within categories, as far as it is known; with
-    ``config.probe_tokens`` it decides how many documents of each are probed. Raises DataError when
+    ``config.probe_tokens`` it decides how many documents of each are probed. ``agents`` are those
+    whose categories are probed, all without. Raises DataError when
     the reference tasks give no direction, or when there is nothing to probe.
     """
     start = time.perf_counter()
-    cells = store.cells
+    cells = console_cells(store.cells, agents)
     wanted = equal_sizes(cells, config.probes_per_category)
     if config.probe_tokens:
         wanted = adapted_sizes(cells, spread or {}, config.probe_tokens, context)
@@ -122,7 +125,7 @@ def measure(
             name: category_rewards(cells, cell_N, weight_N, values)
             for name, values in rewards.items()
         },
-        table=_table(cells, doc_N, probes, reward_N, measured.loss_N, rewards),
+        table=_table(store.cells, doc_N, probes, reward_N, measured.loss_N, rewards),
         task_losses=target.losses,
         oracle_error=error,
         probe_tokens=sum(len(window) for window in windows),

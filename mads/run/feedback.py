@@ -1,4 +1,4 @@
-"""One round of feedback: measure rewards, and let the strategy learn from them."""
+"""One round of evidence: rewards that are measured, or losses that training has met."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from mads.config import Recipe
+from mads.console.scores import console_cells
 from mads.rewards.competence import LIMIT
 from mads.rewards.measure import RoundRewards, measure, spread_from
-from mads.run.records import FeedbackRecord
+from mads.run.records import FeedbackRecord, StepRecord
 from mads.seeds import derive
 from mads.store.store import Store
 from mads.strategies.strategy import Strategy, Updated
 from mads.training.task_loss import BatchedTask
 from mads.training.trainer import Trainer
+from mads.types import Cells, Floats, TrainingLosses
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +51,7 @@ def gather(
     """
     spread = None
     if recipe.rewards.probe_tokens and before is not None:
-        spread = spread_from(store.cells, before)
+        spread = spread_from(console_cells(store.cells, recipe.console.agents), before)
     found = measure(
         store,
         trainer.lm,
@@ -57,6 +61,7 @@ def gather(
         recipe.training.context,
         derive(recipe.seed, "rewards", strategy.round + 1),
         spread,
+        recipe.console.agents,
     )
     updated = unsure(found.agreement, strategy) if recipe.rewards.competence else None
     updated = updated or strategy.updated(found.feedback)
@@ -112,3 +117,36 @@ def record_of(found: RoundRewards, updated: Updated) -> FeedbackRecord:
         if known
         else None,
     )
+
+
+def category_losses(
+    names: Sequence[str], loss_G: Floats, tokens_G: Floats
+) -> dict[str, tuple[float, ...]] | None:
+    """Return a step's summed losses and labels of the categories that it has met."""
+    both = zip(names, loss_G.tolist(), tokens_G.tolist(), strict=True)
+    return {name: (loss, tokens) for name, loss, tokens in both if tokens} or None
+
+
+def groups_of(cells: Cells, agent: str, cell_N: NDArray[np.uint32]) -> NDArray[np.int64] | None:
+    """Return the categories that an agent gives to documents of N cells; None without an agent."""
+    if not agent:
+        return None
+    category_C = cells.category_CA[:, cells.agents.index(agent)].astype(np.int64)
+    group_N: NDArray[np.int64] = category_C[cell_N]
+    return group_N
+
+
+def learn(strategy: Strategy, steps: Sequence[StepRecord]) -> Updated:
+    """Return a strategy after the steps of a round, whose losses are its evidence."""
+    return strategy.updated(training_losses(strategy.losses_of, steps))
+
+
+def training_losses(agent: str, steps: Sequence[StepRecord]) -> TrainingLosses:
+    """Return the training losses of a round from its steps, added up in their order."""
+    loss: dict[str, float] = {}
+    tokens: dict[str, float] = {}
+    for record in steps:
+        for name, (lost, counted) in (record.category_losses or {}).items():
+            loss[name] = loss.get(name, 0.0) + lost
+            tokens[name] = tokens.get(name, 0.0) + counted
+    return TrainingLosses(agent, loss, tokens)

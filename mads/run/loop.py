@@ -13,7 +13,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from mads.errors import DataError, Interrupted, UsageError
 from mads.files import exclusive
 from mads.layout import RunDir, refuse_inside
 from mads.run.alarms import Alarms, alarms
-from mads.run.feedback import RoundFeedback, gather
+from mads.run.feedback import RoundFeedback, category_losses, gather, groups_of, learn
 from mads.run.folder import begin, check_folder, forget_after
 from mads.run.prior import with_prior
 from mads.run.reader import RunRound
@@ -35,7 +35,7 @@ from mads.run.signals import stopping
 from mads.run.watcher import Silent, Watcher
 from mads.sealed import write_sealed
 from mads.seeds import derive
-from mads.selection.bounds import find_bounds
+from mads.selection.bounds import find_bounds, with_shares
 from mads.selection.plan import Cursors
 from mads.selection.plan_file import Head, SavedPlan, write_selection
 from mads.selection.rounds import part_tokens, select_round
@@ -140,7 +140,8 @@ class _Loop:
         lm = build_model(recipe.model, recipe.training, vocab_size, seed, world)
         self.trainer = Trainer(lm, recipe.training, derive(recipe.seed, "training"))
         self.cursors = Cursors.start(len(store.cells))
-        find_bounds(store.cells, recipe.selection, np.arange(len(store.cells)))
+        held = with_shares(recipe.selection, strategy.shares)
+        find_bounds(store.cells, held, np.arange(len(store.cells)))
         self.data: RoundData | None = None
         self.select_ms: Mapping[int, float] = {}
         self.metrics = Metrics(run.metrics)
@@ -259,6 +260,8 @@ class _Loop:
         if number > 0 and self.strategy.needs is Evidence.DOCUMENT_REWARDS:
             found = self._feedback(number, step)
             self.strategy = found.strategy
+        elif number > 0 and self.strategy.needs is Evidence.CATEGORY_LOSSES:
+            self._learn(number)
         elif number > 0:
             self.strategy = self.strategy.next_round()
         picked = self.world.broadcast(self._select(number) if self.world.is_main else None)
@@ -282,6 +285,14 @@ class _Loop:
         self._note(record)
         self.watcher.round(record)
 
+    def _learn(self, number: int) -> None:
+        """Update the strategy by the training losses of the round before."""
+        steps = self.metrics.steps_of(number - 1) if self.world.is_main else []
+        updated = learn(self.strategy, self.world.broadcast(steps))
+        for note in updated.notes:
+            self.watcher.note(f"round {number}: {note}")
+        self.strategy = updated.strategy
+
     def _feedback(self, number: int, step: int) -> RoundFeedback:
         """Measure rewards and keep them; every process computes the same update."""
         before = RunRound(self.dir.round(number - 1), number - 1, self.recipe)
@@ -304,7 +315,9 @@ class _Loop:
         """Select what a round reads, and write its folder; plan.json marks a complete round."""
         start, stop = round_bounds(number, self.recipe)
         score_C = self.strategy.scores(self.store.cells)
-        chosen = select_round(self.store, score_C, self.cursors, self.recipe, number, (start, stop))
+        held = with_shares(self.recipe.selection, self.strategy.shares)
+        recipe = replace(self.recipe, selection=held)
+        chosen = select_round(self.store, score_C, self.cursors, recipe, number, (start, stop))
         needed = (stop - start) * self.recipe.training.batch_tokens
         folder = self.dir.round(number)
         seed = derive(self.recipe.seed, "round", number)
@@ -339,18 +352,21 @@ class _Loop:
     def _round_data(self, number: int) -> RoundData:
         """Return the batches of a round from its selection.parquet."""
         one = RunRound(self.dir.round(number), number, self.recipe)
-        table = one.selection(["doc", "first_token", "num_tokens", "step"])
-        doc_N, first_N, num_N, step_N = (table[name].to_numpy() for name in table.column_names)
+        names = ["doc", "first_token", "num_tokens", "step", "cell"]
+        table = one.selection(names)
+        doc_N, first_N, num_N, step_N, cell_N = (table[name].to_numpy() for name in names)
         _, stop = round_bounds(number, self.recipe)
         seed = derive(self.recipe.seed, "round", number)
         config = self.recipe.training
-        return RoundData(self.store, doc_N, first_N, num_N, step_N, stop, config, seed)
+        group_N = groups_of(self.store.cells, self.strategy.losses_of, cell_N)
+        return RoundData(self.store, doc_N, first_N, num_N, step_N, stop, config, seed, group_N)
 
     def _step(self, step: int, number: int) -> None:
         config = self.recipe.training
         assert self.data is not None
         begun = time.perf_counter()
-        result = self.trainer.step(step, self.data.batch(step))
+        names = self.store.cells.categories.get(self.strategy.losses_of, ())
+        result = self.trainer.step(step, self.data.batch(step), len(names))
         record = StepRecord(
             step=step,
             round=number,
@@ -360,6 +376,7 @@ class _Loop:
             tokens=config.batch_tokens,
             tokens_per_s=config.batch_tokens / (time.perf_counter() - begun),
             select_ms=self.select_ms.get(step),
+            category_losses=category_losses(names, result.loss_G, result.tokens_G),
         )
         self._note(record)
         self.watcher.step(record)

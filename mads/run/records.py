@@ -38,6 +38,8 @@ class StepRecord:
     tokens: int
     tokens_per_s: float
     select_ms: float | None = None
+    # Of each category of the agent that the strategy asks for: summed loss in nats, labels
+    category_losses: Mapping[str, tuple[float, ...]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +129,31 @@ class Metrics:
         *lines, _ = self._path.read_bytes().split(b"\n")  # after the last "\n": half a line
         records = []
         for number, line in enumerate(lines, start=1):
-            place = Path(f"{self._path}:{number}")
-            try:
-                value = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise DataError(f"{place} is not JSON: {error}. {REMEDY}") from error
-            records.append(record_from_json(value, place))
+            records.append(self._parsed(line, number))
         return records
+
+    def _parsed(self, line: bytes, number: int) -> Record:
+        place = Path(f"{self._path}:{number}")
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{place} is not JSON: {error}. {REMEDY}") from error
+        return record_from_json(value, place)
+
+    def steps_of(self, number: int) -> list[StepRecord]:
+        """Return the steps of round ``number``, the newest one, in order.
+
+        The file alone says what a round's evidence is, so a run that goes on from the middle of a
+        round has the same. Raises DataError for a damaged line.
+        """
+        found: list[StepRecord] = []
+        *lines, _ = self._path.read_bytes().split(b"\n")
+        for place in range(len(lines), 0, -1):
+            record = self._parsed(lines[place - 1], place)
+            if not isinstance(record, StepRecord) or record.round != number:
+                break
+            found.append(record)
+        return found[::-1]
 
     def steps_done(self) -> int:
         """Return how many steps the end of the file tells of; 0 where it tells of none.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from mads.config import Recipe
 from mads.selection.policies import POLICIES
+from mads.strategies import STRATEGIES
 from mads.strategies.uniform import Random
+from mads.strategies.weighted import Weighted
 
 
 def round_of(step: int, recipe: Recipe) -> int:
@@ -23,7 +25,11 @@ def round_bounds(number: int, recipe: Recipe) -> tuple[int, int]:
 def strategy_name(recipe: Recipe) -> str:
     """Return the name of the strategy that decides in a run.
 
-    It is the recipe's, but ``random`` where the policy reads no scores: rewards would be measured
-    in vain. So ``selection.policy = "random"`` is the corpus's own mixture, without feedback.
+    It is the recipe's, but ``random`` for one with weights where the policy reads no scores:
+    rewards would be measured in vain. So ``selection.policy = "random"`` is the corpus's own
+    mixture, without feedback. Shares that a strategy holds need no scores.
     """
-    return recipe.strategy if POLICIES[recipe.selection.policy].uses_scores else Random.name
+    ranks = issubclass(STRATEGIES[recipe.strategy], Weighted)
+    if ranks and not POLICIES[recipe.selection.policy].uses_scores:
+        return Random.name
+    return recipe.strategy

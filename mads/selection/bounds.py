@@ -8,8 +8,9 @@ found anew, since it leaves more for the others. Each turn settles one category,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ Fill = Callable[[Floats, float], Floats]
 """(sizes of levels, 0 where not allowed; budget) -> share of each level, by the policy."""
 
 TOLERANCE = 1e-9  # of the budget
+SUM_TOLERANCE = 1e-6  # of shares that add up to 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +46,32 @@ class Bound:
         return below if below > TOLERANCE * budget else 0.0
 
 
+def with_shares(
+    config: SelectionConfig, shares: Mapping[str, Mapping[str, float]]
+) -> SelectionConfig:
+    """Return the section with a strategy's shares as floor and cap alike."""
+    held = {agent: dict(table) for agent, table in shares.items()}
+    return replace(
+        config, min_share={**config.min_share, **held}, max_share={**config.max_share, **held}
+    )
+
+
+def exact_budget(cells: Cells, config: SelectionConfig) -> float:
+    """Return the largest budget, in tokens, of which each category with floor = cap has its share.
+
+    A selection reads a category once at most, so a larger one would hold less of a small category.
+    """
+    largest = math.inf
+    for agent, floors in config.min_share.items():
+        names, caps = cells.categories[agent], config.max_share.get(agent, {})
+        category_C = cells.category_CA[:, cells.agents.index(agent)]
+        tokens_J = np.bincount(category_C, cells.num_tokens_C, len(names))
+        for name, share in floors.items():
+            if share > 0 and caps.get(name) == share and (size := tokens_J[names.index(name)]) > 0:
+                largest = min(largest, float(size) / share)
+    return largest
+
+
 def find_bounds(cells: Cells, config: SelectionConfig, cell_L: NDArray[np.int64]) -> list[Bound]:
     """Return the recipe's bounds; raises UsageError for an unknown name or impossible shares."""
     names: dict[tuple[str, str], None] = {}
@@ -52,7 +80,7 @@ def find_bounds(cells: Cells, config: SelectionConfig, cell_L: NDArray[np.int64]
             _check_names(cells, f"selection.{key}.{agent}", agent, shares)
             names |= {(agent, category): None for category in shares}
         for agent, shares in config.min_share.items():
-            if sum(shares.values()) > 1:
+            if sum(shares.values()) > 1 + SUM_TOLERANCE:
                 raise UsageError(
                     f"selection.min_share.{agent}: the floors add up to {sum(shares.values()):g}, "
                     "expected at most 1."

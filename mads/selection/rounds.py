@@ -11,6 +11,7 @@ import time
 from mads.config import Recipe, TrainingConfig
 from mads.errors import DataError
 from mads.seeds import derive
+from mads.selection.bounds import exact_budget
 from mads.selection.plan import Cursors, make_plan
 from mads.selection.plan_file import Chosen
 from mads.selection.query import OrderReader
@@ -47,11 +48,13 @@ def select_round(
 
     Documents are taken in parts, so that a stretch's composition is its plan's.
 
-    A stretch that needs more than the corpus goes through it again, so it has several selections.
+    A stretch that needs more than the corpus goes through it again, so it has several selections;
+    so has one whose fixed shares ask for more of a category than there is.
     Raises DataError when ``max_passes`` leaves nothing to select.
     """
     cells, config = store.cells, recipe.selection
     parts, size = stretches(*bounds, config.select_every), part_tokens(recipe.training)
+    most = max(int(min(exact_budget(cells, config), 2**62)), 1)
     chosen: list[Chosen] = []
     with OrderReader.of(store, config) as order:
         for done, (first, stop) in enumerate(parts):
@@ -59,7 +62,8 @@ def select_round(
             while left > 0:
                 begun = time.perf_counter()
                 seed = derive(recipe.seed, "selection", number, len(chosen))
-                plan = make_plan(*(cells, score_C, cursors, left, config, seed), part_tokens=size)
+                budget = min(left, most)
+                plan = make_plan(*(cells, score_C, cursors, budget, config, seed), part_tokens=size)
                 selection = order.select(plan, len(parts) - done)
                 if not len(selection.doc_N):
                     raise DataError(

@@ -12,12 +12,16 @@ from mads.errors import DataError, did_you_mean
 from mads.files import read_sealed_json
 from mads.strategies.console import Console
 from mads.strategies.fixed import Fixed
+from mads.strategies.mixture import Mixture
+from mads.strategies.odm import Odm
 from mads.strategies.strategy import Strategy
 from mads.strategies.uniform import Random
 
 STRATEGIES: dict[str, type[Strategy]] = {
     "console": Console,
     "fixed": Fixed,
+    "mixture": Mixture,
+    "odm": Odm,
     "random": Random,
 }
 

@@ -8,10 +8,12 @@ from typing import ClassVar, Self
 
 from mads.config import ConsoleConfig, Recipe
 from mads.console import initial_state, update
+from mads.console.scores import console_cells
 from mads.console.state import console_from_json
+from mads.strategies.mixture import mixture_weights
 from mads.strategies.strategy import Evidence, Updated
 from mads.strategies.weighted import Weighted
-from mads.types import Cells, Feedback
+from mads.types import Cells, Feedback, TrainingLosses
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +26,18 @@ class Console(Weighted):
 
     @classmethod
     def start(cls, cells: Cells, recipe: Recipe) -> Self:
-        """Return equal weights, or the prior's; raises UsageError for a prior that does not fit."""
-        return cls(initial_state(cells.categories, recipe.console.prior), recipe.console)
+        """Return equal weights, the prior's or a mixture's; raises UsageError for what misfits."""
+        config, prior = recipe.console, recipe.console.prior
+        cells = console_cells(cells, config.agents)
+        if config.start == "mixture":
+            temperature = recipe.selection.temperature
+            prior = mixture_weights(cells, recipe.mixture, temperature, len(cells.agents))
+        return cls(initial_state(cells.categories, prior), config)
 
-    def updated(self, feedback: Feedback) -> Updated:
+    def updated(self, evidence: Feedback | TrainingLosses) -> Updated:
         """Return the console after a round of rewards, under the rule of the recipe."""
-        found = update(self.state, feedback, self.config)
+        assert isinstance(evidence, Feedback)
+        found = update(self.state, evidence, self.config)
         notes = []
         if found.refused:
             notes.append(f"the console keeps its weights: {found.refused}.")

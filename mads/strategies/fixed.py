@@ -8,10 +8,11 @@ from typing import ClassVar, Self
 
 from mads.config import Recipe
 from mads.console import initial_state
+from mads.console.scores import console_cells
 from mads.console.state import console_from_json
 from mads.strategies.strategy import Evidence, Updated
 from mads.strategies.weighted import Weighted
-from mads.types import Cells, Feedback
+from mads.types import Cells, Feedback, TrainingLosses
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +25,12 @@ class Fixed(Weighted):
     @classmethod
     def start(cls, cells: Cells, recipe: Recipe) -> Self:
         """Return the prior's weights; raises UsageError for a prior that does not fit the cells."""
-        return cls(initial_state(cells.categories, recipe.console.prior))
+        seen = console_cells(cells, recipe.console.agents)
+        return cls(initial_state(seen.categories, recipe.console.prior))
 
-    def updated(self, feedback: Feedback) -> Updated:
-        """Leave rewards unused."""
-        del feedback
+    def updated(self, evidence: Feedback | TrainingLosses) -> Updated:
+        """Leave evidence unused."""
+        del evidence
         return Updated(self.next_round())
 
     @classmethod

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
 from mads.config import Recipe
-from mads.types import Cells, Feedback, Floats
+from mads.types import Cells, Feedback, Floats, TrainingLosses
 
 Weights = Mapping[str, Mapping[str, float]]
 
@@ -18,7 +18,8 @@ class Evidence(StrEnum):
     """What a strategy learns from, which has to be measured for it."""
 
     NOTHING = "nothing"
-    DOCUMENT_REWARDS = "document rewards"
+    DOCUMENT_REWARDS = "document rewards"  # a Feedback, measured before a round
+    CATEGORY_LOSSES = "category losses"  # TrainingLosses, which training meets anyway
 
 
 class Strategy(Protocol):
@@ -43,12 +44,23 @@ class Strategy(Protocol):
     def weights(self) -> Weights:
         """Return ``w`` per agent and category; empty for a strategy without weights."""
 
+    @property
+    def shares(self) -> Weights:
+        """Return the shares of every selection that are held exactly, by agent and category.
+
+        Within a category scores decide. Empty for a strategy that only ranks.
+        """
+
+    @property
+    def losses_of(self) -> str:
+        """Return the agent whose categories' training losses are the evidence; "" without."""
+
     @classmethod
     def start(cls, cells: Cells, recipe: Recipe) -> Self:
         """Return the strategy of round 0; raises UsageError for settings that do not fit cells."""
 
-    def updated(self, feedback: Feedback) -> Updated:
-        """Return the strategy of the next round; only of one that needs document rewards."""
+    def updated(self, evidence: Feedback | TrainingLosses) -> Updated:
+        """Return the strategy of the next round, after evidence of the kind that it needs."""
 
     def next_round(self) -> Self:
         """Return the strategy of the next round, for which there is no evidence."""

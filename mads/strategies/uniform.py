@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
-import numpy as np
-
 from mads.codec import Within, from_json
 from mads.config import Recipe
-from mads.strategies.strategy import Evidence, Updated, Weights
-from mads.types import Cells, Feedback, Floats
+from mads.strategies.strategy import Evidence, Updated
+from mads.strategies.unweighted import Unweighted
+from mads.types import Cells, Feedback, TrainingLosses
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +23,7 @@ class SavedRandom:
 
 
 @dataclass(frozen=True, slots=True)
-class Random:
+class Random(Unweighted):
     """``random``: the corpus's own mixture. No evidence, no weights."""
 
     round: int
@@ -32,17 +31,7 @@ class Random:
     needs: ClassVar[Evidence] = Evidence.NOTHING
 
     @property
-    def learned(self) -> bool:
-        """It never learns."""
-        return False
-
-    @property
-    def theta(self) -> Mapping[str, float]:
-        """Nothing."""
-        return {}
-
-    @property
-    def weights(self) -> Weights:
+    def shares(self) -> Mapping[str, Mapping[str, float]]:
         """Nothing."""
         return {}
 
@@ -52,18 +41,14 @@ class Random:
         del cells, recipe
         return cls(0)
 
-    def updated(self, feedback: Feedback) -> Updated:
-        """Leave rewards unused."""
-        del feedback
+    def updated(self, evidence: Feedback | TrainingLosses) -> Updated:
+        """Leave evidence unused."""
+        del evidence
         return Updated(self.next_round())
 
     def next_round(self) -> Self:
         """Return the strategy of the next round."""
         return type(self)(self.round + 1)
-
-    def scores(self, cells: Cells) -> Floats:
-        """Return 1 for every cell."""
-        return np.ones(len(cells))
 
     def to_json(self) -> dict[str, Any]:
         """Return the round as JSON values."""

@@ -39,6 +39,16 @@ class Weighted:
         """The category weights per agent."""
         return self.state.weights
 
+    @property
+    def shares(self) -> Weights:
+        """Nothing: weights rank."""
+        return {}
+
+    @property
+    def losses_of(self) -> str:
+        """Nothing."""
+        return ""
+
     def next_round(self) -> Self:
         """Return the same weights for the next round."""
         return replace(self, state=replace(self.state, round=self.state.round + 1))

@@ -27,7 +27,8 @@ class RoundData:
     """The batches of one round, stretch after stretch.
 
     Of N documents the tokens [first, first + num) are read. ``step_N`` is the first step of the
-    stretch that reads them (ascending); the round ends before ``stop``.
+    stretch that reads them (ascending); the round ends before ``stop``. ``group_N`` is the group of
+    each, where losses by group are asked for.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class RoundData:
         stop: int,
         config: TrainingConfig,
         seed: int,
+        group_N: NDArray[np.int64] | None = None,
     ) -> None:
         firsts, starts = np.unique(step_N, return_index=True)
         self._firsts: list[int] = firsts.tolist()
@@ -47,11 +49,14 @@ class RoundData:
         self._document_mask = config.document_mask
         steps = np.diff([*self._firsts, stop]).tolist()
         self._stretches = [
-            StretchData(store, docs, sizes, count * self._sequences, config.context, seed, begins)
-            for docs, begins, sizes, count in zip(
+            StretchData(
+                *(store, docs, sizes, count * self._sequences, config.context, seed, begins, groups)
+            )
+            for docs, begins, sizes, groups, count in zip(
                 np.split(doc_N, starts[1:]),
                 np.split(first_token_N.astype(np.int64), starts[1:]),
                 np.split(num_tokens_N.astype(np.int64), starts[1:]),
+                [None] * len(firsts) if group_N is None else np.split(group_N, starts[1:]),
                 steps,
                 strict=True,
             )
@@ -79,6 +84,7 @@ class StretchData:
         context: int,
         seed: int,
         first_token_N: NDArray[np.int64] | None = None,
+        group_N: NDArray[np.int64] | None = None,
     ) -> None:
         if first_token_N is None:
             first_token_N = np.zeros(len(doc_N), np.int64)
@@ -88,6 +94,7 @@ class StretchData:
         self._ends_N = np.cumsum(num_tokens_N[order])
         # Where in its document the token stands that is at place 0 of the stream.
         self._shift_N = first_token_N[order] - (self._ends_N - num_tokens_N[order])
+        self._group_N = None if group_N is None else group_N[order]
         self._context = context
         assert num_sequences * context <= num_tokens_N.sum(), "there are tokens for all steps"
         numbers = np.arange(num_sequences, dtype=np.uint64)
@@ -96,21 +103,27 @@ class StretchData:
     def batch(self, number: int, num_sequences: int, document_mask: bool) -> TokenBatch:
         """Return the batch with this number in the stretch."""
         chosen = self._sequences[number * num_sequences : (number + 1) * num_sequences]
-        pairs = [self._sequence(int(sequence)) for sequence in chosen]
-        tokens_BT = torch.from_numpy(np.stack([tokens for tokens, _ in pairs]))
-        positions_BT = torch.from_numpy(np.stack([places for _, places in pairs]))
+        found = [self._sequence(int(sequence)) for sequence in chosen]
+        tokens_BT, positions_BT, groups_BT = (
+            torch.from_numpy(np.stack(part)) for part in zip(*found, strict=True)
+        )
         labels_BT = torch.full_like(tokens_BT, NO_LABEL)
         labels_BT[:, :-1] = tokens_BT[:, 1:]
+        groups_BT = groups_BT.roll(-1, dims=1)  # of the label; the last place has none
+        grouped = None if self._group_N is None else groups_BT
         if not document_mask:
-            return TokenBatch(tokens_BT, labels_BT)
+            return TokenBatch(tokens_BT, labels_BT, groups_BT=grouped)
         # The first token of a document cannot be told from the document before it.
         labels_BT[:, :-1][positions_BT[:, 1:] == 0] = NO_LABEL
-        return TokenBatch(tokens_BT, labels_BT, positions_BT)
+        return TokenBatch(tokens_BT, labels_BT, positions_BT, grouped)
 
-    def _sequence(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return tokens, and places counted from each part's first token in the sequence."""
+    def _sequence(self, number: int) -> tuple[NDArray[np.int64], ...]:
+        """Return tokens, places counted from each part's first token in the sequence, and groups.
+
+        Without groups all are in group 0.
+        """
         start, stop = number * self._context, (number + 1) * self._context
-        tokens, places = [], []
+        tokens, places, groups = [], [], []
         at = start
         index = int(np.searchsorted(self._ends_N, start, side="right"))
         while at < stop:
@@ -119,9 +132,11 @@ class StretchData:
             part = reader.row(row, shift + at, shift + end)
             tokens.append(part)
             places.append(np.arange(len(part)))
+            group = 0 if self._group_N is None else int(self._group_N[index])
+            groups.append(np.full(len(part), group))
             at += len(part)
             index += 1
-        return np.concatenate(tokens), np.concatenate(places)
+        return np.concatenate(tokens), np.concatenate(places), np.concatenate(groups)
 
 
 def _part_order(

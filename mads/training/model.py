@@ -44,22 +44,29 @@ class TokenBatch:
     """Tokens, the next token at each place (NO_LABEL where no loss counts), places in documents.
 
     ``positions_BT`` is None when every sequence is one document from its first token on.
+    ``groups_BT`` is the group of each place's label, None where nobody asks for groups.
     """
 
     tokens_BT: Tensor
     labels_BT: Tensor
     positions_BT: Tensor | None = None
+    groups_BT: Tensor | None = None
 
     def rows(self, start: int, stop: int) -> TokenBatch:
         """Return the sequences [start, stop)."""
-        positions = None if self.positions_BT is None else self.positions_BT[start:stop]
-        return TokenBatch(self.tokens_BT[start:stop], self.labels_BT[start:stop], positions)
+        return self._part(slice(start, stop))
 
     def share(self, world: World) -> TokenBatch:
         """Return this process's sequences: every ``size``-th, from its rank on."""
-        own = slice(world.rank, None, world.size)
-        positions = None if self.positions_BT is None else self.positions_BT[own]
-        return TokenBatch(self.tokens_BT[own], self.labels_BT[own], positions)
+        return self._part(slice(world.rank, None, world.size))
+
+    def _part(self, own: slice) -> TokenBatch:
+        return TokenBatch(
+            self.tokens_BT[own],
+            self.labels_BT[own],
+            None if self.positions_BT is None else self.positions_BT[own],
+            None if self.groups_BT is None else self.groups_BT[own],
+        )
 
 
 def model_config(config: ModelConfig, vocab_size: int, context: int) -> PretrainedConfig:

@@ -13,6 +13,7 @@ from mads.config import TrainingConfig
 from mads.errors import DataError
 from mads.seeds import derive
 from mads.training.model import NO_LABEL, LanguageModel, TokenBatch
+from mads.types import Floats
 
 
 def learning_rate(step: int, config: TrainingConfig) -> float:
@@ -36,11 +37,31 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """The loss (nats per token), gradient norm before clipping and learning rate of a step."""
+    """The loss (nats per token), gradient norm before clipping and learning rate of a step.
+
+    ``loss_G`` and ``tokens_G`` are the summed losses and the number of labels of each group; they
+    are empty where no groups were asked for.
+    """
 
     loss: float
     grad_norm: float
     learning_rate: float
+    loss_G: Floats
+    tokens_G: Floats
+
+
+def sums_by_group(loss_BT: Tensor, batch: TokenBatch, num_groups: int) -> Tensor:
+    """Return the summed losses and the number of labels of each group, float64, shape (2, G).
+
+    It is a product with a matrix of zeros and ones, whose order of summing is always the same.
+    """
+    assert batch.groups_BT is not None
+    counted_BT = batch.labels_BT != NO_LABEL
+    group_N = torch.where(counted_BT, batch.groups_BT, num_groups).flatten()
+    member_GN = torch.arange(num_groups)[:, None] == group_N
+    member_GN = member_GN.to(loss_BT.device, torch.float64)
+    loss_N = loss_BT.detach().flatten().double()
+    return torch.stack([member_GN @ loss_N, member_GN.sum(dim=1)])
 
 
 class Trainer:
@@ -58,8 +79,11 @@ class Trainer:
         beta1, beta2 = config.betas
         self.optimizer = torch.optim.AdamW(groups, betas=(beta1, beta2), fused=True)
 
-    def step(self, number: int, batch: TokenBatch) -> StepResult:
-        """Take one step on a whole batch, in micro-batches; raises DataError on a NaN loss."""
+    def step(self, number: int, batch: TokenBatch, num_groups: int = 0) -> StepResult:
+        """Take one step on a whole batch, in micro-batches; raises DataError on a NaN loss.
+
+        ``num_groups``: into how many groups the batch's labels fall, 0 = nobody asks.
+        """
         rate = learning_rate(number, self._config)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -70,11 +94,16 @@ class Trainer:
         batch = batch.share(world)
         num_labels = int(world.total(int((batch.labels_BT != NO_LABEL).sum())))
         total = torch.zeros((), device=self.lm.device)
+        sums_2G = torch.zeros((2, num_groups), dtype=torch.float64, device=self.lm.device)
         size = self._config.micro_batch
         for start in range(0, len(batch.tokens_BT), size):
-            part = self.lm.token_losses(batch.rows(start, start + size)).sum() / num_labels
+            rows = batch.rows(start, start + size)
+            loss_BT = self.lm.token_losses(rows)
+            part = loss_BT.sum() / num_labels
             part.backward()  # type: ignore[no-untyped-call]
             total += part.detach()
+            if num_groups:
+                sums_2G += sums_by_group(loss_BT, rows, num_groups)
         norm = torch.nn.utils.clip_grad_norm_(
             self.lm.parameters.values(), self._config.grad_clip or math.inf
         )
@@ -87,7 +116,8 @@ class Trainer:
         self.lm.mark_used(name for name, p in self.lm.parameters.items() if p.grad is not None)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return StepResult(loss, float(norm), rate)
+        loss_G, tokens_G = world.sum(sums_2G.cpu().numpy())
+        return StepResult(loss, float(norm), rate, loss_G, tokens_G)
 
     def optimizer_state(self, step: int) -> OptimizerState:
         """Return what AdamW would use in a step; the tensors are the optimizer's own."""

@@ -1,4 +1,4 @@
-"""A toy fastText model with its card, trained in a fraction of a second."""
+"""A toy fastText model with its card, and a tiny language model, trained in a moment."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from typing import Any
 
 import fasttext
 import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from mads.agents.fasttext_model import TEXT_VERSION, clean_text
 
@@ -57,3 +60,45 @@ def toy(toy_model: Path, tmp_path: Path) -> Callable[..., Path]:
         return model
 
     return write
+
+
+LINES = [
+    "the small cat sat on the warm mat",
+    "a red fox ran over the green hill",
+    "my old dog lay by the open door",
+    "the tall man sang of the deep sea",
+]
+
+
+@pytest.fixture(scope="session")
+def tiny_lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Hugging Face folder: a language model of one layer that knows four lines by heart."""
+    folder = tmp_path_factory.mktemp("lm")
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    bpe.train_from_iterator(
+        LINES * 9, trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet)
+    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe)  # type: ignore[no-untyped-call]
+    tokenizer.save_pretrained(str(folder))
+    shape = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(shape)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+        for _ in range(60):
+            for line in LINES:
+                tokens = torch.tensor([tokenizer(f"{line}. {line}")["input_ids"]])
+                model(input_ids=tokens, labels=tokens).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    model.save_pretrained(str(folder))
+    return folder

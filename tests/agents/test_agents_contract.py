@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from mads.agents import BACKENDS, open_agent
 from mads.agents.agent import QuantileBins
 from mads.agents.column import ColumnConfig
 from mads.agents.fasttext_agent import FastTextConfig
+from mads.agents.perplexity import PerplexityConfig
+from mads.config import AgentConfig
 from mads.types import Agent, DocumentBatch, Status
 
 CONFIGS = {
@@ -47,13 +50,26 @@ def batch(rows: list[int]) -> DocumentBatch:
     return DocumentBatch(texts, [Status.OK] * len(rows), [len(text) for text in texts], fields)
 
 
-def test_every_back_end_is_under_contract() -> None:
-    assert {config.backend for _, config in CONFIGS.values()} == set(BACKENDS)
+@pytest.fixture(scope="session")
+def configs(tiny_lm: Path) -> dict[str, tuple[str, AgentConfig]]:
+    """All sections, also those that need a file."""
+    perplexity = PerplexityConfig("perplexity", model=str(tiny_lm), quantiles=2)
+    return {**CONFIGS, "perplexity": ("surprise", perplexity)}
 
 
-@pytest.fixture(params=CONFIGS)
-def agent(request: pytest.FixtureRequest) -> Agent | QuantileBins:
-    return open_agent(*CONFIGS[request.param])
+NAMES = [*CONFIGS, "perplexity"]
+
+
+def test_every_back_end_is_under_contract(configs: dict[str, tuple[str, AgentConfig]]) -> None:
+    assert {config.backend for _, config in configs.values()} == set(BACKENDS)
+    assert list(configs) == NAMES
+
+
+@pytest.fixture(params=NAMES)
+def agent(
+    request: pytest.FixtureRequest, configs: dict[str, tuple[str, AgentConfig]]
+) -> Agent | QuantileBins:
+    return open_agent(*configs[request.param])
 
 
 def answers(agent: Agent | QuantileBins, rows: list[int]) -> tuple[list[int], list[float]]:
@@ -90,13 +106,15 @@ def test_an_empty_batch_has_no_answers(agent: Agent | QuantileBins) -> None:
     assert answers(agent, []) == ([], [])
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_the_same_section_opens_the_same_agent(name: str) -> None:
-    assert open_agent(*CONFIGS[name]).fingerprint == open_agent(*CONFIGS[name]).fingerprint
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_section_opens_the_same_agent(
+    name: str, configs: dict[str, tuple[str, AgentConfig]]
+) -> None:
+    assert open_agent(*configs[name]).fingerprint == open_agent(*configs[name]).fingerprint
 
 
-def test_fingerprints_differ() -> None:
-    assert len({open_agent(*config).fingerprint for config in CONFIGS.values()}) == len(CONFIGS)
+def test_fingerprints_differ(configs: dict[str, tuple[str, AgentConfig]]) -> None:
+    assert len({open_agent(*config).fingerprint for config in configs.values()}) == len(configs)
 
 
 def test_importing_the_package_imports_nothing_that_is_slow() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mads.console.scores import cell_scores
-from mads.errors import DataError
+from mads.console.scores import cell_scores, console_cells
+from mads.errors import DataError, UsageError
 from mads.types import Cells, ConsoleState
 
 CELLS = Cells(
@@ -33,5 +33,26 @@ def test_a_state_of_another_store_is_refused() -> None:
     some = {"quality": {"low": 1.0}}
     with pytest.raises(DataError, match=r"no weight for \['high'\] of agent 'quality'.*another"):
         cell_scores(CELLS, ConsoleState(0, some, {"quality": 1.0}))
-    with pytest.raises(DataError, match="agent 'quality'"):
+    with pytest.raises(DataError, match=r"no weight for \['x', 'y', 'z'\] of agent 'topic'"):
         cell_scores(CELLS, ConsoleState(0, {"topic": {}}, {"topic": 1.0}))
+    with pytest.raises(DataError, match=r"no weight for \['quality'\] of agent 'quality'"):
+        cell_scores(CELLS, ConsoleState(0, {"topic": {}}, {"quality": 1.0}))
+    with pytest.raises(DataError, match=r"of the agents form, but the store has quality, topic"):
+        cell_scores(CELLS, ConsoleState(0, {"form": {"x": 1.0}}, {"form": 1.0}))
+    with pytest.raises(DataError, match="of the agents none, but the store"):
+        cell_scores(CELLS, ConsoleState(0, {}, {}))
+
+
+def test_agents_that_are_not_in_the_state_do_not_count() -> None:
+    state = ConsoleState(0, {"quality": {"low": 1.0, "high": 3.0}}, {"quality": 0.5})
+    assert cell_scores(CELLS, state).tolist() == [0.5, 1.5]
+
+
+def test_the_cells_as_some_agents_see_them() -> None:
+    assert console_cells(CELLS, ()) is CELLS
+    seen = console_cells(CELLS, ("topic",))
+    assert (seen.agents, seen.categories) == (("topic",), {"topic": ("x", "y", "z")})
+    assert seen.category_CA.tolist() == [[2], [0]]
+    assert console_cells(CELLS, ("topic", "quality")).agents == CELLS.agents
+    with pytest.raises(UsageError, match=r"console\.agents: the store has no agent 'topik'; did y"):
+        console_cells(CELLS, ("topik",))

@@ -75,6 +75,22 @@ def test_a_model_that_does_not_repeat_itself_is_not_listened_to(
     assert "unsure" not in train(store, tmp_path / "off", off, Quiet()).guards
 
 
+def test_a_console_of_some_agents_probes_their_categories_only(folder: Path, store: Store) -> None:
+    recipe = planted.recipe(folder)
+    recipe = replace(recipe, console=replace(recipe.console, agents=("coin",)))
+    lm = build_model(recipe.model, recipe.training, store.tokenizer.vocab_size, 0)
+    trainer = Trainer(lm, recipe.training, 0)
+    (name, config), *_ = recipe.rewards.tasks.items()
+    task = batched(make_task(name, config, store.tokenizer, 32, 0), 8)
+    found = gather(store, trainer, [task], recipe, Console.start(store.cells, recipe), 5, None)
+    assert found.strategy.weights.keys() == found.strategy.theta.keys() == {"coin"}
+    assert found.record.rewards is not None
+    assert found.record.rewards.keys() == {"coin"}
+    assert 8 <= found.record.probes <= 20  # 8 of each of two categories, rounded by cell
+    # Each probe keeps its labels of all agents, for who reads the rewards later.
+    assert {"coin", "kind", "quality"} <= set(found.table.column_names)
+
+
 def test_the_items_of_tasks_do_not_depend_on_the_runs_seed(
     folder: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ def test_what_a_round_found_stands_among_its_other_keys() -> None:
     }
 
 
-def write(path: Path, records: list[Record]) -> Metrics:
+def write(path: Path, records: Sequence[Record]) -> Metrics:
     metrics = Metrics(path)
     for record in records:
         metrics.write(record)
@@ -161,3 +162,18 @@ def test_steps_that_are_done_are_read_from_the_end(tmp_path: Path) -> None:
     assert many.steps_done() == 2000
     path.write_text("no record\n")
     assert metrics.steps_done() == 0
+
+
+def test_the_steps_of_the_newest_round_are_read_from_the_end(tmp_path: Path) -> None:
+    losses = {"web": (12.5, 4.0), "code": (0.1 + 0.2, 1.0)}
+    steps = [
+        StepRecord(n, n // 2, 3.0, 1.0, 1e-3, 512, 9.0, category_losses=losses) for n in range(5)
+    ]
+    path = tmp_path / "metrics.jsonl"
+    metrics = write(path, [*steps[:4], ROUND, steps[4]])
+    assert metrics.steps_of(2) == steps[4:]
+    assert write(tmp_path / "two.jsonl", steps[:4]).steps_of(1) == steps[2:4]
+    assert metrics.steps_of(7) == []
+    path.write_text(path.read_text() + "{\n")
+    with pytest.raises(DataError, match=r"metrics\.jsonl:7 is not JSON"):
+        metrics.steps_of(2)

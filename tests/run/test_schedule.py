@@ -26,10 +26,12 @@ def test_rounds_by_hand(tmp_path: Path) -> None:
         ("random", "sample", "random"),
         ("console", "random", "random"),
         ("fixed", "random", "random"),
+        ("mixture", "random", "mixture"),  # its shares are no scores
     ],
 )
-def test_a_policy_that_reads_no_scores_needs_no_strategy(
+def test_a_policy_that_reads_no_scores_needs_no_weights(
     strategy: str, policy: str, expected: str
 ) -> None:
-    table = {"strategy": strategy, "selection": {"policy": policy}}
+    mixture = {"mixture": {"domain": "doremi"}} if strategy == "mixture" else {}
+    table = {"strategy": strategy, "selection": {"policy": policy}, **mixture}
     assert strategy_name(recipe_from_table(table, "test")) == expected

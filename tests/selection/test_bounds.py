@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +13,7 @@ from selection.toy import make_cells, planned_rows
 
 from mads.config import SelectionConfig
 from mads.errors import UsageError
+from mads.selection.bounds import exact_budget, with_shares
 from mads.selection.plan import Cursors, make_plan
 from mads.selection.take import take
 
@@ -104,3 +108,38 @@ def test_an_unknown_agent() -> None:
     bounds = SelectionConfig(max_share={"b": {"c0": 0.5}})
     with pytest.raises(UsageError, match=r"selection.max_share.b: the store has no such agent"):
         make_plan(cells, np.ones(1), Cursors.start(1), 1, bounds, seed=0)
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_shares_of_a_strategy_are_those_of_every_selection(data: st.DataObject) -> None:
+    """Over several selections with use in between, whatever the policy, scores and other cells."""
+    policy = data.draw(st.sampled_from(["top", "sample", "random"]))
+    part = data.draw(st.lists(st.integers(0, 5), min_size=2, max_size=5).filter(any))
+    share = {f"c{i}": value / sum(part) for i, value in enumerate(part)}
+    sizes = st.lists(st.lists(st.integers(1, 60), min_size=1, max_size=8), min_size=1, max_size=3)
+    documents = [data.draw(sizes) for _ in part]
+    cells, order = make_cells([cell for own in documents for cell in own])
+    category = np.repeat(np.arange(len(part)), [len(own) for own in documents])
+    names = tuple(share)
+    cells = replace(cells, categories={"a": names}, category_CA=category[:, None].astype(np.uint16))
+    held = with_shares(SelectionConfig(policy=policy), {"a": share})
+    most = exact_budget(cells, held)
+    sizes_J = np.bincount(category, cells.num_tokens_C, len(part))
+    assert most == min(s / x for s, x in zip(sizes_J, share.values(), strict=True) if x > 0)
+    score_C = np.array([data.draw(st.floats(-2, 2)) for _ in category])
+    cursors, budget = Cursors.start(len(cells)), max(int(most), 1)
+    for seed in range(3):
+        plan = make_plan(cells, score_C, cursors, budget, held, seed, part_tokens=16)
+        quota_J = np.bincount(category, plan.quota_C, len(part))
+        if budget <= most:
+            assert quota_J == pytest.approx(np.array(list(share.values())) * budget, abs=1e-3)
+        cursors = take(cells, plan, planned_rows(cells, order, plan), held.decay).cursors
+
+
+def test_the_largest_exact_budget_by_hand() -> None:
+    cells, _ = make_cells([[10] * 100, [10] * 20, [10]])
+    held = with_shares(SelectionConfig(), {"a": {"c0": 0.5, "c1": 0.5, "c2": 0.0}})
+    assert exact_budget(cells, held) == 400  # all of c1 and as much of c0
+    assert exact_budget(cells, config(low={"c1": 0.5})) == math.inf  # a floor alone is not exact
+    assert exact_budget(cells, SelectionConfig()) == math.inf

@@ -17,6 +17,8 @@ from mads.console.state import console_to_json
 from mads.errors import DataError
 from mads.layout import RoundDir
 from mads.seeds import derive
+from mads.selection.bounds import exact_budget, with_shares
+from mads.selection.composition import shares
 from mads.selection.plan import Cursors, make_plan
 from mads.selection.plan_file import Head, read_plan, read_selection, write_selection
 from mads.selection.query import OrderReader
@@ -162,3 +164,23 @@ def test_a_corpus_that_is_used_up(store: Store, state: ConsoleState, tmp_path: P
             2,
             (0, 200),
         )
+
+
+@pytest.mark.parametrize("policy", ["sample", "random"])
+def test_fixed_shares_hold_also_where_they_ask_for_several_passes(
+    store: Store, tmp_path: Path, policy: str
+) -> None:
+    """Four fifths of a round of 100,000 tokens from one of three kinds: more than there is."""
+    wanted = {"useful": 0.8, "neutral": 0.2, "noise": 0.0}
+    recipe = make_recipe(tmp_path, select_every=0, policy=policy)
+    held = with_shares(recipe.selection, {"kind": wanted})
+    assert exact_budget(store.cells, held) < 60_000
+    start = np.ones(len(store.cells)), Cursors.start(len(store.cells))
+    chosen = select_round(store, *start, replace(recipe, selection=held), 0, (0, 200))
+    tokens_C = np.zeros(len(store.cells))
+    for one in chosen:
+        np.add.at(tokens_C, one.selection.cell_N, one.selection.num_tokens_N)
+    found = shares(store.cells, tokens_C)["kind"]
+    # Parts of up to 128 tokens are rounded by chance.
+    assert found == pytest.approx(wanted, abs=0.01)
+    assert found["noise"] == 0

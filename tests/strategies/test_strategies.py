@@ -16,7 +16,7 @@ from mads.files import write_sealed_json
 from mads.recipe import recipe_from_table
 from mads.strategies import STRATEGIES, read_strategy
 from mads.strategies.strategy import Evidence, Strategy
-from mads.types import Cells
+from mads.types import Cells, TrainingLosses
 
 CELLS = Cells(
     agents=("kind",),
@@ -27,12 +27,26 @@ CELLS = Cells(
     first_row_C=np.array([0, 3]),
 )
 RECIPE = recipe_from_table({"console": {"prior": {"kind": {"b": 2.0}}}}, "test")
+RECIPES = {
+    "mixture": recipe_from_table(
+        {"strategy": "mixture", "mixture": {"kind": {"a": 0.25, "b": 0.75}}}, "test"
+    ),
+    "odm": recipe_from_table({"strategy": "odm", "odm": {"agent": "kind"}}, "test"),
+}
+"""Of strategies that need a section of their own."""
+EVIDENCE = {
+    Evidence.CATEGORY_LOSSES: TrainingLosses("kind", {"a": 90.0, "b": 10.0}, {"a": 9.0, "b": 9.0})
+}
 REWARDS = feedback({"kind": {"a": reward(1.0), "b": reward(-1.0)}})
 
 
 @pytest.fixture(params=sorted(STRATEGIES))
 def strategy(request: pytest.FixtureRequest) -> Strategy:
-    return STRATEGIES[request.param].start(CELLS, RECIPE)
+    return STRATEGIES[request.param].start(CELLS, RECIPES.get(request.param, RECIPE))
+
+
+def updated(strategy: Strategy) -> Strategy:
+    return strategy.updated(EVIDENCE.get(strategy.needs, REWARDS)).strategy
 
 
 def test_its_name_is_its_key(strategy: Strategy) -> None:
@@ -49,15 +63,18 @@ def test_it_scores_every_cell_in_every_round(strategy: Strategy) -> None:
 
 def test_an_update_ends_in_the_next_round_and_leaves_its_input_alone(strategy: Strategy) -> None:
     before = strategy.to_json()
-    after = strategy.updated(REWARDS).strategy
+    after = updated(strategy)
     assert after.round == 1
     assert strategy.to_json() == before
+    for _ in range(3):
+        after = updated(after)
     moved = after.scores(CELLS).tolist() != strategy.scores(CELLS).tolist()
-    assert moved == (strategy.needs is Evidence.DOCUMENT_REWARDS)
+    assert (moved or after.shares != strategy.shares) == (strategy.needs is not Evidence.NOTHING)
+    assert bool(strategy.losses_of) == (strategy.needs is Evidence.CATEGORY_LOSSES)
 
 
 def test_its_state_survives_its_file(strategy: Strategy, tmp_path: Path) -> None:
-    for one in (strategy, strategy.updated(REWARDS).strategy):
+    for one in (strategy, updated(strategy)):
         write_sealed_json(tmp_path / "console.json", one.to_json())
         assert read_strategy(tmp_path / "console.json", RECIPE) == one
 
@@ -65,6 +82,13 @@ def test_its_state_survives_its_file(strategy: Strategy, tmp_path: Path) -> None
 def test_its_state_names_it(strategy: Strategy) -> None:
     assert strategy.to_json()["strategy"] == strategy.name
     assert strategy.to_json()["round"] == strategy.round
+
+
+def test_shares_are_of_all_categories_of_an_agent_and_add_up_to_one(strategy: Strategy) -> None:
+    for agent, shares in strategy.shares.items():
+        assert tuple(shares) == CELLS.categories[agent]
+        assert sum(shares.values()) == pytest.approx(1.0, abs=1e-6)
+    assert not (strategy.shares and strategy.weights)
 
 
 def test_weights_are_of_all_agents_or_of_none(strategy: Strategy) -> None:

@@ -24,5 +24,9 @@ def test_an_update_cannot_be_changed() -> None:
 
 
 def test_evidence_is_named_by_its_words() -> None:
-    assert [str(evidence) for evidence in Evidence] == ["nothing", "document rewards"]
+    assert [str(evidence) for evidence in Evidence] == [
+        "nothing",
+        "document rewards",
+        "category losses",
+    ]
     assert Evidence("document rewards") is Evidence.DOCUMENT_REWARDS

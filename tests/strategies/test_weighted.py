@@ -55,6 +55,6 @@ def test_its_json_holds_round_theta_and_weights_by_name(strategy: Weighted) -> N
 
 
 def test_cells_of_other_agents_are_refused() -> None:
-    state = ConsoleState(0, {"kind": STATE.weights["kind"]}, {"kind": 1.0})
-    with pytest.raises(DataError, match="coin"):
+    state = ConsoleState(0, {"koin": STATE.weights["kind"]}, {"koin": 1.0})
+    with pytest.raises(DataError, match="of the agents koin, but the store has kind, coin"):
         Fixed(state).scores(CELLS)

@@ -13,6 +13,7 @@ import torch
 from mads.config import TrainingConfig
 from mads.store.store import Store
 from mads.training.data import RoundData, StretchData, padded_batch
+from mads.training.model import NO_LABEL
 
 
 @pytest.fixture(scope="module")
@@ -186,3 +187,31 @@ def test_padding_by_hand() -> None:
     batch = padded_batch([np.array([5, 6, 7]), np.array([8, 9])], [2, 1])
     assert batch.tokens_BT.tolist() == [[5, 6, 7], [8, 9, 0]]
     assert batch.labels_BT.tolist() == [[-100, 7, -100], [9, -100, -100]]
+
+
+@pytest.mark.parametrize("document_mask", [True, False])
+def test_each_label_is_in_the_group_of_its_token(store: Store, document_mask: bool) -> None:
+    """The slow way: walk through the stream token by token, document after document."""
+    docs, sizes = documents(store)
+    group_N = np.arange(len(docs)) % 5
+    num = int(sizes.sum()) // 16
+    data = StretchData(store, docs, sizes, num, 16, seed=1, group_N=group_N)
+    group_of = dict(zip(docs.tolist(), group_N.tolist(), strict=True))
+    ends = data._ends_N.tolist()
+    starts = [0, *ends[:-1]]
+    stream = [
+        group_of[doc]
+        for doc, start, end in zip(data._doc_N.tolist(), starts, ends, strict=True)
+        for _ in range(end - start)
+    ]
+    for step in range(num // 2):
+        batch = data.batch(step, 2, document_mask)
+        assert batch.groups_BT is not None
+        for row, sequence in enumerate(data._sequences[2 * step : 2 * step + 2].tolist()):
+            own = stream[16 * sequence : 16 * (sequence + 1)]
+            counted = batch.labels_BT[row] != NO_LABEL
+            assert not counted[-1]
+            assert batch.groups_BT[row, :-1].tolist() == own[1:]
+    without = StretchData(store, docs, sizes, num, 16, seed=1).batch(0, 2, document_mask)
+    assert without.groups_BT is None
+    assert torch.equal(without.tokens_BT, data.batch(0, 2, document_mask).tokens_BT)

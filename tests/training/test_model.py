@@ -168,6 +168,10 @@ def test_a_share_is_every_size_th_sequence() -> None:
     assert shares[1].labels_BT.tolist() == [[2, 3], [6, 7]]
     assert shares[1].positions_BT is not None
     assert TokenBatch(tokens, tokens).share(World(1, 2)).positions_BT is None
+    grouped = TokenBatch(tokens, tokens, groups_BT=tokens)
+    found = grouped.share(World(1, 2)).rows(1, 2).groups_BT
+    assert found is not None
+    assert found.tolist() == [[6, 7]]
 
 
 @pytest.fixture

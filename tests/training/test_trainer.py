@@ -14,9 +14,9 @@ from transformers import GPT2Config
 from mads.config import ModelConfig, TrainingConfig
 from mads.errors import DataError
 from mads.training.data import padded_batch
-from mads.training.model import TokenBatch, build_model
+from mads.training.model import NO_LABEL, TokenBatch, build_model
 from mads.training.task_loss import BatchedTask, task_loss
-from mads.training.trainer import Trainer, adamw_step, learning_rate
+from mads.training.trainer import Trainer, adamw_step, learning_rate, sums_by_group
 
 CONFIG = TrainingConfig(steps=101, warmup=10, learning_rate=1.0, min_lr_ratio=0.1)
 TINY = ModelConfig(hidden_size=16, num_layers=1, num_heads=2, ffn_size=32)
@@ -177,3 +177,43 @@ def test_one_adamw_step_is_that_of_torch() -> None:
         found.step(steps, batch(4))
         for name, parameter in found.lm.parameters.items():
             assert torch.allclose(parameter, expected[name], rtol=1e-5, atol=1e-6), name
+
+
+def grouped(whole: TokenBatch, num_groups: int) -> TokenBatch:
+    """Return a batch whose labels are in groups at random."""
+    generator = torch.Generator().manual_seed(1)
+    groups = torch.randint(0, num_groups, whole.labels_BT.shape, generator=generator)
+    return replace(whole, groups_BT=groups)
+
+
+def test_sums_by_group_are_those_of_a_loop() -> None:
+    one = grouped(batch(), 3)
+    assert one.groups_BT is not None
+    loss_BT = torch.rand(one.labels_BT.shape, generator=torch.Generator().manual_seed(2))
+    expected = [[0.0] * 3, [0.0] * 3]
+    for row in range(8):
+        for place in range(12):
+            if one.labels_BT[row, place] != NO_LABEL:
+                group = int(one.groups_BT[row, place])
+                expected[0][group] += float(loss_BT[row, place])
+                expected[1][group] += 1
+    found = sums_by_group(loss_BT, one, 3)
+    assert found[0].tolist() == pytest.approx(expected[0])
+    assert found[1].tolist() == expected[1]
+
+
+def test_asking_for_groups_changes_nothing_of_a_step() -> None:
+    """And the groups' losses add up to the step's, whatever the micro-batches."""
+    results = []
+    for size, num_groups in ((8, 0), (8, 3), (3, 3)):
+        found = trainer(TrainingConfig(micro_batch=size, warmup=0))
+        result = found.step(0, grouped(batch(), 3), num_groups)
+        results.append((result, found.lm.parameters["lm_head.weight"].detach()))
+    (plain, weights), (asked, same), (smaller, _) = results
+    assert torch.equal(weights, same)
+    assert (plain.loss, plain.grad_norm) == (asked.loss, asked.grad_norm)
+    assert plain.loss_G.shape == plain.tokens_G.shape == (0,)
+    assert asked.tokens_G.sum() == 8 * 11
+    assert asked.loss_G.sum() / asked.tokens_G.sum() == pytest.approx(asked.loss, rel=1e-6)
+    assert smaller.tokens_G.tolist() == asked.tokens_G.tolist()
+    assert smaller.loss_G.tolist() == pytest.approx(asked.loss_G.tolist(), rel=1e-5)
