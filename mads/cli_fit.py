@@ -60,3 +60,28 @@ def fit_influence(
         print_json(to_json(found))
         return
     show_influence(out, found)
+
+
+@fit_app.command("cluster")
+def fit_cluster(
+    store: options.StoreOption,
+    out: options.NewArraysOption,
+    clusters: Annotated[int, typer.Option("--clusters", help="How many, 2 to 1,024.")] = 256,
+    dims: Annotated[int, typer.Option("--dims", help="Dimensions of a text, at most.")] = 128,
+    docs: options.SampleOption = 20_000,
+    seed: options.FitSeedOption = 0,
+    as_json: options.JsonOption = False,
+) -> None:
+    """Group the documents by their words; with it as an agent, `mads annotate` labels them."""
+    from mads.codec import to_json
+    from mads.fit import cluster
+    from mads.store.store import Store
+    from mads.tables import show_clusters
+    from mads.terminal import print_json, progress
+
+    with progress() as report:
+        found = cluster.fit_cluster(Store(store), out, clusters, dims, docs, seed, report)
+    if as_json:
+        print_json(to_json(found))
+        return
+    show_clusters(out, found)

@@ -21,10 +21,12 @@ from mads.types import Cells
 
 if TYPE_CHECKING:  # they read models, which takes time to import
     from mads.evaluation.evaluate import Evaluation, Mean, Scores
+    from mads.fit.cluster import Clusters
     from mads.rewards.influence import Influence
     from mads.rewards.matching import Matched
 
 TOP_STEPS = 2
+TOP_CLUSTERS = 40
 
 
 def show_cells(cells: Cells) -> None:
@@ -71,6 +73,25 @@ def show_influence(out: Path, found: Influence) -> None:
         f"{out}: fitted to {found.documents:,} documents of {len(found.rounds)} round(s); rank "
         f"correlation {found.spearman:.2f} on {found.held_out:,} held-out ones. To use it, add\n\n"
         f'  [agents.influence]\n  backend = "fasttext"\n  model = "{out}"\n\n'
+        "to the recipe, and run the same `mads annotate` again: it adds this memory only."
+    )
+
+
+def show_clusters(out: Path, found: Clusters) -> None:
+    """Show what ``mads fit cluster`` wrote, the largest clusters first, and how to use it."""
+    rows = [
+        [name, f"{size:,}", f"{size / found.documents:.1%}", " ".join(found.words[name])]
+        for name, size in list(found.sizes.items())[:TOP_CLUSTERS]
+    ]
+    table("Clusters", ["category", "documents", "of documents", "characteristic words"], rows)
+    if len(found.sizes) > TOP_CLUSTERS:
+        say(f"... and {len(found.sizes) - TOP_CLUSTERS} smaller ones; --json lists all of them.")
+    say(
+        f"{out}: {len(found.sizes)} clusters of {found.documents:,} documents in {found.dims} "
+        f"dimensions, which keep {found.variance:.0%} of the variance of words; mean cosine to the "
+        f"centroid {found.cosine:.2f}. The largest cluster has {found.largest_share:.1%} of the "
+        f"documents, {sum(not size for size in found.sizes.values())} have none. To use it, add"
+        f'\n\n  [agents.{out.stem}]\n  backend = "cluster"\n  model = "{out}"\n\n'
         "to the recipe, and run the same `mads annotate` again: it adds this memory only."
     )
 

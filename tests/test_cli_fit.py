@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
+from agents.arrays import planted_texts
+from command import mads
+from toys import MakeRecipe, MakeStore, write_jsonl
 from typer.testing import CliRunner
 
 from mads.cli import app
+from mads.recipe import to_table, to_toml
+from mads.store.store import Store
+
+Capture = pytest.CaptureFixture[str]
+DOCUMENTS = [
+    {"text": text, "meta": {"domain": "books"}, "quality": 1.0} for text in planted_texts(20)
+]
 
 
-def test_both_are_listed() -> None:
+def test_all_are_listed() -> None:
     found = CliRunner().invoke(app, ["fit", "--help"])
     assert found.exit_code == 0
-    assert "prior" in found.output
-    assert "influence" in found.output
+    for command in ("prior", "influence", "cluster"):
+        assert command in found.output
 
 
 @pytest.mark.parametrize(
     ("command", "needed"),
-    [("prior", ("--store", "--out")), ("influence", ("--store", "--run", "--out"))],
+    [
+        ("prior", ("--store", "--out")),
+        ("influence", ("--store", "--run", "--out")),
+        ("cluster", ("--store", "--out")),
+    ],
 )
 def test_what_a_command_needs_is_asked_for(command: str, needed: tuple[str, ...]) -> None:
     given = {"--store": "s", "--run": "r", "--out": "o"}
@@ -26,3 +43,61 @@ def test_what_a_command_needs_is_asked_for(command: str, needed: tuple[str, ...]
         found = CliRunner().invoke(app, ["fit", command, *arguments])
         assert found.exit_code == 2
         assert f"Missing option '{missing}'" in found.output
+
+
+@pytest.fixture
+def planted_store(make_store: MakeStore) -> Path:
+    """A store of four vocabularies, in turn."""
+    return make_store(DOCUMENTS)
+
+
+def relabelled(
+    capsys: Capture, tmp_path: Path, store: Path, recipe: dict[str, object], agent: object
+) -> Store:
+    """Annotate the store again with one more agent, as the command's last words say."""
+    corpus = write_jsonl(tmp_path / "corpus.jsonl", DOCUMENTS)
+    agents = recipe["agents"]
+    assert isinstance(agents, dict)
+    path = tmp_path / "more.toml"
+    path.write_text(to_toml({**recipe, "agents": {**agents, "new": agent}}))
+    code, _, words = mads(capsys, "annotate", corpus, "--out", store, "--recipe", path)
+    assert code == 0, words
+    return Store(store)
+
+
+def test_clusters_are_fitted_shown_and_labelled_with(
+    capsys: Capture, tmp_path: Path, planted_store: Path, toy_recipe: MakeRecipe
+) -> None:
+    out = tmp_path / "topics.safetensors"
+    given = ("fit", "cluster", "--store", planted_store, "--out", out, "--clusters", 4)
+    code, printed, _ = mads(capsys, *given, "--json")
+    assert code == 0
+    assert json.loads(printed)["sizes"] == {f"c000{k}": 20 for k in range(1, 5)}
+    first = out.read_bytes()
+    code, printed, words = mads(capsys, *given)
+    assert (code, printed) == (0, "")
+    assert out.read_bytes() == first
+    assert "characteristic words" in words
+    assert "read documents: 80 of 80" in words
+    assert "largest cluster has 25.0% of the documents, 0 have none" in words
+    assert f'[agents.topics]\n  backend = "cluster"\n  model = "{out}"' in words
+    table = to_table(toy_recipe())
+    agent = {"backend": "cluster", "model": str(out)}
+    store = relabelled(capsys, tmp_path, planted_store, table, agent)
+    label_N = store.memory("new", 0).category_N.reshape(20, 4)
+    assert (label_N == label_N[0]).all()
+    assert sorted(label_N[0].tolist()) == [0, 1, 2, 3]
+
+
+def test_mistakes_of_fit_cluster(capsys: Capture, tmp_path: Path, planted_store: Path) -> None:
+    given = ("fit", "cluster", "--store", planted_store, "--out")
+    for arguments, exit_code, message in (
+        ((tmp_path / "m.bin",), 2, "expected a file name that ends in .safetensors"),
+        ((tmp_path / "m.safetensors", "--clusters", 1), 2, "--clusters: found 1, expected 2 to"),
+        ((tmp_path / "m.safetensors",), 1, "80 different documents are too few for 256 clusters"),
+    ):
+        code, _, words = mads(capsys, *given, *arguments)
+        assert code == exit_code
+        assert message in words
+    code, _, words = mads(capsys, "fit", "cluster", "--store", tmp_path / "no", "--out", "m")
+    assert (code, "no does not exist" in words) == (2, True)
