@@ -85,3 +85,41 @@ def fit_cluster(
         print_json(to_json(found))
         return
     show_clusters(out, found)
+
+
+@fit_app.command("target")
+def fit_target(
+    store: options.StoreOption,
+    out: options.NewArraysOption,
+    recipe: options.RecipeOption = None,
+    changes: options.SetOption = None,
+    method: Annotated[
+        str, typer.Option("--method", help="dsir, or smoothed: better for few items.")
+    ] = "dsir",
+    total: Annotated[
+        bool, typer.Option("--total", help="Ratios of whole texts, not of the mean n-gram.")
+    ] = False,
+    bins: Annotated[
+        int, typer.Option("--bins", min=2, max=100, help="Of the weights in the card.")
+    ] = 10,
+    docs: options.SampleOption = 20_000,
+    seed: options.FitSeedOption = 0,
+    as_json: options.JsonOption = False,
+) -> None:
+    """Learn how much a text is like the reference tasks; as an agent, it bins the corpus by it."""
+    from mads.codec import to_json
+    from mads.fit import target
+    from mads.recipe import load_recipe
+    from mads.store.store import Store
+    from mads.tables import show_targets
+    from mads.terminal import print_json, progress
+
+    settings = load_recipe(recipe, changes or ())
+    with progress() as report:
+        found = target.fit_target(
+            Store(store), settings, out, method, not total, docs, bins, seed, report
+        )
+    if as_json:
+        print_json(to_json(found))
+        return
+    show_targets(out, found)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mads.agents.target import BINS
 from mads.annotate.annotate import AnnotateResult
 from mads.demo.harvest import HarvestSummary
 from mads.export.command import PartWritten, Selected
@@ -22,6 +23,7 @@ from mads.types import Cells
 if TYPE_CHECKING:  # they read models, which takes time to import
     from mads.evaluation.evaluate import Evaluation, Mean, Scores
     from mads.fit.cluster import Clusters
+    from mads.fit.target import Targets
     from mads.rewards.influence import Influence
     from mads.rewards.matching import Matched
 
@@ -93,6 +95,31 @@ def show_clusters(out: Path, found: Clusters) -> None:
         f"documents, {sum(not size for size in found.sizes.values())} have none. To use it, add"
         f'\n\n  [agents.{out.stem}]\n  backend = "cluster"\n  model = "{out}"\n\n'
         "to the recipe, and run the same `mads annotate` again: it adds this memory only."
+    )
+
+
+def show_targets(out: Path, found: Targets) -> None:
+    """Show what ``mads fit target`` wrote, and how to use it."""
+    rows = [
+        [
+            *(task.name, f"{task.share:.0%}", f"{task.items:,}", f"{task.grams:,}"),
+            *(f"{task.unseen:.1%}", f"{task.mean:.3g}", f"{task.spread:.3g}"),
+        ]
+        for task in found.tasks
+    ]
+    table(
+        f"Log importance ratio of a document's {'n-gram' if found.per_gram else 'n-grams'}, nats",
+        ["task", "weight", "items", "n-grams", "corpus's unseen", "mean", "spread"],
+        rows,
+    )
+    ((name, weights),) = found.weights.items()
+    bins = "" if len(weights) == BINS else f"\n  quantiles = {len(weights)}"
+    say(
+        f"{out}: fitted to {len(found.tasks)} reference task(s) and {found.documents:,} documents. "
+        f'To use it, add\n\n  [agents.{name}]\n  backend = "target"\n  model = "{out}"{bins}\n\n'
+        "to the recipe, and run the same `mads annotate` again: it adds this memory only. As the "
+        "only agent, it selects by importance resampling (DSIR) with --set strategy=fixed --set "
+        f"console.prior_file={out.with_suffix('.json')}"
     )
 
 

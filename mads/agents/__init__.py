@@ -2,13 +2,14 @@
 
 A back-end is one file here and one entry of ``BACKENDS``. ``fasttext`` reads the text with a
 small classifier (quality, domain and topic are shipped in ``models/``); ``column`` reads a label
-that the corpus already carries; ``cluster`` takes the nearest of K centroids, which are fitted to
-the corpus (`mads fit cluster`). What is slow to import is imported when an agent is opened.
+that the corpus already carries; ``cluster`` takes the nearest of K centroids; ``target`` bins the
+likeness to the reference tasks (`mads fit` makes the models of these two). What is slow to import
+is imported when an agent is opened.
 """
 
 from __future__ import annotations
 
-from mads.agents import cluster, column, fasttext_agent
+from mads.agents import cluster, column, fasttext_agent, target
 from mads.agents.agent import Backend, QuantileBins
 from mads.config import AgentConfig
 from mads.types import Agent
@@ -17,6 +18,7 @@ BACKENDS: dict[str, Backend] = {
     "fasttext": fasttext_agent.BACKEND,
     "column": column.BACKEND,
     "cluster": cluster.BACKEND,
+    "target": target.BACKEND,
 }
 
 BACKEND_SECTIONS = {name: backend.section for name, backend in BACKENDS.items()}

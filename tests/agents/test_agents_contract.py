@@ -7,13 +7,14 @@ import sys
 
 import numpy as np
 import pytest
-from agents.arrays import toy_clusters
+from agents.arrays import toy_clusters, toy_target
 
 from mads.agents import BACKENDS, open_agent
 from mads.agents.agent import QuantileBins
 from mads.agents.cluster import ClusterConfig
 from mads.agents.column import ColumnConfig
 from mads.agents.fasttext_agent import FastTextConfig
+from mads.agents.target import TargetConfig
 from mads.config import AgentConfig
 from mads.types import Agent, DocumentBatch, Status
 
@@ -31,6 +32,7 @@ CONFIGS: dict[str, tuple[str, AgentConfig]] = {
     ),
     "column-quantiles": ("level", ColumnConfig("column", field="level", quantiles=2)),
     "cluster": ("topics", ClusterConfig("cluster", str(toy_clusters()))),
+    "target": ("wanted", TargetConfig("target", str(toy_target()), quantiles=4)),
 }
 TEXTS = [
     "The senate passed a law on taxes.",
