@@ -76,10 +76,10 @@ def find_arrays(agent: str, backend: str, model: str) -> Path:
 
 def write_arrays(path: Path, arrays: Arrays) -> str:
     """Write a model's arrays, and return the file's sha256 for its card."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
-    with atomic_path(path) as partial:
-        save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, partial)
+    with atomic_path(path) as partial:  # with everyone's rights, unlike safetensors' own writing
+        partial.write_bytes(save({name: np.ascontiguousarray(a) for name, a in arrays.items()}))
     return file_sha256(path)
 
 
@@ -144,6 +144,10 @@ def check_golden(path: Path, expected: Sequence[Golden], found: Sequence[Golden]
         if have.category != want.category or not near:
             raise DataError(
                 f"{path} does not say what its card says: for the golden text "
-                f"{shorten(want.text)} found {have.category} {have.score:.6f}, expected "
-                f"{want.category} {want.score:.6f}. Install mads again, or fit the model again."
+                f"{shorten(want.text)} found {_told(have)}, expected {_told(want)}. Install mads "
+                "again, or fit the model again."
             )
+
+
+def _told(golden: Golden) -> str:
+    return f"{golden.category} {golden.score:.6f}".strip()

@@ -124,5 +124,5 @@ def test_another_score_than_the_golden_one(tmp_path: Path) -> None:
     path = tmp_path / "wanted.safetensors"
     path.write_bytes(toy_target().read_bytes())
     write_card(path, replace(card, golden=(replace(card.golden[0], score=9.0),)))
-    with pytest.raises(DataError, match=r"for the golden text 'atom .* expected  9\.0000"):
+    with pytest.raises(DataError, match=r"for the golden text 'atom .* expected 9\.0000"):
         open_model(path)
