@@ -81,3 +81,66 @@ def fit_influence(
         print_json(to_json(found))
         return
     show_influence(out, found)
+
+
+@fit_app.command("cluster")
+def fit_cluster(
+    store: options.StoreOption,
+    out: options.NewArraysOption,
+    clusters: Annotated[int, typer.Option("--clusters", help="How many, 2 to 1,024.")] = 256,
+    dims: Annotated[int, typer.Option("--dims", help="Dimensions of a text, at most.")] = 128,
+    docs: options.SampleOption = 20_000,
+    seed: options.FitSeedOption = 0,
+    as_json: options.JsonOption = False,
+) -> None:
+    """Group the documents by their words; with it as an agent, `mads annotate` labels them."""
+    from mads.codec import to_json
+    from mads.fit import cluster
+    from mads.store.store import Store
+    from mads.tables import show_clusters
+    from mads.terminal import print_json, progress
+
+    with progress() as report:
+        found = cluster.fit_cluster(Store(store), out, clusters, dims, docs, seed, report)
+    if as_json:
+        print_json(to_json(found))
+        return
+    show_clusters(out, found)
+
+
+@fit_app.command("target")
+def fit_target(
+    store: options.StoreOption,
+    out: options.NewArraysOption,
+    recipe: options.RecipeOption = None,
+    changes: options.SetOption = None,
+    method: Annotated[
+        str, typer.Option("--method", help="dsir, or smoothed: better for few items.")
+    ] = "dsir",
+    total: Annotated[
+        bool, typer.Option("--total", help="Ratios of whole texts, not of the mean n-gram.")
+    ] = False,
+    bins: Annotated[
+        int, typer.Option("--bins", min=2, max=100, help="Of the weights in the card.")
+    ] = 10,
+    docs: options.SampleOption = 20_000,
+    seed: options.FitSeedOption = 0,
+    as_json: options.JsonOption = False,
+) -> None:
+    """Learn how much a text is like the reference tasks; as an agent, it bins the corpus by it."""
+    from mads.codec import to_json
+    from mads.fit import target
+    from mads.recipe import load_recipe
+    from mads.store.store import Store
+    from mads.tables import show_targets
+    from mads.terminal import print_json, progress
+
+    settings = load_recipe(recipe, changes or ())
+    with progress() as report:
+        found = target.fit_target(
+            Store(store), settings, out, method, not total, docs, bins, seed, report
+        )
+    if as_json:
+        print_json(to_json(found))
+        return
+    show_targets(out, found)

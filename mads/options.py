@@ -88,6 +88,15 @@ DataOption = Annotated[
 ]
 NewResultOption = Annotated[Path | None, _path_option("--out", "A JSON file to write.", "FILE")]
 NewModelOption = Annotated[Path, _path_option("--out", "The model to write, e.g. influence.bin.")]
+NewArraysOption = Annotated[
+    Path, _path_option("--out", "The model to write, e.g. topics.safetensors; its card beside it.")
+]
+SampleOption = Annotated[
+    int, typer.Option("--docs", min=1, help="Documents of the store that are read, at most.")
+]
+FitSeedOption = Annotated[
+    int, typer.Option("--seed", min=0, max=2**63 - 1, help="Of the sample and of the fit.")
+]
 NewPriorOption = Annotated[Path, _path_option("--out", "The prior to write, e.g. prior.json.")]
 MethodOption = Annotated[str, typer.Option("--method", help="matching or regmix.")]
 ProxiesOption = Annotated[

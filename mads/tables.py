@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mads.agents.target import BINS
 from mads.annotate.annotate import AnnotateResult
 from mads.demo.harvest import HarvestSummary
 from mads.export.command import PartWritten, Selected
@@ -22,11 +23,14 @@ from mads.types import Cells
 if TYPE_CHECKING:  # they read models, which takes time to import
     from mads.evaluation.evaluate import Evaluation, Mean, Scores
     from mads.experiments.regmix import Fitted
+    from mads.fit.cluster import Clusters
+    from mads.fit.target import Targets
     from mads.rewards.influence import Influence
     from mads.rewards.matching import Matched
 
 TOP_STEPS = 2
 TRUSTED = 0.5  # rank correlation of a mixing law below which the user is warned
+TOP_CLUSTERS = 40
 
 
 def show_cells(cells: Cells) -> None:
@@ -74,6 +78,50 @@ def show_influence(out: Path, found: Influence) -> None:
         f"correlation {found.spearman:.2f} on {found.held_out:,} held-out ones. To use it, add\n\n"
         f'  [agents.influence]\n  backend = "fasttext"\n  model = "{out}"\n\n'
         "to the recipe, and run the same `mads annotate` again: it adds this memory only."
+    )
+
+
+def show_clusters(out: Path, found: Clusters) -> None:
+    """Show what ``mads fit cluster`` wrote, the largest clusters first, and how to use it."""
+    rows = [
+        [name, f"{size:,}", f"{size / found.documents:.1%}", " ".join(found.words[name])]
+        for name, size in list(found.sizes.items())[:TOP_CLUSTERS]
+    ]
+    table("Clusters", ["category", "documents", "of documents", "characteristic words"], rows)
+    if len(found.sizes) > TOP_CLUSTERS:
+        say(f"... and {len(found.sizes) - TOP_CLUSTERS} smaller ones; --json lists all of them.")
+    say(
+        f"{out}: {len(found.sizes)} clusters of {found.documents:,} documents in {found.dims} "
+        f"dimensions, which keep {found.variance:.0%} of the variance of words; mean cosine to the "
+        f"centroid {found.cosine:.2f}. The largest cluster has {found.largest_share:.1%} of the "
+        f"documents, {sum(not size for size in found.sizes.values())} have none. To use it, add"
+        f'\n\n  [agents.{out.stem}]\n  backend = "cluster"\n  model = "{out}"\n\n'
+        "to the recipe, and run the same `mads annotate` again: it adds this memory only."
+    )
+
+
+def show_targets(out: Path, found: Targets) -> None:
+    """Show what ``mads fit target`` wrote, and how to use it."""
+    rows = [
+        [
+            *(task.name, f"{task.share:.0%}", f"{task.items:,}", f"{task.grams:,}"),
+            *(f"{task.unseen:.1%}", f"{task.mean:.3g}", f"{task.spread:.3g}"),
+        ]
+        for task in found.tasks
+    ]
+    table(
+        f"Log importance ratio of a document's {'n-gram' if found.per_gram else 'n-grams'}, nats",
+        ["task", "weight", "items", "n-grams", "corpus's unseen", "mean", "spread"],
+        rows,
+    )
+    ((name, weights),) = found.weights.items()
+    bins = "" if len(weights) == BINS else f"\n  quantiles = {len(weights)}"
+    say(
+        f"{out}: fitted to {len(found.tasks)} reference task(s) and {found.documents:,} documents. "
+        f'To use it, add\n\n  [agents.{name}]\n  backend = "target"\n  model = "{out}"{bins}\n\n'
+        "to the recipe, and run the same `mads annotate` again: it adds this memory only. As the "
+        "only agent, it selects by importance resampling (DSIR) with --set strategy=fixed --set "
+        f"console.prior_file={out.with_suffix('.json')}"
     )
 
 

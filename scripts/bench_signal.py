@@ -18,7 +18,8 @@ sampled documents are measured at the same checkpoint, in several ways:
 For each the Spearman correlation of its domain means with the truth is given: on the references, on
 the held-out tasks, and on both (each loss's change standardised), with its cost in training tokens.
 ``variance`` says what share of the variance of document rewards is repeatable over two windows of
-a document, and how much of that the domains and all agents' categories hold.
+a document, and how much of the variance domains, all agents' categories, clusters of documents and
+a ridge regression on texts hold (``signal_variance.py``).
 
 Everything that was made is kept in --work and used again. ``--quick`` trains a tiny model on a few
 files: it shows that the benchmark runs, not which reward is right.
@@ -37,6 +38,7 @@ import numpy as np
 from bench_pipeline import SHARED
 from bench_rewards import Quiet, corpus_files, silent, spearman, trainer_at
 from numpy.typing import NDArray
+from signal_variance import text_shares, unit, variance_shares
 
 from mads.annotate.annotate import annotate
 from mads.config import Recipe
@@ -83,15 +85,17 @@ class Size:
     items: int  # of each task
     slice_docs: int  # of each domain
     per_category: int
+    clusters: tuple[int, ...]
+    cluster_docs: int  # to which they are fitted
 
 
 FULL = Size(
     {"hidden_size": 192, "num_layers": 3, "num_heads": 4, "ffn_size": 512},
-    *(0, (150, 400), 60, 2, 200, 12, 32),
+    *(0, (150, 400), 60, 2, 200, 12, 32, (256, 1024), 20_000),
 )
 QUICK = Size(
     {"hidden_size": 64, "num_layers": 2, "num_heads": 2, "ffn_size": 176},
-    *(1, (20,), 4, 1, 12, 4, 4),
+    *(1, (20,), 4, 1, 12, 4, 4, (4, 16), 400),
 )
 
 
@@ -286,37 +290,6 @@ def truth_of(found: Sequence[Outcome], tasks: Sequence[str]) -> tuple[list[str],
     return [name for _, name in domains], np.array(rows)
 
 
-def unit(values: Floats) -> Floats:
-    """Return values with mean 0 and standard deviation 1."""
-    scaled: Floats = (values - values.mean()) / max(float(values.std()), 1e-12)
-    return scaled
-
-
-def variance_shares(
-    store: Store, cell_N: NDArray[np.int64], one: Floats, two: Floats
-) -> dict[str, float]:
-    """Return what part of rewards repeats over two windows, and what of it categories hold."""
-    repeatable = float(np.corrcoef(one, two)[0, 1])
-    both = unit(one) + unit(two)
-    found = {"repeatable": repeatable}
-    columns = []
-    for a, agent in enumerate(store.cells.agents):
-        category_N = store.cells.category_CA[cell_N, a]
-        hot = category_N[:, None] == np.unique(category_N)
-        columns.append(hot.astype(np.float64))
-        found[f"held_by_{agent}"] = explained(columns[-1], both)
-    found["held_by_agents"] = explained(np.concatenate(columns, axis=1), both)
-    return found
-
-
-def explained(design_NP: Floats, value_N: Floats) -> float:
-    """Return the adjusted share of the variance that a linear model holds."""
-    fit = design_NP @ np.linalg.lstsq(design_NP, value_N, rcond=None)[0]
-    rank = int(np.linalg.matrix_rank(design_NP))
-    left = float(np.square(value_N - fit).sum()) / max(len(value_N) - rank, 1)
-    return 1 - left / float(np.var(value_N, ddof=1))
-
-
 def main() -> None:
     """Make what is missing, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -359,7 +332,7 @@ def at_step(work: Path, store: Store, recipe: Recipe, size: Size, step: int) -> 
         print(line)
     trainer = trainer_at(RunDir(work / "run"), step, recipe, store, 10**6)
     probes = choose_probes(store.cells, equal_sizes(store.cells, size.per_category), 5)
-    seen, _, windows = read_probes(store, probes, recipe.training.context, 5)
+    seen, doc_N, windows = read_probes(store, probes, recipe.training.context, 5)
     by_reward, cost = candidates(trainer, store, recipe, size, step, windows)
     rehearsed = truths(work, store, recipe, step, REHEARSAL_STEPS, range(100, 101))
     means = {
@@ -382,7 +355,10 @@ def at_step(work: Path, store: Store, recipe: Recipe, size: Size, step: int) -> 
     print(f"  the two truths agree at {agree:.2f}")
     _, _, again = read_probes(store, probes, recipe.training.context, 6)
     second, _ = candidates(trainer, store, recipe, size, step, again)
-    shares = variance_shares(store, seen.cell_N, by_reward["both"], second["both"])
+    windows_of_two = by_reward["both"], second["both"]
+    shares = variance_shares(store, doc_N, seen.cell_N, *windows_of_two)
+    summed = unit(windows_of_two[0]) + unit(windows_of_two[1])
+    shares |= text_shares(store, doc_N, summed, size.clusters, size.cluster_docs, work)
     figures |= {f"{step}_{name}": value for name, value in shares.items()}
     print("  variance: " + ", ".join(f"{name} {value:.2f}" for name, value in shares.items()))
     return figures

@@ -10,9 +10,13 @@ import pytest
 from rich.console import Console
 
 from mads import tables, terminal
+from mads.agents.agent import bin_names
+from mads.agents.target import TargetTask
 from mads.demo.harvest import HarvestSummary
 from mads.evaluation.evaluate import Evaluation, Mean, Scores, ShotScores, TaskScores
 from mads.export.command import PartWritten, Selected
+from mads.fit.cluster import Clusters
+from mads.fit.target import Targets
 from mads.report.compare import Arm, Comparison, Cost, Needed
 from mads.report.diff import ConsoleDiff, Overlap, SelectionDiff
 from mads.report.explain import DocumentLabel, Explanation, RoundOfDocument
@@ -197,3 +201,30 @@ def test_an_evaluation(screen: io.StringIO) -> None:
     assert "note: race is not evaluated: no file." in told
     assert told.endswith("items whose beginning did not fit into the model's 1,024 tokens.")
     assert "lambada mean" not in told
+
+
+def test_clusters(screen: io.StringIO) -> None:
+    """The largest 40 are shown, and what the model is used for."""
+    names = [f"c{k:04d}" for k in range(1, 43)]
+    sizes = dict.fromkeys(names, 2) | {"c0001": 18, "c0042": 0}
+    found = Clusters("m", 100, 8, 0.25, 0.5, sizes, dict.fromkeys(names, ("oak", "[elm]")), 0.18)
+    tables.show_clusters(Path("my/topics.safetensors"), found)
+    told = words(screen)
+    assert "c0001 18 18.0% oak [elm]" in told
+    assert "c0040 2" in told
+    assert "c0041" not in told
+    assert "... and 2 smaller ones; --json lists all of them." in told
+    assert "42 clusters of 100 documents in 8 dimensions, which keep 25% of the variance" in told
+    assert "largest cluster has 18.0% of the documents, 1 have none" in told
+    assert '[agents.topics] backend = "cluster" model = "my/topics.safetensors"' in told
+
+
+def test_targets(screen: io.StringIO) -> None:
+    task = TargetTask("squad", 0.5, 1_000, 20_000, 0.125, -1.5, 0.25)
+    found = Targets("m", 100, False, (task,), {"like": dict.fromkeys(bin_names((), 10), 1.0)})
+    tables.show_targets(Path("like.safetensors"), found)
+    told = words(screen)
+    assert "Log importance ratio of a document's n-grams, nats" in told
+    assert "squad 50% 1,000 20,000 12.5% -1.5 0.25" in told
+    assert '[agents.like] backend = "target" model = "like.safetensors" to the recipe' in told
+    assert told.endswith("--set strategy=fixed --set console.prior_file=like.json")

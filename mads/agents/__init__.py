@@ -2,13 +2,15 @@
 
 A back-end is one file here and one entry of ``BACKENDS``. ``fasttext`` reads the text with a
 small classifier (quality, domain and topic are shipped in ``models/``); ``column`` reads a label
-that the corpus already carries; ``perplexity`` bins a language model's loss. What is slow to import
-is imported when an agent is opened, or when it sees its first document.
+that the corpus already carries; ``cluster`` takes the nearest of K centroids; ``target`` bins the
+likeness to the reference tasks (`mads fit` makes the models of these two); ``perplexity`` bins a
+language model's loss. What is slow to import is imported when an agent is opened, or when it sees
+its first document.
 """
 
 from __future__ import annotations
 
-from mads.agents import column, fasttext_agent, perplexity
+from mads.agents import cluster, column, fasttext_agent, perplexity, target
 from mads.agents.agent import Backend, QuantileBins
 from mads.config import AgentConfig
 from mads.types import Agent
@@ -17,6 +19,8 @@ BACKENDS: dict[str, Backend] = {
     "fasttext": fasttext_agent.BACKEND,
     "column": column.BACKEND,
     "perplexity": perplexity.BACKEND,
+    "cluster": cluster.BACKEND,
+    "target": target.BACKEND,
 }
 
 BACKEND_SECTIONS = {name: backend.section for name, backend in BACKENDS.items()}

@@ -83,7 +83,7 @@ def fit_influence(
             f"{source}: {len(doc_N)} probed documents are too few to learn from, expected "
             f"{LEAST_DOCS} or more. Raise rewards.probes_per_category, or take more rounds."
         )
-    texts = [cleaned(document_text(store, int(doc))) for doc in doc_N]
+    texts = [cleaned(store.text(int(doc))) for doc in doc_N]
     held = uniform(doc_N, derive(seed, "held out")) < HELD_OUT
     label_N = np.minimum((rank_N * bins).astype(int), bins - 1)
     kept = np.flatnonzero(~held)
@@ -103,14 +103,6 @@ def fit_influence(
     }
     write_model(out, model, card, HYPER | {"loss": "softmax"})
     return found
-
-
-def document_text(store: Store, doc: int) -> str:
-    """Return a document's text, put together from its tokens."""
-    reader, row = store.tokens(doc)
-    ids = reader.row(row).tolist()
-    text: str = store.tokenizer.tokenizer.decode(ids[:-1])  # the last one ends the text
-    return text
 
 
 def _train(texts: Sequence[str], labels: NDArray[np.int64]) -> Any:

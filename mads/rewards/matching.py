@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mads.agents.grams import gram_buckets
 from mads.codec import to_json
 from mads.config import Recipe, SelectionConfig
 from mads.console.scores import console_cells
@@ -30,7 +30,7 @@ from mads.console.tilt import as_weights, divergence, members, tilted
 from mads.errors import DataError, UsageError
 from mads.files import read_json, write_json
 from mads.rewards.categories import choose_probes, equal_sizes
-from mads.seeds import derive, mix64, uniform
+from mads.seeds import derive, uniform
 from mads.selection.composition import Shares, composition
 from mads.store.store import Store
 from mads.tasks.task import Task, make_task
@@ -160,14 +160,6 @@ def match(
         held_out=dict(zip(names, held_out, strict=False)),
         documents=documents,
     )
-
-
-def gram_buckets(tokens_T: NDArray[np.int64], buckets: int) -> NDArray[np.int64]:
-    """Return the buckets of T tokens and their T − 1 pairs, shape (2T − 1,)."""
-    token_T = tokens_T.astype(np.uint64)
-    pair_T = (token_T[:-1] << np.uint64(32)) | token_T[1:]
-    hashed = np.concatenate([mix64(token_T, 1), mix64(pair_T, 2)])
-    return (hashed % np.uint64(buckets)).astype(np.int64)
 
 
 def task_grams(task: Task, buckets: int) -> Floats:

@@ -141,6 +141,12 @@ class Store:
             self._tokens.move_to_end(shard)
         return reader, row
 
+    def text(self, doc: int) -> str:
+        """Return a document's text, put together from its tokens."""
+        reader, row = self.tokens(doc)
+        text: str = self.tokenizer.tokenizer.decode(reader.row(row).tolist()[:-1])  # not its end
+        return text
+
     def _open_tokens(self, shard: int) -> TokenReader:
         paths = self.dir.tokens_bin(shard), self.dir.tokens_idx(shard)
         if shard not in self._checks:

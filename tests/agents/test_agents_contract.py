@@ -8,16 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from agents.arrays import toy_clusters, toy_target
 
 from mads.agents import BACKENDS, open_agent
 from mads.agents.agent import QuantileBins
+from mads.agents.cluster import ClusterConfig
 from mads.agents.column import ColumnConfig
 from mads.agents.fasttext_agent import FastTextConfig
 from mads.agents.perplexity import PerplexityConfig
+from mads.agents.target import TargetConfig
 from mads.config import AgentConfig
 from mads.types import Agent, DocumentBatch, Status
 
-CONFIGS = {
+CONFIGS: dict[str, tuple[str, AgentConfig]] = {
     "fasttext": ("topic", FastTextConfig("fasttext")),
     "fasttext-ordinal": ("quality", FastTextConfig("fasttext")),
     "fasttext-quantiles": ("quality", FastTextConfig("fasttext", quantiles=3)),
@@ -30,6 +33,8 @@ CONFIGS = {
         ColumnConfig("column", field="level", categories=("low", "high"), edges=(2.5,)),
     ),
     "column-quantiles": ("level", ColumnConfig("column", field="level", quantiles=2)),
+    "cluster": ("topics", ClusterConfig("cluster", str(toy_clusters()))),
+    "target": ("wanted", TargetConfig("target", str(toy_target()), quantiles=4)),
 }
 TEXTS = [
     "The senate passed a law on taxes.",
@@ -118,6 +123,7 @@ def test_fingerprints_differ(configs: dict[str, tuple[str, AgentConfig]]) -> Non
 
 
 def test_importing_the_package_imports_nothing_that_is_slow() -> None:
-    code = "import sys, mads.agents; print({'fasttext', 'torch'} & set(sys.modules))"
+    slow = {"fasttext", "safetensors", "sklearn", "torch"}
+    code = f"import sys, mads.agents; print({slow} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -63,6 +63,10 @@ FILES: dict[str, tuple[str, ...]] = {
     "corpus/c.parquet": ("fresh", "again", "copy"),
     "agents/mine.bin": ("fresh", "bin", "again"),
     "agents/mine.json": ("fresh", "bin", "again"),
+    "agents/topics.safetensors": ("fresh", "again"),
+    "agents/topics.json": ("fresh", "again"),
+    "agents/wanted.safetensors": ("fresh", "bin"),
+    "agents/wanted.json": ("fresh", "bin"),
     "weights.json": ("again",),
     # what a killed annotate leaves
     "scored/annotate.json": ("bin",),
@@ -224,6 +228,10 @@ EXCHANGED = {
     "corpus/b.jsonl.zst": "corpus/c.parquet",
     "agents/mine.bin": "corpus/c.parquet",
     "agents/mine.json": "weights.json",
+    "agents/topics.safetensors": "agents/wanted.safetensors",
+    "agents/topics.json": "agents/wanted.json",
+    "agents/wanted.safetensors": "agents/topics.safetensors",
+    "agents/wanted.json": "agents/mine.json",
     "scored/tokens/shard-00001.bin": "scored/tokens/shard-00002.bin",
     "scored/tokens/shard-00001.sum": "scored/tokens/shard-00002.sum",
     "scored/memories/mine/scores.partial/shard-00001.parquet": (

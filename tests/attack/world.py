@@ -19,6 +19,7 @@ import fasttext
 import planted
 import pyarrow as pa
 import pyarrow.parquet as pq
+from agents.arrays import toy_clusters, toy_target
 from command import write_console
 
 from mads.__main__ import run as run_mads
@@ -123,7 +124,7 @@ class Trained(World):
 
 @dataclass(frozen=True)
 class Begun(World):
-    """A corpus of every compressed format, a user's model, and stores of them, two of them killed.
+    """A corpus of every compressed format, a user's models, and stores of them, two of them killed.
 
     corpus/, agents/, recipe.toml, weights.json, console.json; finished (a store), lost (one without
     its manifest), scored (killed before its scores were binned), filled (killed before its buckets
@@ -135,6 +136,8 @@ class Begun(World):
         annotate = [
             *("annotate", root / "corpus", "--recipe", root / "recipe.toml"),
             *("--set", f"agents.mine.model={root / 'agents' / 'mine.bin'}"),
+            *("--set", f"agents.topics.model={root / 'agents' / 'topics.safetensors'}"),
+            *("--set", f"agents.wanted.model={root / 'agents' / 'wanted.safetensors'}"),
             *("--out", self.written(name), "--json"),
         ]
         copy = [
@@ -209,6 +212,13 @@ categories = ["useful", "neutral", "noise"]
 backend = "fasttext"
 quantiles = 3
 
+[agents.topics]
+backend = "cluster"
+
+[agents.wanted]
+backend = "target"
+quantiles = 2
+
 [console]
 prior_file = "weights.json"
 """
@@ -224,12 +234,21 @@ def begin(root: Path) -> Begun:
     (root / "corpus" / "b.jsonl.zst").write_bytes(zstd)
     pq.write_table(pa.Table.from_pylist(documents[40:]), root / "corpus" / "c.parquet")
     write_mine(root / "agents" / "mine.bin", documents)
+    for model in (toy_clusters(), toy_target()):
+        name = "topics" if model == toy_clusters() else "wanted"
+        for suffix in (".safetensors", ".json"):
+            shutil.copy(model.with_suffix(suffix), root / "agents" / f"{name}{suffix}")
     (root / "recipe.toml").write_text(RECIPE)
     weights = {"kind": {"useful": 2.0, "noise": 0.5}}
     (root / "weights.json").write_text(json.dumps(weights))
     write_console(
         root / "console.json",
-        {"kind": list(planted.KINDS), "mine": ["q1", "q2", "q3"]},
+        {
+            "kind": list(planted.KINDS),
+            "mine": ["q1", "q2", "q3"],
+            "topics": [f"c000{k}" for k in range(1, 5)],
+            "wanted": ["q1", "q2"],
+        },
         "useful",
     )
     world = Begun(root)

@@ -16,7 +16,7 @@ from mads.agents.fasttext_agent import FastTextConfig
 from mads.annotate.annotate import annotate
 from mads.cli import app
 from mads.errors import DataError, UsageError
-from mads.rewards.influence import document_text, fit_influence, mean_ranks
+from mads.rewards.influence import fit_influence, mean_ranks
 from mads.rewards.ranks import ranks
 from mads.run.loop import train
 from mads.run.reader import Run
@@ -50,14 +50,6 @@ def test_the_mean_of_ranks_by_hand() -> None:
     doc_N, rank_N = mean_ranks([one, two])
     assert doc_N.tolist() == [7, 8]
     assert rank_N.tolist() == [(0.75 + 0.5) / 2, 0.25]
-
-
-def test_a_document_is_put_together_from_its_tokens(folder: Path) -> None:
-    store = Store(folder / "store")
-    lines = (folder / "corpus.jsonl").read_text().splitlines()
-    assert [document_text(store, doc) for doc in range(5)] == [
-        json.loads(line)["text"] for line in lines[:5]
-    ]
 
 
 def test_it_learns_which_documents_help(folder: Path, tmp_path: Path) -> None:

@@ -28,7 +28,6 @@ from mads.rewards.matching import (
     fit_prior,
     fit_tilt,
     gain,
-    gram_buckets,
     gram_models,
 )
 from mads.store.store import Store
@@ -95,15 +94,6 @@ def test_a_pull_is_chosen_by_the_tasks_that_are_left_out() -> None:
     assert differ == 0.5
     assert sum(losses) < 0
     assert choose_pull(TWO, first[None], np.ones(1)) == (ONE_TASK_PULL, [])
-
-
-def test_tokens_and_pairs_are_counted_by_place() -> None:
-    tokens = np.array([5, 7, 5, 7])
-    found = gram_buckets(tokens, 1 << 14)
-    assert len(found) == 7
-    assert found[0] == found[2] != found[1] == found[3]
-    assert found[4] == found[6] != found[5]  # 5 7, 7 5, 5 7
-    assert (gram_buckets(np.array([9]), 1 << 14) >= 0).all()
 
 
 def test_a_cell_that_was_hardly_read_is_like_the_corpus() -> None:

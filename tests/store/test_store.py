@@ -163,6 +163,13 @@ def test_tokens_of_a_document(toy_store: Path, toy_documents: list[dict[str, str
         assert store.tokenizer.tokenizer.decode(tokens) == toy_documents[number]["text"]
 
 
+def test_a_document_is_put_together_from_its_tokens(
+    toy_store: Path, toy_documents: list[dict[str, str]]
+) -> None:
+    store = Store(toy_store)
+    assert [store.text(doc) for doc in range(5)] == [d["text"] for d in toy_documents[:5]]
+
+
 def test_another_tokenizer_is_refused(copy: StoreDir) -> None:
     path = copy.tokenizer / "tokenizer.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"truncation": None}, indent=3))
