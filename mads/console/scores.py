@@ -24,15 +24,15 @@ def console_cells(cells: Cells, agents: Sequence[str]) -> Cells:
 
 
 def cell_scores(cells: Cells, state: ConsoleState) -> NDArray[np.float64]:
-    """Equation 6 for each cell: ``Σ_A θ_A w_A[c_A]``, over the state's agents.
+    """Equation 6 for each cell: ``Σ_A θ_A w_A[c_A]``, over agents that both sides have.
 
-    Raises DataError when names do not match.
+    Raises DataError when there is none, or when categories do not match.
     """
     score_C = np.zeros(len(cells))
-    unknown = sorted(({*state.weights} | {*state.theta}) - {*cells.agents})
-    if unknown or not state.weights:
+    own = sorted({*state.weights} | {*state.theta})
+    if not {*own} & {*cells.agents}:
         raise DataError(
-            f"the console state is of the agents {', '.join(unknown) or 'none'}, but the store has "
+            f"the console state is of the agents {', '.join(own) or 'none'}, but the store has "
             f"{', '.join(cells.agents)}. Was it made with another store?"
         )
     for column, agent in enumerate(cells.agents):

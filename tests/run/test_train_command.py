@@ -62,10 +62,10 @@ def test_a_signal_stops_with_the_work_saved(
 ) -> None:
     step = Trainer.step
 
-    def interrupted(trainer: Trainer, number: int, batch: TokenBatch) -> StepResult:
+    def interrupted(trainer: Trainer, number: int, batch: TokenBatch, groups: int) -> StepResult:
         if number == 6:
             os.kill(os.getpid(), signal.SIGTERM)
-        return step(trainer, number, batch)
+        return step(trainer, number, batch, groups)
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "step", interrupted)
