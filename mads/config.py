@@ -226,6 +226,7 @@ RESERVED_NAMES = frozenset(
         "num_tokens",
         "first_row",
         "tokens_before",
+        "uses",
         "first_token",
         "reward",
         "loss",

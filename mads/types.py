@@ -214,7 +214,9 @@ class Cells:
     """The cell index: documents that share one category per agent, C cells.
 
     ``category_CA`` holds category indices in the order of ``agents``; ``first_row_C`` is where
-    the cell begins in ``index/order.parquet``.
+    the cell begins in ``index/order.parquet``. In a generation that a run has made of another one,
+    the documents of a cell also share how often they were selected until then: ``uses_C``, None
+    where nothing was.
     """
 
     agents: tuple[str, ...]
@@ -223,6 +225,12 @@ class Cells:
     num_docs_C: NDArray[np.int64]
     num_tokens_C: NDArray[np.int64]
     first_row_C: NDArray[np.int64]
+    uses_C: NDArray[np.int64] | None = None
+
+    @property
+    def prior_uses(self) -> NDArray[np.int64]:
+        """How often each cell's documents were selected before the generation was made, (C,)."""
+        return np.zeros(len(self), np.int64) if self.uses_C is None else self.uses_C
 
     def __len__(self) -> int:
         return len(self.num_docs_C)

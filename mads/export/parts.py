@@ -37,6 +37,7 @@ def find_part(store: Store, ranges: Sequence[Range], index: int, count: int) -> 
     sizes = np.array([part.num_docs for part in rows], np.int64)
     cell_N = np.repeat(np.array([part.cell for part in rows], np.int64), sizes)
     uses_N = np.repeat(np.array([part.uses for part in rows], np.int64), sizes)
+    uses_N += store.cells.prior_uses[cell_N]
     score_N = np.repeat(np.array([part.score for part in rows], np.float64), sizes)
     start_N = np.repeat(np.array([part.start_row for part in rows], np.int64), sizes)
     row_N = start_N + np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)

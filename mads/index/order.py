@@ -169,6 +169,20 @@ class Order:
                     found[name][here] = table[name].to_numpy()[row_N[here] - ends[group]]
         return found
 
+    def groups(self) -> Iterator[tuple[int, NDArray[np.uint64]]]:
+        """Yield the first row and the documents of each row group, all bytes verified.
+
+        Raises DataError when the order is missing, damaged or not the one of its seal.
+        """
+        try:
+            ends = self._groups.ends
+            with pq.ParquetFile(self.path) as file:
+                for group, first in enumerate(ends[:-1].tolist()):
+                    self.check(np.array([[first, ends[group + 1]]]))
+                    yield first, file.read_row_group(group, columns=["doc"])["doc"].to_numpy()
+        except (OSError, pa.ArrowException, KeyError, MemoryError) as error:
+            raise unreadable(self.path, error, REMEDY) from error
+
     def docs(self, row_N: NDArray[np.int64]) -> NDArray[np.uint64]:
         """Return the documents at rows of the order."""
         return self.rows(row_N, ["doc"])["doc"]

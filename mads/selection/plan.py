@@ -3,7 +3,8 @@
 Budgets and quotas are in one unit, tokens or documents. Suffix C: one value per cell, suffix L:
 one per level. A cell's documents stand in one shuffled order and are taken from
 it cyclically, so its whole usage is a cursor: documents before it were selected ``passes`` + 1
-times, the others ``passes`` times. A *level* is one of these two parts of a cell; all documents
+times, the others ``passes`` times, besides the prior uses that all of a cell share (those of before
+the generation was made). A *level* is one of these two parts of a cell; all documents
 of a level share one score. Where documents are taken in parts, a cursor may stand within one,
 and what is said of documents holds of their tokens.
 """
@@ -121,7 +122,8 @@ def make_plan(
     earlier_C = cursors.places(unit)
     later_C = cell_sizes(cells, unit) - earlier_C
     cell_L = np.concatenate([np.arange(len(cells))] * 2)
-    uses_L = np.concatenate([cursors.passes_C, cursors.passes_C + 1])
+    passed_C = cells.prior_uses + cursors.passes_C
+    uses_L = np.concatenate([passed_C, passed_C + 1])
     size_L = np.concatenate([later_C, earlier_C]).astype(np.float64)
     if config.max_passes:
         size_L = np.where(uses_L < config.max_passes, size_L, 0.0)

@@ -17,7 +17,9 @@ class Range:
     """
 
     cell: Count
-    uses: Count  # times that its documents were selected before
+    # Times that its documents were selected before, since the generation was made; the prior uses
+    # of its cell come on top
+    uses: Count
     score: float
     start_row: Count
     stop_row: Count

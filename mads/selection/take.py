@@ -101,7 +101,8 @@ def take(cells: Cells, plan: Plan, rows: Rows, decay: float) -> Selection:
             count_C[plan.cut] = _rounded(plan, size_N, bounds)
     keep = np.arange(len(cell_N)) - bounds[cell_N] < count_C[cell_N]
     chosen = {name: values[keep] for name, values in rows.items()}
-    cell_N, uses_N = (chosen[name].astype(np.int64) for name in ("cell", "uses"))
+    cell_N, passes_N = (chosen[name].astype(np.int64) for name in ("cell", "uses"))
+    uses_N = cells.prior_uses[cell_N] + passes_N
     score_N = decayed(plan.score_C[cell_N], uses_N, decay)
     ranges, inside = _row_ranges(chosen, score_N)
     return Selection(

@@ -41,6 +41,55 @@ from mads.store.spec import StoreSpec
 MAX_DENSE = 2**20  # combinations of categories that are counted in a plain array
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PriorUses:
+    """How often each document was selected before: the numbers that occur, and which of them.
+
+    ``place_R`` has a place in ``values`` for each row of all shards, one shard after the other; it
+    is not looked at where there is one value alone.
+    """
+
+    values: tuple[int, ...]
+    place_R: NDArray[np.uint16]
+
+    @property
+    def sha256(self) -> str:
+        """What they are known by."""
+        return hashlib.sha256(json.dumps(self.values).encode() + self.place_R.tobytes()).hexdigest()
+
+
+NEVER_USED = PriorUses((0,), np.zeros(0, np.uint16))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Codes:
+    """How a document's categories and prior uses become one number, the code of its cell."""
+
+    radix: NDArray[np.int64]  # of each agent, of the uses, and the number of codes
+    uses: PriorUses
+    first_row: NDArray[np.int64]  # of each shard in ``uses``
+
+    @staticmethod
+    def of(spec: StoreSpec, uses: PriorUses) -> _Codes:
+        """Raise DataError for more codes than a number can hold."""
+        sizes = [*(len(info.categories) for info in spec.agents.values()), len(uses.values)]
+        if float(np.prod([float(size) for size in sizes])) >= 2**62:
+            raise DataError(
+                "the agents have too many categories: their product exceeds 2^62 cells."
+            )
+        rows = np.cumsum([0, *(shard.num_rows for shard in spec.shards)])
+        return _Codes(np.cumprod([1, *sizes]), uses, rows)
+
+    def of_uses(self, shard: int) -> NDArray[np.int64]:
+        """Return what the prior uses of a shard's rows add to their codes."""
+        first, end = self.first_row[shard : shard + 2].tolist()
+        if len(self.uses.values) == 1:
+            return np.zeros(end - first, np.int64)
+        place_N = self.uses.place_R[first:end]
+        code_N: NDArray[np.int64] = place_N.astype(np.int64) * self.radix[-2]
+        return code_N
+
+
 @dataclass(frozen=True, slots=True)
 class _ShardRows:
     """The selectable documents of a shard: number, combined category, tokens."""
@@ -57,28 +106,29 @@ def build_index(
     ram_bytes: int,
     on_progress: Callable[[int], None],
     seals: Mapping[str, Seal] | None = None,
+    uses: PriorUses | None = None,
 ) -> tuple[int, int]:
     """Write a generation's index; return the numbers of cells and documents.
 
     ``on_progress`` is told rows as they are handled (each counts twice). ``seals`` are those of
-    an earlier generation's files, as far as they are part of this one. Raises DataError when no
-    document can be selected, and when a memory was changed or does not belong to the spec.
+    an earlier generation's files, as far as they are part of this one; cells are split by ``uses``.
+    Raises DataError when no document can be selected, and when a memory was changed or does not
+    belong to the spec.
     """
-    radix = np.cumprod([1, *(len(info.categories) for info in spec.agents.values())])
-    if float(np.prod([float(len(info.categories)) for info in spec.agents.values()])) >= 2**62:
-        raise DataError("the agents have too many categories: their product exceeds 2^62 cells.")
+    uses = uses or NEVER_USED
+    codes = _Codes.of(spec, uses)
     max_rows = bucket_rows(ram_bytes)
     found = content_seals(store, spec)
-    text = json.dumps([to_json(spec), max_rows, to_json(found)], sort_keys=True)
+    text = json.dumps([to_json(spec), max_rows, to_json(found), uses.sha256], sort_keys=True)
     identity = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     buckets = Buckets(index.buckets, identity)
     counts = buckets.counts()
     if counts is None:
-        counts = _count_cells(store, spec, radix, seals or {}, on_progress)
+        counts = _count_cells(store, spec, codes, seals or {}, on_progress)
         buckets.begin(counts)
-    filled = _fill(store, spec, radix, counts, max_rows, buckets, on_progress)
+    filled = _fill(store, spec, codes, counts, max_rows, buckets, on_progress)
     write_order(filled, index)
-    _write_cells(index.cells, spec, radix, counts)
+    _write_cells(index.cells, spec, codes, counts)
     write_sealed_json(index.content, to_json(found))
     buckets.remove()
     return len(counts.code_C), int(counts.num_docs_C.sum())
@@ -122,13 +172,11 @@ def _check_shard(store: StoreDir, spec: StoreSpec, shard: int, seals: Mapping[st
             )
 
 
-def _shard_rows(
-    store: StoreDir, spec: StoreSpec, shard: int, radix: NDArray[np.int64]
-) -> _ShardRows:
+def _shard_rows(store: StoreDir, spec: StoreSpec, shard: int, codes: _Codes) -> _ShardRows:
     num_rows = spec.shards[shard].num_rows
     is_ok, num_tokens_N = selectable(store.documents(shard))
-    code_N = np.zeros(num_rows, np.int64)
-    for info, factor in zip(spec.agents.values(), radix, strict=False):
+    code_N = codes.of_uses(shard)
+    for info, factor in zip(spec.agents.values(), codes.radix, strict=False):
         path = store.memory_shard(info.folder, shard)
         category = read_sealed(path, ["category"])["category"]
         code_N += category.to_numpy().astype(np.int64) * factor
@@ -139,15 +187,15 @@ def _shard_rows(
 def _count_cells(
     store: StoreDir,
     spec: StoreSpec,
-    radix: NDArray[np.int64],
+    codes: _Codes,
     seals: Mapping[str, Seal],
     on_progress: Callable[[int], None],
 ) -> Counts:
     total = Counts(*(np.zeros(0, np.int64) for _ in range(3)))
     for shard in range(len(spec.shards)):
         _check_shard(store, spec, shard, seals)
-        rows = _shard_rows(store, spec, shard, radix)
-        total = _merged(total, _tally(rows.code_N, rows.num_tokens_N, int(radix[-1])))
+        rows = _shard_rows(store, spec, shard, codes)
+        total = _merged(total, _tally(rows.code_N, rows.num_tokens_N, int(codes.radix[-1])))
         on_progress(spec.shards[shard].num_rows)
     if not len(total.code_C):
         raise DataError(
@@ -185,7 +233,7 @@ def _merged(a: Counts, b: Counts) -> Counts:
 def _fill(
     store: StoreDir,
     spec: StoreSpec,
-    radix: NDArray[np.int64],
+    codes: _Codes,
     counts: Counts,
     max_rows: int,
     buckets: Buckets,
@@ -197,7 +245,7 @@ def _fill(
     seed = derive(spec.seed, "cell order")
     unnoted = 0
     for shard in range(buckets.go_on(num_buckets), len(spec.shards)):
-        rows = _shard_rows(store, spec, shard, radix)
+        rows = _shard_rows(store, spec, shard, codes)
         record_N = np.empty(len(rows.doc_N), RECORD)
         record_N["cell"] = cell_N = np.searchsorted(counts.code_C, rows.code_N)
         record_N["num_tokens"] = rows.num_tokens_N
@@ -213,8 +261,10 @@ def _fill(
     return buckets.filled(num_buckets)
 
 
-def _write_cells(path: Path, spec: StoreSpec, radix: NDArray[np.int64], counts: Counts) -> None:
+def _write_cells(path: Path, spec: StoreSpec, codes: _Codes, counts: Counts) -> None:
     category_CA = np.zeros((len(counts.code_C), len(spec.agents)), np.uint16)
-    for i, (info, factor) in enumerate(zip(spec.agents.values(), radix, strict=False)):
+    for i, (info, factor) in enumerate(zip(spec.agents.values(), codes.radix, strict=False)):
         category_CA[:, i] = counts.code_C // factor % len(info.categories)
-    write_cells(path, spec.categories, category_CA, counts.num_docs_C, counts.num_tokens_C)
+    uses_C = np.array(codes.uses.values, np.int64)[counts.code_C // codes.radix[-2]]
+    sizes = counts.num_docs_C, counts.num_tokens_C
+    write_cells(path, spec.categories, category_CA, *sizes, uses_C)

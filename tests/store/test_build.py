@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from mads.layout import StoreDir
 from mads.sealed import read_seal
 from mads.seeds import derive, mix64
 from mads.store import build as module
-from mads.store.build import build_index
+from mads.store.build import PriorUses, build_index
 from mads.store.documents import Documents, status_codes, write_documents
 from mads.store.memory import write_memory
 from mads.store.spec import AgentInfo, Segment, Shard, StoreSpec
@@ -84,22 +85,26 @@ def write_parts(root: Path, shards: list[list[Doc]], seed: int = 5) -> tuple[Sto
     return store, spec
 
 
-def oracle(shards: list[list[Doc]], seed: int) -> tuple[list[dict[str, int]], list[dict[str, int]]]:
+def oracle(
+    shards: list[list[Doc]], seed: int, uses: Mapping[int, int] | None = None
+) -> tuple[list[dict[str, int]], list[dict[str, int]]]:
     """Return the rows of cells.parquet and order.parquet, the slow way."""
-    members: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
+    used = uses or {}
+    members: dict[tuple[int, int, int], list[tuple[int, int]]] = defaultdict(list)
     for number, shard in enumerate(shards):
         for row, (colour, size, tokens, status) in enumerate(shard):
             if status == "ok":
-                members[size, colour].append((doc_id(number, row), tokens))
+                doc = doc_id(number, row)
+                members[used.get(doc, 0), size, colour].append((doc, tokens))
     key = derive(seed, "cell order")
     cells: list[dict[str, int]] = []
     order: list[dict[str, int]] = []
-    for cell, (size, colour) in enumerate(sorted(members)):
-        found = members[size, colour]
+    for cell, (prior, size, colour) in enumerate(sorted(members)):
+        found = members[prior, size, colour]
         found.sort(key=lambda item: int(mix64(np.array([item[0]], np.uint64), key)[0]))
         total = sum(tokens for _, tokens in found)
-        cells.append({"cell": cell, "colour": colour, "size": size, "num_docs": len(found)})
-        cells[-1] |= {"num_tokens": total, "first_row": len(order)}
+        cells.append({"cell": cell, "colour": colour, "size": size, "uses": prior})
+        cells[-1] |= {"num_docs": len(found), "num_tokens": total, "first_row": len(order)}
         before = 0
         for doc, tokens in found:
             order.append(dict(zip(KEYS, (cell, doc, tokens, before), strict=True)))
@@ -132,6 +137,21 @@ def test_the_index_equals_a_dictionary(
     ]
 
 
+@pytest.mark.parametrize("ram_bytes", [LARGE, SMALL])
+def test_cells_are_split_by_prior_uses(tmp_path: Path, ram_bytes: int) -> None:
+    shards = split(documents(3000, seed=3), 1700, 0, 1300)
+    store, spec = write_parts(tmp_path, shards)
+    place_R = np.random.default_rng(4).integers(0, 3, 3000).astype(np.uint16)
+    values = (0, 1, 70_000)
+    docs = [doc_id(n, row) for n, shard in enumerate(shards) for row in range(len(shard))]
+    used = dict(zip(docs, (values[place] for place in place_R.tolist()), strict=True))
+    uses = PriorUses(values, place_R)
+    build_index(store, spec, store.index(2), ram_bytes, lambda _: None, uses=uses)
+    cells, order = oracle(shards, spec.seed, used)
+    assert pq.read_table(store.index(2).cells).to_pylist() == cells
+    assert pq.read_table(store.index(2).order).select(KEYS).to_pylist() == order
+
+
 def test_the_schema_is_that_of_the_design(tmp_path: Path) -> None:
     store, spec = write_parts(tmp_path, [documents(50, seed=1)])
     build_index(store, spec, store.index(1), LARGE, lambda _: None)
@@ -147,6 +167,7 @@ def test_the_schema_is_that_of_the_design(tmp_path: Path) -> None:
         "cell": "uint32",
         "colour": "uint16",
         "size": "uint16",
+        "uses": "uint32",
         "num_docs": "uint64",
         "num_tokens": "uint64",
         "first_row": "uint64",
