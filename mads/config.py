@@ -141,6 +141,16 @@ class RewardsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class InfluenceConfig:
+    """Learned influence in the loop: one more agent, fitted to the run's own rewards (MATES)."""
+
+    every: Annotated[int, Within(0, 2**40)] = 0  # rounds from one fit to the next; 0 = off
+    first: Annotated[int, Within(2, 2**40)] = 2  # the first round that has it; 1 measures first
+    rounds: Annotated[int, Within(1, 2**20)] = 3  # the latest ones, whose rewards it learns from
+    bins: Annotated[int, Within(2, 100)] = 5  # its categories, r1 (lowest rewards) to r5
+
+
+@dataclass(frozen=True, slots=True)
 class EvaluationConfig:
     """Tasks whose loss is followed but never used as a reward."""
 
@@ -212,6 +222,7 @@ class Recipe:
     console: ConsoleConfig
     odm: OdmConfig = field(default_factory=OdmConfig)
     rewards: RewardsConfig
+    influence: InfluenceConfig = field(default_factory=InfluenceConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)

@@ -59,10 +59,38 @@ class IndexDir:
 
 
 @dataclass(frozen=True, slots=True)
+class RefreshDir(IndexDir):
+    """A generation that a run has made of a store for itself: an index, and one agent's memory."""
+
+    @property
+    def number(self) -> int:
+        """The round with which it was made."""
+        return int(self.root.name)
+
+    @property
+    def memory(self) -> Path:
+        """The folder of the agent's memory."""
+        return self.root / "memory"
+
+    @property
+    def model(self) -> Path:
+        """The agent's model, for whoever wants to look at it; its card lies beside it."""
+        return self.root / "influence.bin"
+
+
+REFRESHED = "influence.own"
+"""What a run's own memory is called among an agent's folders; no agent of a store has this name."""
+
+
+@dataclass(frozen=True, slots=True)
 class StoreDir:
-    """The files of a store (what ``mads annotate`` writes)."""
+    """The files of a store (what ``mads annotate`` writes).
+
+    ``own``: the generation of a run that stands in for the store's index and adds a memory to it.
+    """
 
     root: Path
+    own: RefreshDir | None = None
 
     @property
     def manifest(self) -> Path:
@@ -102,6 +130,8 @@ class StoreDir:
 
     def memory(self, folder: str) -> Path:
         """Return the folder of an agent's memory (``AgentInfo.folder``)."""
+        if self.own is not None and folder == REFRESHED:
+            return self.own.memory
         return self.root / "memories" / folder
 
     def memory_shard(self, folder: str, shard: int) -> Path:
@@ -121,7 +151,9 @@ class StoreDir:
         return IndexDir(self.root / "index" / f"{generation:04d}")
 
     def name_of(self, path: Path) -> str:
-        """Return a file's name as the seals know it: its path in the store."""
+        """Return a file's name as the seals know it: its path in the store, or in the run's own."""
+        if self.own is not None and path.is_relative_to(self.own.root):
+            return f"own/{path.relative_to(self.own.root).as_posix()}"
         return path.relative_to(self.root).as_posix()
 
 
@@ -190,6 +222,10 @@ class RunDir:
     def round(self, number: int) -> RoundDir:
         """Return the folder of a round."""
         return RoundDir(self.root / "rounds" / f"{number:04d}")
+
+    def refresh(self, number: int) -> RefreshDir:
+        """Return the folder of the generation that the run has made with a round."""
+        return RefreshDir(self.root / "generations" / f"{number:04d}")
 
 
 @dataclass(frozen=True, slots=True)

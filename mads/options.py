@@ -165,7 +165,7 @@ def asked(
         recipe = RunDir(run).recipe
     settings = load_recipe(recipe, changes or ())
     amount = parse_budget(*budget, lambda: int(opened.cells.num_tokens_C.sum()))
-    strategy, cursors = followed(opened, run, console, settings)
+    opened, strategy, cursors = followed(opened, run, console, settings)
     held = with_shares(settings.selection, strategy.shares)
     return opened, strategy, cursors, amount, replace(settings, selection=held)
 

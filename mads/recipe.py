@@ -283,7 +283,7 @@ def _misfits(recipe: Recipe) -> list[str]:
             f'console.start: "{start}" finds a prior, but console.prior or console.prior_file '
             "gives one; leave one of them out"
         )
-    problems += _mixture_misfits(recipe)
+    problems += _mixture_misfits(recipe) + _influence_misfits(recipe)
     if training.batch_tokens % training.context:
         problems.append(
             f"training.batch_tokens: {training.batch_tokens} is not a multiple of "
@@ -298,6 +298,24 @@ def _misfits(recipe: Recipe) -> list[str]:
         problems.append(
             f"model.hidden_size: {model.hidden_size} / model.num_heads ({model.num_heads}) is odd; "
             "rotary positions need an even number"
+        )
+    return problems
+
+
+def _influence_misfits(recipe: Recipe) -> list[str]:
+    """Return what keeps an agent that appears in the middle of a run from being listened to."""
+    if not recipe.influence.every:
+        return []
+    problems, policy = [], recipe.selection.policy
+    if recipe.strategy != Console.name:
+        problems.append(
+            f'influence.every: only the strategy "console" can listen to one more agent, found '
+            f'"{recipe.strategy}"; leave influence.every out (0)'
+        )
+    if policy in POLICIES and not POLICIES[policy].uses_scores:
+        problems.append(
+            f'influence.every: selection.policy = "{policy}" reads no scores, so nothing would '
+            "follow from it; leave influence.every out (0), or take another policy"
         )
     return problems
 

@@ -227,6 +227,8 @@ def show_explanation(found: Explanation) -> None:
         f"Its cell ({found.cell}) has {found.cell_docs:,} documents. From now on {before:,} "
         f"of them come before it; the last round took {pace:,}. {turn}"
     )
+    if uses := found.rounds[-1].uses:
+        say(f"When the run made these cells, its documents had been selected {uses:,} times each.")
 
 
 def _round_row(entry: RoundOfDocument, agents: Sequence[str]) -> list[str]:

@@ -36,6 +36,8 @@ def test_names_in_a_store() -> None:
 def test_the_names_in_a_run(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
     assert run.round(10).plan == tmp_path / "rounds" / "0010" / "plan.json"
+    assert run.refresh(4).cells == tmp_path / "generations" / "0004" / "cells.parquet"
+    assert run.refresh(4).number == 4
     assert run.checkpoint(3000) == tmp_path / "checkpoints" / "step-00003000"
 
 

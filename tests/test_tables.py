@@ -79,7 +79,7 @@ def test_weights_stand_in_their_order(screen: io.StringIO) -> None:
 
 def round_of(steps: tuple[int, ...]) -> RoundOfDocument:
     return RoundOfDocument(
-        3, {"q": 0.5}, {"q": 1.25}, 0.625, 2, 7, len(steps), 50 * len(steps), steps
+        3, {"q": 0.5}, {"q": 1.25}, 0.625, 2, 7, 0, len(steps), 50 * len(steps), steps
     )
 
 

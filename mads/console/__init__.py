@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from mads.config import ConsoleConfig
-from mads.console.bayes import BayesConfig, bayes_update, read_belief
+from mads.console.bayes import BayesConfig, bayes_update, joined_belief, read_belief
 from mads.console.guards import GuardedConfig, guarded
-from mads.console.mirror import MirrorConfig, mirror_update, read_mixture
+from mads.console.mirror import MirrorConfig, joined_mixture, mirror_update, read_mixture
 from mads.console.paper import PaperConfig, paper_update
 from mads.console.stable import StableConfig, stable_update
 from mads.errors import DataError, UsageError, did_you_mean
@@ -28,17 +28,19 @@ class Rule:
     """An update rule: its section of the recipe, and the weights after a round of feedback.
 
     Guard rails hold after a rule whose section is a ``GuardedConfig``. ``read_memory`` makes the
-    rule's memory from JSON values, for the state that it belongs to; None for a rule without one.
+    rule's memory from JSON values, for the state that it belongs to, and ``joined`` puts an agent
+    into it that appears in the middle of a run; None for a rule without one.
     """
 
     section: type[ConsoleConfig]
     update: Callable[[ConsoleState, Feedback, Any], ConsoleState]
     read_memory: Callable[[object, ConsoleState, Path], object] | None = None
+    joined: Callable[[Any, str, Sequence[str]], object] | None = None
 
 
 RULES: dict[str, Rule] = {
-    "bayes": Rule(BayesConfig, bayes_update, read_belief),
-    "mirror": Rule(MirrorConfig, mirror_update, read_mixture),
+    "bayes": Rule(BayesConfig, bayes_update, read_belief, joined_belief),
+    "mirror": Rule(MirrorConfig, mirror_update, read_mixture, joined_mixture),
     "paper": Rule(PaperConfig, paper_update),
     "stable": Rule(StableConfig, stable_update),
 }
@@ -77,6 +79,26 @@ def initial_state(
                 raise UsageError(f"console.prior.{agent}.{name}: no such category; {near}")
             weights[agent][name] = value
     return ConsoleState(0, weights, dict.fromkeys(categories, 1.0 / max(len(categories), 1)))
+
+
+def with_agent(state: ConsoleState, agent: str, categories: Sequence[str]) -> ConsoleState:
+    """Return a state in which an agent counts that appears in the middle of a run.
+
+    Nothing changes for the others. The new one has equal weights of 1 and the others' mean θ, so
+    all scores rise by the same; the next update weighs it against them. An agent that is there
+    already with these categories keeps its weights.
+    """
+    if agent in state.weights:
+        assert list(state.weights[agent]) == list(categories), "the same bins in every generation"
+        return state
+    theta = sum(state.theta.values()) / max(len(state.theta), 1)
+    joined = RULES[state.rule].joined if state.rule else None
+    return replace(
+        state,
+        weights={**state.weights, agent: dict.fromkeys(categories, 1.0)},
+        theta={**state.theta, agent: theta},
+        memory=joined(state.memory, agent, categories) if joined else state.memory,
+    )
 
 
 def update(state: ConsoleState, feedback: Feedback, config: ConsoleConfig) -> ConsoleUpdate:

@@ -166,6 +166,16 @@ def check_belief(belief: Belief, state: ConsoleState, path: Path) -> Belief:
     return belief
 
 
+def joined_belief(belief: Belief, agent: str, categories: Sequence[str]) -> Belief:
+    """Return a belief that also holds an agent of which nothing is known yet."""
+    names = [f"{agent}/{name}" for name in categories]
+    known = dict.fromkeys(belief.mean, 0.0)
+    unknown = dict.fromkeys(names, 0.0)
+    covariance = {key: {**row, **unknown} for key, row in belief.covariance.items()}
+    covariance |= {key: {**known, **unknown, key: FIRST_SCALE**2} for key in names}
+    return Belief({**belief.mean, **unknown}, covariance, {**belief.scale, agent: FIRST_SCALE})
+
+
 def _with_level(prior: Posterior) -> Posterior:
     """Append the round's level, of which nothing is known, as the last effect."""
     size = len(prior.mean_P) + 1

@@ -26,7 +26,7 @@ import numpy as np
 
 from mads.codec import Within, from_json
 from mads.config import ConsoleConfig, SelectionConfig
-from mads.console.bayes import Belief, check_belief, design, effect_names, fitted
+from mads.console.bayes import Belief, check_belief, design, effect_names, fitted, joined_belief
 from mads.console.numbers import REMEDY, WHAT, Number
 from mads.console.tilt import largest_step, tilted
 from mads.errors import DataError
@@ -99,6 +99,13 @@ def read_mixture(value: object, state: ConsoleState, path: Path) -> Mixture:
             f"{path} is not {WHAT}: its mixture is not of the categories of its weights. {REMEDY}"
         )
     return found
+
+
+def joined_mixture(memory: Mixture, agent: str, categories: Sequence[str]) -> Mixture:
+    """Return a mixture that also holds an agent of which nothing is known: its factors are 1."""
+    even = {f"{agent}/{name}": 0.0 for name in categories}
+    belief = joined_belief(memory.belief, agent, categories)
+    return Mixture(belief, {**memory.log_factor, **even}, {**memory.start, **even})
 
 
 def _vector(table: Mapping[str, float], names: Sequence[str]) -> Floats:

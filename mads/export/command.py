@@ -150,12 +150,20 @@ def select_and_write(store: Store, request: Request, out: Path, exports: Exports
 def plan_generation(plan_file: Path) -> int:
     """Return the generation of the store that a plan was made from.
 
-    Raises UsageError when there is no such file, DataError when it is not a plan.
+    Raises UsageError when there is no such file, or when it follows a generation of a run's own,
+    DataError when it is not a plan.
     """
     if not plan_file.is_file():
         what = "is a folder" if plan_file.is_dir() else "does not exist"
         raise UsageError(f"plan {plan_file} {what}. `mads select --out` writes plan.json.")
-    return load_plan(plan_file).generation
+    plan = load_plan(plan_file)
+    if plan.refresh:
+        raise UsageError(
+            f"plan {plan_file} follows cells that its run has made for itself (influence.every), "
+            "which the store does not have, so it cannot be cut from the plan alone. Select with "
+            "--texts or --megatron, and share out the files."
+        )
+    return plan.generation
 
 
 def write_part(

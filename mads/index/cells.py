@@ -52,14 +52,16 @@ def write_cells(
     write_sealed(path, table, {"categories": dict(categories)})
 
 
-def read_cells(path: Path, categories: Mapping[str, tuple[str, ...]], seal: Seal) -> Cells:
+def read_cells(
+    path: Path, categories: Mapping[str, tuple[str, ...]], seal: Seal, remedy: str = REMEDY
+) -> Cells:
     """Read the cells; raises DataError when the file was changed or is of other agents."""
-    table = read_sealed(path, expected=seal)
+    table = read_sealed(path, expected=seal, remedy=remedy)
     names = cells_schema(categories).names
     # Stores of before there were prior uses have no such column.
     before = ["cell", *categories, "num_docs", "num_tokens", "first_row"]
     if table.column_names not in (names, before):
-        raise DataError(f"{path} has the columns {table.column_names}, expected {names}. {REMEDY}")
+        raise DataError(f"{path} has the columns {table.column_names}, expected {names}. {remedy}")
     columns = [table[name].to_numpy() for name in categories]
     empty = np.zeros((table.num_rows, 0), np.uint16)
     return Cells(

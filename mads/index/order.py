@@ -115,15 +115,16 @@ def sort_order(record_N: NDArray[Any]) -> NDArray[np.int64]:
 class Order:
     """The order of one generation; raises DataError when its size or footer is not its seal's."""
 
-    def __init__(self, index: IndexDir, seal: Seal, sums_seal: Seal) -> None:
-        check_seal(index.order, seal)
-        self.path = index.order
+    def __init__(self, index: IndexDir, seal: Seal, sums_seal: Seal, remedy: str = REMEDY) -> None:
+        check_seal(index.order, seal, remedy)
+        self.path, self._remedy = index.order, remedy
         self._sums, self._sums_seal = index.order_sums, sums_seal
 
     @cached_property
     def _groups(self) -> _Groups:
-        check_seal(self._sums, self._sums_seal)
-        verifier = Verifier(self.path, read_sums(self._sums, [self.path], REMEDY)[0], REMEDY)
+        check_seal(self._sums, self._sums_seal, self._remedy)
+        sums = read_sums(self._sums, [self.path], self._remedy)[0]
+        verifier = Verifier(self.path, sums, self._remedy)
         with pq.ParquetFile(self.path) as file:
             groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
         ends = np.cumsum([0, *(group.num_rows for group in groups)])
@@ -155,7 +156,7 @@ class Order:
             self.check(np.stack([row_N, row_N + 1], axis=1))
             return self._read(row_N, columns)
         except (OSError, pa.ArrowException, KeyError, MemoryError) as error:
-            raise unreadable(self.path, error, REMEDY) from error
+            raise unreadable(self.path, error, self._remedy) from error
 
     def _read(self, row_N: NDArray[np.int64], columns: list[str]) -> dict[str, NDArray[np.uint64]]:
         ends = self._groups.ends
@@ -181,7 +182,7 @@ class Order:
                     self.check(np.array([[first, ends[group + 1]]]))
                     yield first, file.read_row_group(group, columns=["doc"])["doc"].to_numpy()
         except (OSError, pa.ArrowException, KeyError, MemoryError) as error:
-            raise unreadable(self.path, error, REMEDY) from error
+            raise unreadable(self.path, error, self._remedy) from error
 
     def docs(self, row_N: NDArray[np.int64]) -> NDArray[np.uint64]:
         """Return the documents at rows of the order."""

@@ -205,9 +205,8 @@ def _read_round(one: RunRound, store: Store) -> RoundRead:
     the selection, and tokens those of its optimizer steps.
     """
     start, stop = round_bounds(one.number, one.recipe)
-    picked_C = one.plan(store).tokens_by_cell(len(store.cells))
     tokens = (stop - start) * one.recipe.training.batch_tokens
-    return RoundRead(one.number, tokens, shares(store.cells, picked_C))
+    return RoundRead(one.number, tokens, one.read(store))
 
 
 def _mean_shares(parts: Sequence[Composition], weights: Sequence[float]) -> Composition:

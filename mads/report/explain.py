@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mads.errors import UsageError, did_you_mean
+from mads.errors import DataError, UsageError, did_you_mean
 from mads.run.reader import Run, RunRound
 from mads.selection.plan_file import SavedPlan, read_selection
 from mads.store.store import Store
@@ -30,9 +30,10 @@ class DocumentLabel:
 class RoundOfDocument:
     """How a document stood in one round: its categories' weights, and its cell's score and rank.
 
-    ``score`` is that of a document that was never selected; ``selected`` counts how often the
-    round took it or parts of it, ``tokens`` how many of its tokens, and ``steps`` are the optimizer
-    steps from which on.
+    ``score`` is that of a document that was never selected; ``uses`` says how often the document
+    was selected before the cells of the round were made (0 but for cells of the run's own);
+    ``selected`` counts how often the round took it or parts of it, ``tokens`` how many of its
+    tokens, and ``steps`` are the optimizer steps from which on.
     """
 
     round: int
@@ -41,6 +42,7 @@ class RoundOfDocument:
     score: float
     rank: int
     cells: int
+    uses: int
     selected: int
     tokens: int
     steps: tuple[int, ...]
@@ -136,21 +138,35 @@ def explain(store: Store, run: Path, doc: int) -> Explanation:
     )
     if found.status != Status.OK.value:
         return found
-    labels = _labels(store, shard, row)
-    cell, place = _locate(store, labels, doc)
     rounds = list(_rounds(store, run))
-    last = rounds[-1].plan
-    cell_docs = int(store.cells.num_docs_C[cell])
+    places: dict[int, Place] = {}
+    for one in rounds:  # rounds of one generation share it
+        if one.store.refresh not in places:
+            places[one.store.refresh] = _locate(one.store, doc)
+    last = rounds[-1]
+    here = places[last.store.refresh]
+    cell_docs = int(last.store.cells.num_docs_C[here.cell])
     return replace(
         found,
-        labels=labels,
-        rounds=tuple(_in_round(r, labels, doc, cell, place) for r in rounds),
-        cell=cell,
+        labels=here.labels,
+        rounds=tuple(_in_round(one, places[one.store.refresh], doc) for one in rounds),
+        cell=here.cell,
         cell_docs=cell_docs,
-        place_in_cell=place,
-        docs_before_it=(place - int(last.cursors_after.row_C[cell])) % cell_docs,
-        cell_docs_last_round=sum(part.num_docs for part in last.ranges if part.cell == cell),
+        place_in_cell=here.row,
+        docs_before_it=(here.row - int(last.plan.cursors_after.row_C[here.cell])) % cell_docs,
+        cell_docs_last_round=sum(
+            part.num_docs for part in last.plan.ranges if part.cell == here.cell
+        ),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a generation has a document: its labels, its cell, and its row in the cell's order."""
+
+    labels: Mapping[str, DocumentLabel]
+    cell: int
+    row: int
 
 
 def _labels(store: Store, shard: int, row: int) -> dict[str, DocumentLabel]:
@@ -162,21 +178,29 @@ def _labels(store: Store, shard: int, row: int) -> dict[str, DocumentLabel]:
     return labels
 
 
-def _locate(store: Store, labels: Mapping[str, DocumentLabel], doc: int) -> tuple[int, int]:
-    """Return a document's cell and its place in the cell's order."""
+def _locate(store: Store, doc: int) -> Place:
+    """Return where a generation has a document; cells of equal labels differ by prior uses."""
     cells = store.cells
+    labels = _labels(store, doc >> ROW_BITS, doc & ((1 << ROW_BITS) - 1))
     wanted = [cells.categories[agent].index(labels[agent].category) for agent in cells.agents]
-    cell = int(np.flatnonzero((cells.category_CA == np.array(wanted)).all(axis=1))[0])
-    first = int(cells.first_row_C[cell])
-    rows = np.arange(first, first + int(cells.num_docs_C[cell]))
-    return cell, int(np.flatnonzero(store.order.docs(rows) == np.uint64(doc))[0])
+    for cell in np.flatnonzero((cells.category_CA == np.array(wanted)).all(axis=1)).tolist():
+        first = int(cells.first_row_C[cell])
+        rows = np.arange(first, first + int(cells.num_docs_C[cell]))
+        found = np.flatnonzero(store.order.docs(rows) == np.uint64(doc))
+        if len(found):
+            return Place(labels, cell, int(found[0]))
+    raise DataError(
+        f"{store.index.order} has no document {doc}, which its labels call for. "
+        f"{store.remedy(store.index.order)}"
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class _Round:
-    """A round with its strategy, its plan and the scores that the plan follows."""
+    """A round with its generation, its strategy, its plan and the scores that the plan follows."""
 
     files: RunRound
+    store: Store
     strategy: Strategy
     plan: SavedPlan
     score_C: NDArray[np.float64]
@@ -187,19 +211,15 @@ def _rounds(store: Store, run: Path) -> Iterator[_Round]:
     opened = Run(run)
     opened.last_round()
     for one in opened.rounds:
-        strategy = one.strategy
-        yield _Round(one, strategy, one.plan(store), strategy.scores(store.cells))
+        strategy, store = one.strategy, one.store(store)
+        yield _Round(one, store, strategy, one.plan(store), strategy.scores(store.cells))
 
 
-def _in_round(
-    found: _Round,
-    labels: Mapping[str, DocumentLabel],
-    doc: int,
-    cell: int,
-    place: int,
-) -> RoundOfDocument:
+def _in_round(found: _Round, here: Place, doc: int) -> RoundOfDocument:
+    cell = here.cell
     times = sum(
-        part.cell == cell and part.start_row <= place < part.stop_row for part in found.plan.ranges
+        part.cell == cell and part.start_row <= here.row < part.stop_row
+        for part in found.plan.ranges
     )
     tokens, steps = _read(found, doc) if times else (0, ())
     score_C, weights = found.score_C, found.strategy.weights
@@ -208,12 +228,13 @@ def _in_round(
         theta=dict(found.strategy.theta),
         weights={
             agent: weights[agent][label.category]
-            for agent, label in labels.items()
+            for agent, label in here.labels.items()
             if agent in weights
         },
         score=float(score_C[cell]),
         rank=int((score_C > score_C[cell]).sum()) + 1,
         cells=len(score_C),
+        uses=int(found.store.cells.prior_uses[cell]),
         selected=times,
         tokens=tokens,
         steps=steps,

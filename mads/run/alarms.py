@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mads.selection.composition import composition
+from mads.selection.composition import Composition, composition, shares
 from mads.types import Cells, Ints
 
 SWING = 0.5  # total variation from one round to the next, over the categories of an agent
@@ -28,41 +28,43 @@ class Alarms:
     notes: tuple[str, ...] = ()
 
 
-def alarms(cells: Cells, read_C: Ints, before_C: Ints | None) -> Alarms:
+def alarms(cells: Cells, read_C: Ints, before: Composition | None) -> Alarms:
     """Return the alarms of a round that reads these tokens of each cell.
 
-    ``before_C`` is what the round before has read; None for the first one.
+    ``before`` are the shares of what the round before has read, perhaps of another generation's
+    cells; None for the first one. An agent that is new has not swung.
     """
-    swings = [] if before_C is None else _swings(cells, read_C, before_C)
+    swings = [] if before is None else _swings(before, shares(cells, read_C))
     collapses = _collapses(cells, read_C)
     found = {"swing": len(swings), "collapse": len(collapses)}
     return Alarms({name: n for name, n in found.items() if n}, (*swings, *collapses))
 
 
-def total_variation(cells: Cells, before_C: Ints, after_C: Ints) -> dict[str, float]:
-    """Return the total variation between two mixtures, by agent."""
+def total_variation(before: Composition, after: Composition) -> dict[str, float]:
+    """Return the total variation between two mixtures, by agent that both have."""
     return {
-        agent: float(sum(abs(after - before) for before, after in shares.values()) / 2)
-        for agent, shares in composition(cells, before_C, after_C).items()
+        agent: sum(abs(share - before[agent][name]) for name, share in table.items()) / 2
+        for agent, table in after.items()
+        if agent in before
     }
 
 
-def _swings(cells: Cells, read_C: Ints, before_C: Ints) -> list[str]:
+def _swings(before: Composition, after: Composition) -> list[str]:
     return [
         f"{moved:.0%} of what is read is of another {agent} than in the round before: the mixture "
         'swings. console.rule = "mirror" moves it by bounded steps; a higher '
         "selection.temperature, or floors and caps, calm any rule."
-        for agent, moved in total_variation(cells, before_C, read_C).items()
+        for agent, moved in total_variation(before, after).items()
         if moved > SWING
     ]
 
 
 def _collapses(cells: Cells, read_C: Ints) -> list[str]:
-    shares = composition(cells, np.asarray(cells.num_tokens_C), read_C)
+    both = composition(cells, np.asarray(cells.num_tokens_C), read_C)
     return [
         f"{read:.0%} of what is read is {agent} {name}, which is {corpus:.0%} of the corpus: the "
         f"mixture has collapsed. selection.max_share.{agent} bounds it."
-        for agent, table in shares.items()
+        for agent, table in both.items()
         for name, (corpus, read) in table.items()
         if read > COLLAPSE and read > COLLAPSE_FACTOR * corpus
     ]

@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 
 from mads.config import Recipe
 from mads.console.scores import console_cells
+from mads.rewards.categories import Spread
 from mads.rewards.competence import LIMIT
+from mads.rewards.influence import INFLUENCE
 from mads.rewards.measure import RoundRewards, measure, spread_from
+from mads.run.reader import RunRound
 from mads.run.records import FeedbackRecord, StepRecord
 from mads.seeds import derive
 from mads.store.store import Store
@@ -41,17 +44,15 @@ def gather(
     recipe: Recipe,
     strategy: Strategy,
     step: int,
-    before: pa.Table | None,
+    spread: Spread | None = None,
 ) -> RoundFeedback:
     """Measure the rewards for the round after ``strategy``'s, which begins with ``step``.
 
-    ``before`` are the rewards of the round before, if there are any: how far they spread decides
-    how many documents of each category are probed. Nothing of the trainer changes. Raises
-    DataError when the reference tasks give no direction, or when there is nothing to probe.
+    ``spread`` is how far the rewards of the round before have spread, if that is known: with
+    ``rewards.probe_tokens`` it decides how many documents of each category are probed. Nothing of
+    the trainer changes. Raises DataError when the reference tasks give no direction, or when there
+    is nothing to probe.
     """
-    spread = None
-    if recipe.rewards.probe_tokens and before is not None:
-        spread = spread_from(console_cells(store.cells, recipe.console.agents), before)
     found = measure(
         store,
         trainer.lm,
@@ -61,7 +62,7 @@ def gather(
         recipe.training.context,
         derive(recipe.seed, "rewards", strategy.round + 1),
         spread,
-        recipe.console.agents,
+        counted_agents(store, recipe),
     )
     updated = unsure(found.agreement, strategy) if recipe.rewards.competence else None
     updated = updated or strategy.updated(found.feedback)
@@ -72,6 +73,21 @@ def gather(
         task_losses=found.task_losses,
         notes=updated.notes + found.notes,
     )
+
+
+def counted_agents(store: Store, recipe: Recipe) -> tuple[str, ...]:
+    """Return the agents of ``console.agents``, and the run's own where there is one; () for all."""
+    named = recipe.console.agents
+    return (*named, INFLUENCE) if named and store.refresh else named
+
+
+def spread_before(store: Store, before: RunRound) -> Spread | None:
+    """Return how far a round's rewards have spread; None where nothing of it is asked or known."""
+    table = before.rewards(["cell", "weight", "reward"])
+    if table is None or not before.recipe.rewards.probe_tokens:
+        return None
+    own = before.store(store)  # whose cells the rewards name
+    return spread_from(console_cells(own.cells, counted_agents(own, before.recipe)), table)
 
 
 def unsure(agreement: float, strategy: Strategy) -> Updated | None:

@@ -119,8 +119,12 @@ def begin(run: RunDir, store: Store, recipe: Recipe) -> None:
 
 
 def forget_after(run: RunDir, number: int) -> None:
-    """Remove what a run that goes on from round ``number`` has not come to yet: rounds, result."""
+    """Remove what a run that goes on from round ``number`` has not come to yet.
+
+    That is later rounds, the generations that were made with them, and the result.
+    """
     run.result.unlink(missing_ok=True)
-    for folder in sorted((run.root / "rounds").glob("[0-9]*")):
-        if int(folder.name) > number:
-            shutil.rmtree(folder)
+    for of in (run.round(0).root.parent, run.refresh(0).root.parent):
+        for folder in sorted(of.glob("[0-9]*")):
+            if int(folder.name) > number:
+                shutil.rmtree(folder)

@@ -24,11 +24,19 @@ from mads.errors import DataError, Interrupted, UsageError
 from mads.files import exclusive
 from mads.layout import RunDir, refuse_inside
 from mads.run.alarms import Alarms, alarms
-from mads.run.feedback import RoundFeedback, category_losses, gather, groups_of, learn
+from mads.run.feedback import (
+    RoundFeedback,
+    category_losses,
+    gather,
+    groups_of,
+    learn,
+    spread_before,
+)
 from mads.run.folder import begin, check_folder, forget_after
 from mads.run.prior import with_prior
 from mads.run.reader import RunRound
-from mads.run.records import EndRecord, Metrics, RoundRecord, StepRecord
+from mads.run.records import EndRecord, Metrics, RefreshRecord, RoundRecord, StepRecord
+from mads.run.refresh import check_store, is_due, joined, refresh
 from mads.run.result import TrainResult, whole_result, write_result
 from mads.run.schedule import round_bounds, round_of, strategy_name
 from mads.run.signals import stopping
@@ -80,6 +88,7 @@ def train(
         run = RunDir(out)
         if world.is_main:
             check_folder(run, store, recipe)
+            check_store(store, recipe)
             if not run.provenance.is_file():
                 refuse_contamination(recipe, watcher.note)
         try:
@@ -123,7 +132,7 @@ class _Loop:
         world: World,
         strategy: Strategy,
     ) -> None:
-        self.store, self.dir, self.recipe = store, run, recipe
+        self.store, self.dir, self.recipe = store, run, recipe  # the store as the round sees it
         self.watcher, self.world, self.strategy = watcher, world, strategy
         self.stopped_by = 0
         answers = self._make_tasks(recipe.rewards.tasks)
@@ -218,6 +227,7 @@ class _Loop:
             self._refuse_misfit(saved)
             number = saved.round
             before = RunRound(self.dir.round(number), number, self.recipe)
+            self.store = before.store(self.store)
             self.strategy, self.cursors = before.strategy, before.cursors(self.store)
             self.data = self._round_data(number)
             self.metrics.check(saved.metrics)
@@ -256,6 +266,7 @@ class _Loop:
         """Gather evidence, let the strategy learn, and select what the round reads."""
         if self.world.is_main:
             self.dir.round(number).plan.unlink(missing_ok=True)  # it marks a complete round
+        refreshed = self._refresh(number)
         found: RoundFeedback | None = None
         if number > 0 and self.strategy.needs is Evidence.DOCUMENT_REWARDS:
             found = self._feedback(number, step)
@@ -281,9 +292,31 @@ class _Loop:
             losses=self._losses(found.task_losses if found else {}),
             alarms=picked.alarms.counts or None,
             feedback=found.record if found else None,
+            refresh=refreshed,
         )
         self._note(record)
         self.watcher.round(record)
+
+    def _refresh(self, number: int) -> RefreshRecord | None:
+        """Fit the influence agent anew where it is due; every process goes on with what it gives.
+
+        It comes before rewards are measured, so the new bins are probed by the same round: their
+        weights rest on documents that the model has not been fitted to.
+        """
+        if not is_due(number, self.store, self.strategy, self.recipe):
+            return None
+        made: RefreshRecord | None = None
+        if self.world.is_main:
+            rounds = [RunRound(self.dir.round(n), n, self.recipe) for n in range(number)]
+            own = self.dir.refresh(number)
+            made = refresh(self.store, own, rounds, self.cursors, self.recipe, self.watcher.note)
+        made = self.world.broadcast(made)
+        if made is None:
+            return None
+        self.store = self.store.refreshed(self.dir.refresh(number))
+        self.strategy = joined(self.strategy, self.store)
+        self.cursors = Cursors.start(len(self.store.cells))
+        return made
 
     def _learn(self, number: int) -> None:
         """Update the strategy by the training losses of the round before."""
@@ -303,7 +336,7 @@ class _Loop:
             self.recipe,
             self.strategy,
             step,
-            before.rewards(["cell", "weight", "reward"]),
+            spread_before(self.store, before),
         )
         if self.world.is_main:
             write_sealed(self.dir.round(number).rewards, found.table, compression="zstd")
@@ -340,11 +373,11 @@ class _Loop:
 
     def _alarms(self, number: int, plan: SavedPlan) -> Alarms:
         """Return what should be known of a round's mixture, and tell it."""
-        num_cells, before_C = len(self.store.cells), None
+        cells, before = self.store.cells, None
         if number > 0:
-            before = RunRound(self.dir.round(number - 1), number - 1, self.recipe)
-            before_C = before.plan(self.store).tokens_by_cell(num_cells)
-        found = alarms(self.store.cells, plan.tokens_by_cell(num_cells), before_C)
+            earlier = RunRound(self.dir.round(number - 1), number - 1, self.recipe)
+            before = earlier.read(self.store)
+        found = alarms(cells, plan.tokens_by_cell(len(cells)), before)
         for note in found.notes:
             self.watcher.note(f"round {number}: {note}")
         return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ from mads.run.folder import RunProvenance, read_provenance
 from mads.run.records import EndRecord, Metrics, Record, RoundRecord, StepRecord
 from mads.run.result import TrainResult, read_result
 from mads.run.schedule import strategy_name
+from mads.selection.composition import Composition, shares
 from mads.selection.plan import Cursors
 from mads.selection.plan_file import (
     SavedPlan,
@@ -67,15 +68,32 @@ class RunRound:
             )
         return found
 
+    def store(self, store: Store) -> Store:
+        """Return the store with the generation that the round's cells are of.
+
+        That is the store's own one, or one that the run has made. Raises DataError when the plan,
+        or what the run has made, is damaged or of another store.
+        """
+        refresh = load_plan(self.dir.plan).refresh
+        if refresh == store.refresh:
+            return store
+        run = RunDir(self.dir.root.parent.parent)
+        return store.base.refreshed(run.refresh(refresh)) if refresh else store.base
+
     def plan(self, store: Store) -> SavedPlan:
         """Return the plan; raises DataError when it is damaged or of another store."""
-        plan = read_plan(self.dir.plan, store)
+        plan = read_plan(self.dir.plan, self.store(store))
         if plan.round != self.number:
             raise DataError(
                 f"{self.dir.plan} is of another round: found {plan.round}, expected "
                 f"{self.number}. {self.remedy}"
             )
         return plan
+
+    def read(self, store: Store) -> Composition:
+        """Return how what the round reads is shared by categories, in tokens."""
+        cells = self.store(store).cells
+        return shares(cells, self.plan(store).tokens_by_cell(len(cells)))
 
     def cursors(self, store: Store) -> Cursors:
         """Return the cursors after the round's selections."""
@@ -143,23 +161,13 @@ class Run:
 
         Raises UsageError for a run without rewards.
         """
-        found: list[MeasuredRound] = []
-        for one in self.rounds[::-1]:
-            if len(found) == num_rounds:
-                break
-            table = one.rewards(["doc", "reward"])
-            if table is None:
-                continue
-            reward_N = table["reward"].to_numpy()
-            finite = np.isfinite(reward_N)
-            doc_N = table["doc"].to_numpy()[finite]
-            found.append(MeasuredRound(one.number, doc_N, reward_N[finite]))
+        found = measured(self.rounds, num_rounds)
         if not found:
             raise UsageError(
                 f"{self.dir.root} has no rewards yet: no round has been measured. Train past "
                 "training.first_update, with a strategy that needs rewards."
             )
-        return found[::-1]
+        return found
 
     @property
     def records(self) -> list[Record]:
@@ -217,6 +225,22 @@ class Run:
         return read_result(self.dir.result)
 
 
+def measured(rounds: Sequence[RunRound], most: int) -> list[MeasuredRound]:
+    """Return the finite rewards of the latest of some rounds that have any, the oldest first."""
+    found: list[MeasuredRound] = []
+    for one in rounds[::-1]:
+        if len(found) == most:
+            break
+        table = one.rewards(["doc", "reward"])
+        if table is None:
+            continue
+        reward_N = table["reward"].to_numpy()
+        finite = np.isfinite(reward_N)
+        doc_N = table["doc"].to_numpy()[finite]
+        found.append(MeasuredRound(one.number, doc_N, reward_N[finite]))
+    return found[::-1]
+
+
 def open_store(root: Path, run: Path | None, generation: int | None = None) -> Store:
     """Open the generation of a store that a run names, or the given or current one without a run.
 
@@ -228,21 +252,22 @@ def open_store(root: Path, run: Path | None, generation: int | None = None) -> S
 
 def followed(
     store: Store, run: Path | None, console: Path | None, recipe: Recipe
-) -> tuple[Strategy, Cursors]:
+) -> tuple[Store, Strategy, Cursors]:
     """Return what a selection by hand follows: a run's last round, or a console state alone.
 
-    Selections by hand take whole documents, so one of which the run has read a part counts as not
-    yet taken.
+    The store is the one given, with the generation of that round. Selections by hand take whole
+    documents, so one of which the run has read a part counts as not yet taken.
 
     Raises UsageError when the run or the state does not exist, DataError when it is damaged or of
     another store.
     """
     if run is not None:
         last = Run(run).last_round()
-        return last.strategy, last.cursors(store).whole()
+        own = last.store(store)
+        return own, last.strategy, last.cursors(own).whole()
     assert console is not None
     if not console.is_file():
         what = "is a folder" if console.is_dir() else "does not exist"
         raise UsageError(f"console state {console} {what}. Give a console.json.")
     strategy = read_strategy(console, recipe, by_hand=True)
-    return strategy, Cursors.start(len(store.cells))
+    return store, strategy, Cursors.start(len(store.cells))

@@ -58,6 +58,18 @@ class FeedbackRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class RefreshRecord:
+    """The generation that a run has made with a round, for an influence model fitted anew."""
+
+    seconds: float
+    rounds: tuple[int, ...]  # whose rewards it has learned from
+    documents: int  # it was fitted to
+    held_out: int  # it was judged by
+    spearman: float | None  # of its guesses with these; None where it has no value
+    cells: int
+
+
+@dataclass(frozen=True, slots=True)
 class RoundRecord:
     """The beginning of a round; ``theta`` and ``weights`` are empty under a strategy without."""
 
@@ -71,6 +83,7 @@ class RoundRecord:
     losses: Mapping[str, float]
     feedback: FeedbackRecord | None = None  # its keys stand among the others in the file
     alarms: Mapping[str, int] | None = None  # swing, collapse: of how many agents
+    refresh: RefreshRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ def check_rows(
     rows: Rows,
     unit: Unit,
     check_bytes: CheckBytes,
+    remedy: str = REMEDY,
 ) -> None:
     """Raise DataError unless the rows are those of the planned ranges, byte for byte.
 
@@ -77,7 +78,7 @@ def check_rows(
         cell = int(cell_R[~whole_R][0]) if not whole_R.all() else int(cell_N[stray[0]])
         raise DataError(
             f"{order} is damaged: it does not list all documents of cell {cell} that are planned. "
-            f"{REMEDY}"
+            f"{remedy}"
         )
 
 

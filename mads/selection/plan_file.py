@@ -106,6 +106,7 @@ class SavedPlan:
     files: Mapping[str, Seal]  # of what lies beside it
     request: SavedRequest | None = None
     shard: str = ""  # i/n of a part
+    refresh: Count = 0  # the round with which the run made a generation of its own; 0 = the store's
 
     @property
     def cursors_after(self) -> Cursors:
@@ -168,6 +169,7 @@ def write_selection(
         cursors=SavedCursors(cursors.passes_C, cursors.row_C, cursors.tokens_C, cursors.inside_C),
         files=seals_of(folder),
         request=head.request,
+        refresh=store.refresh,
     )
     write_plan(folder.plan, plan)
     return plan
@@ -214,11 +216,12 @@ def read_plan(path: Path, store: Store) -> SavedPlan:
     another store or generation, or speaks of what its store does not hold.
     """
     plan = load_plan(path)
-    if plan.store != store.fingerprint or plan.generation != store.generation:
+    found = plan.store, plan.generation, plan.refresh
+    expected = store.fingerprint, store.generation, store.refresh
+    if found != expected:
         raise DataError(
-            f"{path} was made with another store: found {plan.store[:16]} (generation "
-            f"{plan.generation}), expected {store.fingerprint[:16]} (generation "
-            f"{store.generation}). Give the store that the run was trained on."
+            f"{path} was made with another store: found {_named(*found)}, expected "
+            f"{_named(*expected)}. Give the store that the run was trained on."
         )
     cells = store.cells
     flaw = _flaw_of_plan(plan) or _flaw_of_cursors(plan, cells)
@@ -227,6 +230,12 @@ def read_plan(path: Path, store: Store) -> SavedPlan:
     if flaw:
         raise DataError(f"{path} does not fit its store: {flaw}. {REMEDY}")
     return plan
+
+
+def _named(fingerprint: str, generation: int, refresh: int) -> str:
+    """Return how a message names a store."""
+    own = f", the run's own of round {refresh}" if refresh else ""
+    return f"{fingerprint[:16]} (generation {generation}{own})"
 
 
 def _flaw_of_plan(plan: SavedPlan) -> str:

@@ -52,14 +52,12 @@ class OrderReader:
         cells: Cells,
         config: SelectionConfig,
         check_bytes: CheckBytes = unchecked,
+        remedy: str = REMEDY,
     ) -> None:
         self._order, self._cells, self._config = order.resolve(), cells, config
-        self._check_bytes = check_bytes
+        self._check_bytes, self._remedy = check_bytes, remedy
         if not self._order.is_file():
-            raise DataError(
-                f"{order} does not exist. Run the same `mads annotate` again; it rebuilds the "
-                "index."
-            )
+            raise DataError(f"{order} does not exist. {remedy}")
         self._connection = connect([self._order], config)
         self._window: _Window | None = None
 
@@ -67,7 +65,9 @@ class OrderReader:
     def of(store: Store, config: SelectionConfig) -> OrderReader:
         """Return the reader of a store's order, whose bytes are verified as they are read."""
         check = partial(store.order.check, threads=config.threads or os.cpu_count() or 1)
-        return OrderReader(store.order.path, store.cells, config, check)
+        order = store.order.path
+        remedy = store.remedy(order) if store.refresh else REMEDY
+        return OrderReader(order, store.cells, config, check, remedy)
 
     def __enter__(self) -> OrderReader:
         return self
@@ -93,6 +93,7 @@ class OrderReader:
             check_rows(
                 *(self._order, self._cells, plan.cursors, ranges, rows, plan.unit),
                 check_bytes=self._check_bytes,
+                remedy=self._remedy,
             )
             rows = in_parts(self._cells, plan, amount_C, rows)
             self._window = _Window(self._cells, plan, amount_C, rows)
@@ -114,7 +115,7 @@ class OrderReader:
                 f"{self._config.ram}. Raise selection.ram (1GB, say), if the machine has as much."
             ) from error
         except duckdb.Error as error:
-            raise unreadable(self._order, error, REMEDY) from error
+            raise unreadable(self._order, error, self._remedy) from error
         return {name: table[name].to_numpy() for name in table.column_names}
 
 

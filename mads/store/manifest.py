@@ -166,7 +166,14 @@ def _flaw_of_names(store: StoreDir, number: str, generation: Generation) -> str:
     """Return which name leads to a file that is not the generation's own, or an empty text."""
     if not number.isascii() or not number.isdigit() or number != str(int(number) or ""):
         return f"generations.{number}: expected a number from 1 on"
-    names = {store.name_of(file) for file in store.index(int(number)).own_files}
+    return flaw_of_generation(store, number, generation, store.index(int(number)))
+
+
+def flaw_of_generation(
+    store: StoreDir, number: str, generation: Generation, index: IndexDir
+) -> str:
+    """Return which name of a generation is wrong, or an empty text."""
+    names = {store.name_of(file) for file in index.own_files}
     if strange := sorted(set(generation.files) ^ names):
         return f"generations.{number}.files: found or missing {strange[0]!r}"
     agents = flaw_of_agents(generation.agents)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from copy import copy
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,11 +18,12 @@ from mads.errors import DataError
 from mads.files import LOCK, read_sealed_json
 from mads.index.cells import read_cells
 from mads.index.order import Order
-from mads.layout import StoreDir, check_kind
+from mads.layout import RefreshDir, StoreDir, check_kind
 from mads.sealed import REMEDY, Seal, check_seal
 from mads.store.documents import Documents, read_documents
 from mads.store.manifest import Generation, Manifest, read_manifest
 from mads.store.memory import read_memory
+from mads.store.refreshed import read_refreshed, refreshed_remedy
 from mads.store.spec import StoreSpec
 from mads.types import ROW_BITS, Cells, Labels, doc_id
 
@@ -48,13 +51,30 @@ class Store:
             )
         self.spec: StoreSpec = self.manifest.at(self.generation)
         self.index = self.dir.index(self.generation)
+        self.facts: Generation = self.manifest.generations[str(self.generation)]
+        self.base = self
         self._tokens: OrderedDict[int, TokenReader] = OrderedDict()
         self._checks: dict[int, TokenChecks] = {}
 
+    def refreshed(self, own: RefreshDir) -> Store:
+        """Return the store as a run sees it that has made a generation of it for itself.
+
+        Cells, order and one agent's memory are the run's; documents, tokens and all else are the
+        store's, and what is open of them is shared. Raises DataError when the run's files are
+        damaged or of another store.
+        """
+        found = copy(self)
+        found.dir, found.index = StoreDir(self.dir.root, own), own
+        found.facts = read_refreshed(found.dir, own, self.base.fingerprint)
+        found.spec = replace(self.spec, agents=found.facts.agents)
+        for name in ("cells", "content", "order"):
+            found.__dict__.pop(name, None)
+        return found
+
     @property
-    def facts(self) -> Generation:
-        """What the manifest says of the generation."""
-        return self.manifest.generations[str(self.generation)]
+    def refresh(self) -> int:
+        """The round with which a run has made the generation; 0 for one of the store's own."""
+        return 0 if self.dir.own is None else self.dir.own.number
 
     @property
     def fingerprint(self) -> str:
@@ -79,14 +99,15 @@ class Store:
     @cached_property
     def cells(self) -> Cells:
         """The cells; raises DataError when they were changed."""
-        return read_cells(self.index.cells, self.spec.categories, self.seal(self.index.cells))
+        path = self.index.cells
+        return read_cells(path, self.spec.categories, self.seal(path), self.remedy(path))
 
     @cached_property
     def content(self) -> dict[str, Seal]:
         """The seals of all files that the generation was made from, by path in the store."""
         path = self.index.content
-        check_seal(path, self.facts.files[self.dir.name_of(path)])
-        value = read_sealed_json(path, REMEDY)
+        check_seal(path, self.facts.files[self.dir.name_of(path)], self.remedy(path))
+        value = read_sealed_json(path, self.remedy(path))
         seals: dict[str, Seal] = {}
         for name, item in value.items():
             if Path(name).is_absolute() or ".." in Path(name).parts:
@@ -118,6 +139,8 @@ class Store:
 
     def remedy(self, path: Path) -> str:
         """Return what to do when a file of the store is lost or damaged."""
+        if self.dir.own is not None and path.is_relative_to(self.dir.own.root):
+            return refreshed_remedy(self.dir.own)
         for agent, info in self.spec.agents.items():
             if path.parent == self.dir.memory(info.folder):
                 return self.manifest.memory_remedy(self.generation, agent)
@@ -126,7 +149,8 @@ class Store:
     @cached_property
     def order(self) -> Order:
         """The order; raises DataError when its size or footer is not the manifest's."""
-        return Order(self.index, self.seal(self.index.order), self.seal(self.index.order_sums))
+        seals = self.seal(self.index.order), self.seal(self.index.order_sums)
+        return Order(self.index, *seals, self.remedy(self.index.order))
 
     def tokens(self, doc: int) -> tuple[TokenReader, int]:
         """Return the reader of a document's shard, and the document's row in it."""
@@ -146,6 +170,13 @@ class Store:
         reader, row = self.tokens(doc)
         text: str = self.tokenizer.tokenizer.decode(reader.row(row).tolist()[:-1])  # not its end
         return text
+
+    def texts(self, doc_N: NDArray[np.uint64]) -> list[str]:
+        """Return the texts of documents, as ``text`` does one by one."""
+        rows = (self.tokens(doc) for doc in doc_N.tolist())
+        tokens = [reader.row(row).tolist()[:-1] for reader, row in rows]
+        found: list[str] = self.tokenizer.tokenizer.decode_batch(tokens)
+        return found
 
     def _open_tokens(self, shard: int) -> TokenReader:
         paths = self.dir.tokens_bin(shard), self.dir.tokens_idx(shard)

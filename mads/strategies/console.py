@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Self
 
 from mads.config import ConsoleConfig, Recipe
-from mads.console import initial_state, update
+from mads.console import initial_state, update, with_agent
 from mads.console.scores import console_cells
 from mads.console.state import console_from_json
 from mads.strategies.mixture import mixture_weights
@@ -48,6 +49,10 @@ class Console(Weighted):
             )
         after = replace(self, state=found.state)
         return Updated(after, found.refused, found.guards, tuple(notes))
+
+    def with_agent(self, agent: str, categories: Sequence[str]) -> Self:
+        """Return the console with an agent that appears in the middle of a run."""
+        return replace(self, state=with_agent(self.state, agent, categories))
 
     @classmethod
     def from_json(cls, value: object, path: Path, recipe: Recipe) -> Self:

@@ -49,6 +49,12 @@ FILES: dict[str, tuple[str, ...]] = {
     "run/checkpoints/step-00000004/model.safetensors": ("train",),
     "run/checkpoints/step-00000004/optimizer.safetensors": ("train",),
     "run/checkpoints/step-00000004/config.json": ("train",),
+    "own/generations/0002/generation.json": ("own train", "own select", "own explain"),
+    "own/generations/0002/cells.parquet": ("own train", "own select"),
+    "own/generations/0002/order.parquet": ("own select", "own explain"),
+    "own/generations/0002/order.sum": ("own select",),
+    "own/generations/0002/content.json": ("own explain",),
+    "own/generations/0002/memory/shard-00000.parquet": ("own explain",),
     # what select writes
     "picked/plan.json": ("part",),
     "picked/selection.parquet": ("diff",),

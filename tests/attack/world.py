@@ -36,6 +36,10 @@ KILLED = {
     "bin": (annotating, "bin_scores"),
     "sort": (indexing, "write_order"),
 }  # where, by command
+OWN = (
+    *("--set", "influence.every=1", "--set", "rewards.probes_per_category=60"),
+    *("--set", "rewards.competence=false"),
+)
 NOTES = (".lock", "seen.json", "annotate.json", "corpus.json")  # paths, times, versions
 
 
@@ -82,7 +86,10 @@ class World:
 
 @dataclass(frozen=True)
 class Trained(World):
-    """corpus.jsonl, reference.jsonl, recipe.toml, prior.json, store, run, picked, console.json."""
+    """corpus.jsonl, reference.jsonl, recipe.toml, prior.json, store, run, picked, console.json.
+
+    ``own`` is a run that has made a generation of its own, with round 2.
+    """
 
     @property
     def document(self) -> str:
@@ -112,11 +119,17 @@ class Trained(World):
             "diff": [root / "picked", root / "picked", "--json"],
             "influence": ["influence", "--store", store, "--run", root / "run", "--json"],
         }
+        own = root / "own"
+        commands |= {
+            "own train": [*("--store", store, "--out", own, "--recipe", recipe, "--json"), *OWN],
+            "own select": ["--store", store, "--run", own, "--out", out, *budget],
+            "own explain": [store, self.document, "--run", own, "--json"],
+        }
         commands["texts"] += ["--texts", "--corpus", root, "--megatron"]
         commands["part"] += ["--shard", "0/2", "--out", out, "--json"]
         commands["influence"] += ["--out", out / "model.bin"]
         verb = {"texts": "select", "console": "select", "influence": "fit"}.get(name, name)
-        return [verb, *commands[name]]
+        return [verb.removeprefix("own "), *commands[name]]
 
     def written(self, name: str) -> Path:
         return self.root / ("store" if name == "annotate" else "out")
@@ -184,6 +197,8 @@ def build(root: Path) -> Trained:
     world = Trained(root)
     (root / "document").write_text("0")
     assert world.run("train").code == 0
+    assert world.run("own train").code == 0
+    (root / "own" / "generations" / "0002" / "influence.bin").unlink()  # large, and not read
     picked = world.command("select")
     picked[picked.index(root / "out")] = root / "picked"
     assert mads(picked).code == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from console.toy import feedback, reward, section
 
-from mads.console import RULES, initial_state, update
+from mads.console import RULES, initial_state, update, with_agent
 from mads.console.state import console_to_json, read_console
 from mads.errors import DataError
 from mads.files import write_sealed_json
@@ -92,6 +92,30 @@ def test_a_state_says_which_rule_made_it_and_no_other_goes_on(rule: str) -> None
         DataError, match=f"made by the rule '{rule}', but console.rule is '{other}'"
     ):
         update(state, feedback(rewards), section(other))
+
+
+def test_an_agent_may_appear_in_the_middle_of_a_run(rule: str, tmp_path: Path) -> None:
+    """Nothing changes for the others, and the rule goes on with all of them."""
+    state = initial_state(CATEGORIES)
+    rewards = {
+        "quality": {"bad": reward(-1.0), "good": reward(1.0)},
+        "domain": {"web": reward(1.0), "code": reward(-1.0), "novels": reward(0.2)},
+    }
+    state = update(state, feedback(rewards), section(rule)).state
+    grown = with_agent(state, "influence", ["r1", "r2"])
+    assert {a: grown.weights[a] for a in CATEGORIES} == state.weights
+    assert {a: grown.theta[a] for a in CATEGORIES} == state.theta
+    assert grown.weights["influence"] == {"r1": 1.0, "r2": 1.0}
+    assert grown.theta["influence"] == pytest.approx(0.5)
+    assert with_agent(grown, "influence", ["r1", "r2"]) == grown
+    path = tmp_path / "console.json"
+    write_sealed_json(path, console_to_json(grown))
+    assert read_console(path) == grown
+    helpful = {"influence": {"r1": reward(-1.0), "r2": reward(1.0)}}
+    for _ in range(2):
+        grown = update(grown, feedback(rewards | helpful), section(rule)).state
+    assert grown.weights["influence"]["r2"] > grown.weights["influence"]["r1"]
+    assert grown.weights["quality"]["good"] > grown.weights["quality"]["bad"]
 
 
 def test_the_state_survives_its_json(rule: str, tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_a_document_that_was_begun_is_selected_from_its_start(
     """Select goes on with whole documents; explain says the same of what comes next."""
     store, recipe = Store(folder / "store"), Run(run).recipe
     cursors = Run(run).last_round().cursors(store)
-    whole = followed(store, run, None, recipe)[1]
+    whole = followed(store, run, None, recipe)[2]
     assert whole.row_C.tolist() == cursors.row_C.tolist()
     arguments = ("--store", folder / "store", "--run", run, "--tokens", "6000")
     for unit in (("--tokens", "6000"), ("--docs", "40")):

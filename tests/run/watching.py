@@ -41,6 +41,8 @@ class Quiet:
 def facts(run: Path) -> dict[str, Any]:
     """Return everything about a run that must not depend on how it was stopped."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        line.get("refresh", {}).pop("seconds", None)
     noisy = {"tokens_per_s", "select_ms", "reward_s"}
     found: dict[str, Any] = {
         "metrics": [{k: v for k, v in line.items() if k not in noisy} for line in lines]

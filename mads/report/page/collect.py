@@ -129,7 +129,7 @@ def collect(path: Path, store_path: Path | None) -> RunData:
         cost=_cost(steps, begun),
         provenance=run.provenance,
         recipe=run.dir.recipe.read_text(encoding="utf-8"),
-        store=None if store is None else _store_data(store, rounds),
+        store=None if store is None else _store_data(_as_last_seen(store, rounds), rounds),
     )
 
 
@@ -212,15 +212,18 @@ def _cost(steps: list[StepRecord], rounds: list[RoundRecord]) -> Cost:
     )
 
 
+def _as_last_seen(store: Store, rounds: list[RunRound]) -> Store:
+    """Return the store with the generation of the last round, which may have one more agent."""
+    return rounds[-1].store(store) if rounds else store
+
+
 def _store_data(store: Store, rounds: list[RunRound]) -> StoreData:
     cells = store.cells
     number, documents = rewarded_documents(store, rounds)
     return StoreData(
         docs=shares(cells, cells.num_docs_C),
         tokens=shares(cells, cells.num_tokens_C),
-        read={
-            one.number: shares(cells, one.plan(store).tokens_by_cell(len(cells))) for one in rounds
-        },
+        read={one.number: one.read(store) for one in rounds},
         agreement=agreement(store),
         documents=documents,
         documents_round=number,

@@ -34,8 +34,8 @@ def rewarded_documents(
 
     The most rewarded one comes first. A document that was probed twice counts once.
     """
-    agents = list(store.spec.agents)
     for one in rounds[::-1]:
+        agents = list(one.store(store).spec.agents)
         table = one.rewards(["doc", "reward", *agents])
         if table is None:
             continue

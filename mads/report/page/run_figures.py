@@ -200,7 +200,9 @@ def compositions(run: RunData) -> tuple[Figure, ...]:
     found = []
     for index, (agent, corpus) in enumerate(run.store.tokens.items()):
         stacks = [Stack("corpus", corpus)]
-        stacks += [Stack(str(n), read[agent]) for n, read in run.store.read.items()]
+        stacks += [
+            Stack(str(n), read[agent]) for n, read in run.store.read.items() if agent in read
+        ]
         title, text = f"Read by {agent}", "Shares of tokens: the corpus, then each round."
         name = f"composition-{index}"
         svg = stacked(name, title, text, stacks, x_title="round")
