@@ -12,7 +12,8 @@ shard       rows of corpus files that have one file each of documents, tokens an
 segment     a run of rows of one corpus file within a shard
 cell        the documents that share one category of every agent
 order       all documents of an index, cell after cell, shuffled within a cell
-generation  one index of a store, over the shards and agents that it had then
+generation  one index of a store, over the shards and agents that it had then; a run may make some
+            of its own, and the store stays as it is
 weight      w, of a category; theta is of an agent; 1 / sampling rate is `weight_N` of a probe
 reward      of a document: positive = training on it lowers the reference loss
 probe       a document whose reward is measured; a Question is what an estimator is asked of them

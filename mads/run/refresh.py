@@ -170,8 +170,8 @@ def _record(fit: Influence, cells: int, seconds: float) -> RefreshRecord:
 def _told(number: int, record: RefreshRecord, docs: int) -> str:
     known = "unknown" if record.spearman is None else f"{record.spearman:.2f}"
     return (
-        f"round {number}: influence was fitted to {record.documents:,} documents of round "
-        f"{', '.join(map(str, record.rounds))}, and has labelled {docs:,}, in {record.seconds:.0f} "
-        f"s. Its guesses have a rank correlation of {known} with the rewards of {record.held_out} "
-        "others."
+        f"round {number}: influence was fitted to {record.documents:,} documents of rounds "
+        f"{record.rounds[0]} to {record.rounds[-1]}, and has labelled {docs:,}, in "
+        f"{record.seconds:.0f} s. Its guesses have a rank correlation of {known} with the rewards "
+        f"of {record.held_out} others."
     )

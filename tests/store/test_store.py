@@ -170,6 +170,12 @@ def test_a_document_is_put_together_from_its_tokens(
     assert [store.text(doc) for doc in range(5)] == [d["text"] for d in toy_documents[:5]]
 
 
+def test_texts_of_many_documents_are_those_of_each(toy_store: Path) -> None:
+    store = Store(toy_store)
+    docs = store.order.docs(np.arange(0, 300, 7))
+    assert store.texts(docs) == [store.text(int(doc)) for doc in docs]
+
+
 def test_another_tokenizer_is_refused(copy: StoreDir) -> None:
     path = copy.tokenizer / "tokenizer.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"truncation": None}, indent=3))
