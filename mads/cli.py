@@ -294,6 +294,18 @@ def explain(
 
 
 @app.command()
+def status(run: options.StatusArgument, as_json: options.JsonOption = False) -> None:
+    """Tell how a run stands, while it is trained and after."""
+    from mads.codec import to_json
+    from mads.report.status import status as read_status
+    from mads.tables import show_status
+    from mads.terminal import print_json
+
+    found = read_status(run)
+    print_json(to_json(found)) if as_json else show_status(found)
+
+
+@app.command()
 def diff(
     a: options.OneArgument,
     b: options.OtherArgument,

@@ -112,6 +112,7 @@ PlanOption = Annotated[Path, _path_option("--plan", "The selection's plan.json."
 CorpusArgument = Annotated[
     list[Path], _path_argument("Files or folders: .jsonl(.gz|.zst), .parquet.", "CORPUS")
 ]
+StatusArgument = Annotated[Path, _path_argument("What `mads train` writes.", "RUN")]
 StoreArgument = Annotated[Path, _path_argument("What `mads annotate` wrote.", "STORE")]
 ReportedArgument = Annotated[
     Path, _path_argument("What `mads train` or `mads compare` wrote.", "RUN|COMPARISON")
