@@ -83,8 +83,9 @@ class BareLoop:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         shape = model_config(config, words, training.context)
         assert isinstance(shape, LlamaConfig)
-        self.model: nn.Module = LlamaForCausalLM(shape)
-        self.model.to(self.device)
+        model: nn.Module = LlamaForCausalLM(shape)
+        self.model = model
+        self.model.to(torch.device(self.device))
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, fused=True)
         self.size = training.micro_batch
 
