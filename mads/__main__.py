@@ -1,7 +1,7 @@
 """The entry point: an error that a user can cause is one message, and so is Ctrl-C.
 
-Nothing heavy is imported before Ctrl-C is taken care of. Exit codes: 0 done, 1 data, 2 usage, 75
-stopped by a signal with the work saved, 130 interrupted.
+Nothing heavy is imported before signals are taken care of. Exit codes: 0 done, 1 data, 2 usage, 75
+stopped by a signal, to be gone on with by the same command, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from types import FrameType
 
 INTERRUPTED = 130
 WORDS = "mads: interrupted; run the same command to go on."
+TERMINATED = 75
+FAREWELL = "mads: stopped by signal 15; run the same command to go on."
 
 _interrupts: list[int] = []  # the signals that this process has had
 
@@ -26,6 +28,8 @@ def main() -> None:
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not under nohup
             signal.signal(signal.SIGINT, _on_interrupt)
             sys.unraisablehook = _on_unraisable
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, _on_terminate)
         _leave(run())
     except KeyboardInterrupt:
         _end()
@@ -63,6 +67,16 @@ def _on_interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def _on_terminate(number: int, frame: FrameType | None) -> None:
+    """End at once, as a batch system expects; whatever is half written is made anew.
+
+    A run that trains takes the signal itself, and saves its work first.
+    """
+    del number, frame
+    _end_workers()
+    _end(TERMINATED, FAREWELL)
+
+
 def _end_workers() -> None:
     """End the worker processes: one that is still starting would print what it misses."""
     module = sys.modules.get("mads.processes")  # perhaps not imported, or half of it
@@ -77,10 +91,10 @@ def _on_unraisable(found: sys.UnraisableHookArgs) -> None:
     sys.__unraisablehook__(found)
 
 
-def _end() -> None:
+def _end(code: int = INTERRUPTED, words: str = WORDS) -> None:
     show_cursor = "\x1b[?25h" if os.isatty(2) else ""  # a progress bar has hidden it
-    os.write(2, f"{show_cursor}{WORDS}\n".encode())
-    os._exit(INTERRUPTED)
+    os.write(2, f"{show_cursor}{words}\n".encode())
+    os._exit(code)
 
 
 def run() -> int:

@@ -119,14 +119,16 @@ def train(
     from mads.processes import hold_lifeline
     from mads.recipe import load_recipe
     from mads.run.reader import open_store
+    from mads.run.ready import check_run
     from mads.tables import show_weights
-    from mads.terminal import RunView, print_json, say
+    from mads.terminal import RunView, loading, print_json, say
 
     hold_lifeline()
     settings = load_recipe(recipe, changes or ())
     opened = open_store(store, out if RunDir(out).provenance.is_file() else None, generation)
-    say("loading torch …")
-    from mads.run import loop
+    check_run(opened, out, settings)
+    with loading("torch"):
+        from mads.run import loop
 
     begun = time.perf_counter()
     with RunView(settings.training.steps) as view:
@@ -292,6 +294,18 @@ def explain(
 
 
 @app.command()
+def status(run: options.StatusArgument, as_json: options.JsonOption = False) -> None:
+    """Tell how a run stands, while it is trained and after."""
+    from mads.codec import to_json
+    from mads.report.status import status as read_status
+    from mads.tables import show_status
+    from mads.terminal import print_json
+
+    found = read_status(run)
+    print_json(to_json(found)) if as_json else show_status(found)
+
+
+@app.command()
 def diff(
     a: options.OneArgument,
     b: options.OtherArgument,
@@ -333,15 +347,15 @@ def evaluate(
     from mads.files import write_sealed_json
     from mads.layout import refuse_inside
     from mads.tables import show_evaluation
-    from mads.terminal import print_json, progress, say
+    from mads.terminal import loading, print_json, progress
 
     names = parse_tasks(tasks)
     if out is not None:
         refuse_inside(out)
         if out.is_dir():
             raise UsageError(f"--out {out} is a folder. Give the file to write.")
-    say("loading torch …")
-    from mads.evaluation import evaluate as stage
+    with loading("torch"):
+        from mads.evaluation import evaluate as stage
 
     counts = stage.parse_shots(shots)
     with progress() as report:

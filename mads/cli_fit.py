@@ -115,8 +115,8 @@ def fit_target(
     recipe: options.RecipeOption = None,
     changes: options.SetOption = None,
     method: Annotated[
-        str, typer.Option("--method", help="dsir, or smoothed: better for few items.")
-    ] = "dsir",
+        str, typer.Option("--method", help="smoothed, or dsir: as published.")
+    ] = "smoothed",
     total: Annotated[
         bool, typer.Option("--total", help="Ratios of whole texts, not of the mean n-gram.")
     ] = False,

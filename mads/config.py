@@ -140,6 +140,10 @@ class RewardsConfig:
     tasks: dict[str, ReferenceConfig] = field(default_factory=dict)
 
 
+INFLUENCE = "influence"
+"""The name of the agent that a run fits by itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class InfluenceConfig:
     """Learned influence in the loop: one more agent, fitted to the run's own rewards (MATES)."""

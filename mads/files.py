@@ -179,6 +179,18 @@ def exclusive(root: Path) -> Iterator[None]:
         yield
 
 
+def is_held(root: Path) -> bool:
+    """Return whether a process, here or wherever locks reach, writes into a folder."""
+    try:
+        with (root / LOCK).open("rb") as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # there is no lock, so nobody holds it
+        return False
+    return False
+
+
 def _lock(handle: int, root: Path) -> None:
     """Lock an open file for this process; raises DataError when another one has it."""
     try:

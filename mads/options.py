@@ -98,13 +98,13 @@ FitSeedOption = Annotated[
     int, typer.Option("--seed", min=0, max=2**63 - 1, help="Of the sample and of the fit.")
 ]
 NewPriorOption = Annotated[Path, _path_option("--out", "The prior to write, e.g. prior.json.")]
-MethodOption = Annotated[str, typer.Option("--method", help="matching or regmix.")]
+MethodOption = Annotated[str, typer.Option("--method", help="The way: matching or regmix.")]
 ProxiesOption = Annotated[
     int, typer.Option("--proxies", min=8, max=9999, help="Random mixtures, for regmix.")
 ]
 ProxiesFolderOption = Annotated[
     Path | None,
-    _path_option("--work", "Where proxies are trained, for regmix. [default: OUT.proxies]"),
+    _path_option("--work", "Where proxies are trained; without it, beside --out."),
 ]
 RewardsRunOption = Annotated[Path, _path_option("--run", "The run whose rewards are learned.")]
 ExplainRunOption = Annotated[Path, _path_option("--run", "What `mads train` wrote.")]
@@ -112,6 +112,7 @@ PlanOption = Annotated[Path, _path_option("--plan", "The selection's plan.json."
 CorpusArgument = Annotated[
     list[Path], _path_argument("Files or folders: .jsonl(.gz|.zst), .parquet.", "CORPUS")
 ]
+StatusArgument = Annotated[Path, _path_argument("What `mads train` writes.", "RUN")]
 StoreArgument = Annotated[Path, _path_argument("What `mads annotate` wrote.", "STORE")]
 ReportedArgument = Annotated[
     Path, _path_argument("What `mads train` or `mads compare` wrote.", "RUN|COMPARISON")

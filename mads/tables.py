@@ -16,6 +16,7 @@ from mads.report.compare import HELD_OUT, REFERENCES, Comparison, Needed
 from mads.report.diff import ConsoleDiff, SelectionDiff
 from mads.report.explain import Explanation, RoundOfDocument
 from mads.report.statistics import Estimate
+from mads.report.status import Status
 from mads.selection.composition import Shares
 from mads.terminal import say, table
 from mads.types import Cells
@@ -172,6 +173,29 @@ def show_shares(shares: Shares, titles: tuple[str, str]) -> None:
             for name, (before, after) in categories.items()
         ]
         table(f"{agent}: share of tokens", ["category", *titles, "ratio"], rows)
+
+
+def show_status(found: Status) -> None:
+    """Show how a run stands."""
+    if found.losses:
+        rows = [
+            [task, f"{found.first_losses[task]:.3f}", f"{loss:.3f}"]
+            for task, loss in found.losses.items()
+            if task in found.first_losses
+        ]
+        table("Losses, nats per token", ["task", "step 0", f"step {found.losses_step}"], rows)
+    parts = [
+        f"{found.run}: {found.state}, step {found.steps_done:,} of {found.steps:,} "
+        f"(round {found.round}, latest checkpoint {found.checkpoint:,})"
+    ]
+    if found.loss is not None and found.tokens_per_s is not None:
+        parts.append(f"training loss {found.loss:.3f}, {found.tokens_per_s:,.0f} tokens/s")
+    if found.seconds_left is not None and found.state == "running":
+        parts.append(f"{found.seconds_left / 60:,.0f} min left")
+    if found.guards:
+        acted = ", ".join(f"{name} {count}" for name, count in found.guards.items())
+        parts.append(f"guards and alarms: {acted}")
+    say("; ".join(parts) + ".")
 
 
 def show_selected(found: Selected, seconds: float) -> None:

@@ -34,6 +34,17 @@ def print_json(value: Mapping[str, Any]) -> None:
 
 
 @contextmanager
+def loading(what: str) -> Iterator[None]:
+    """Show that something is being loaded: on a terminal it moves."""
+    if not console.is_terminal:
+        say(f"loading {what} …")
+        yield
+        return
+    with console.status(f"loading {what} …"):
+        yield
+
+
+@contextmanager
 def progress() -> Iterator[Callable[[str, int, int], None]]:
     """Yield a function that is told (what, done, total)."""
     if not console.is_terminal:

@@ -13,6 +13,8 @@ sampled documents are measured at the same checkpoint, in several ways:
     slices      along whole texts of held-out documents, the same number of every domain
     text_slices text and slices, standardised
     no_ends     text without embedding, head and last norm
+    …_tokens    means over a domain's tokens instead of its documents
+    …_full      of probes as long as a context alone, so that all domains' are of one length
     rehearsal   no reward: the truth itself with 5 steps and other data
 
 For each the Spearman correlation of its domain means with the truth is given: on the references, on
@@ -338,6 +340,12 @@ def at_step(work: Path, store: Store, recipe: Recipe, size: Size, step: int) -> 
     means = {
         name: domain_means(store, seen, reward_N, domains) for name, reward_N in by_reward.items()
     }
+    for name in ("answer", "both"):
+        means |= {
+            f"{name}_{kind}": domain_means(store, probes, reward_N, domains)
+            for kind, (probes, reward_N) in by_length(store, seen, by_reward[name], windows).items()
+        }
+        cost |= {f"{name}_tokens": cost[name], f"{name}_full": cost[name]}
     means["rehearsal"] = truth_of(rehearsed, [*refs, *held])[1].mean(axis=0)
     training = recipe.training
     cost["rehearsal"] = float(REHEARSAL_STEPS * (len(domains) + 1) * training.batch_tokens)
@@ -362,6 +370,19 @@ def at_step(work: Path, store: Store, recipe: Recipe, size: Size, step: int) -> 
     figures |= {f"{step}_{name}": value for name, value in shares.items()}
     print("  variance: " + ", ".join(f"{name} {value:.2f}" for name, value in shares.items()))
     return figures
+
+
+def by_length(
+    store: Store, probes: Probes, reward_N: Floats, windows: list[NDArray[np.int64]]
+) -> dict[str, tuple[Probes, Floats]]:
+    """Return rewards weighted by documents' tokens, and those of windows of full length alone."""
+    docs = store.order.docs(probes.row_N).tolist()
+    length_N = np.array([reader.length(row) for reader, row in map(store.tokens, docs)])
+    size_N = np.array([len(window) for window in windows])
+    full = size_N == size_N.max()
+    weighted = replace(probes, weight_N=probes.weight_N * length_N)
+    alike = Probes(probes.cell_N[full], probes.row_N[full], probes.weight_N[full])
+    return {"tokens": (weighted, reward_N), "full": (alike, reward_N[full])}
 
 
 def domain_means(store: Store, probes: Probes, reward_N: Floats, domains: list[str]) -> Floats:

@@ -1,4 +1,4 @@
-"""The entry point as a process: no traceback, whatever happens and whenever Ctrl-C comes."""
+"""The entry point as a process: no traceback, whatever happens and whenever a signal comes."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ import pytest
 from command import mads, mads_process, write_console
 from toys import MakeRecipe
 
-from mads.__main__ import INTERRUPTED, WORDS
+from mads.__main__ import FAREWELL, INTERRUPTED, TERMINATED, WORDS
 from mads.errors import NO_MEMORY
 from mads.recipe import to_table, to_toml
 
 TOY = {"domain": ["books", "code", "news"], "quality": ["0-1", "1-2", "2-3", "3-4", "4-5"]}
 MOMENTS = 12
 SECONDS = {"help": 0.3, "select": 0.7, "annotate": 1.0}
-"""In which Ctrl-C is tried."""
-# Python itself prints a traceback before mads runs, so Ctrl-C is held back until then.
+"""In which a signal is tried."""
+ENDS = {signal.SIGINT: (INTERRUPTED, WORDS), signal.SIGTERM: (TERMINATED, FAREWELL)}
+# Python itself prints a traceback before mads runs, so signals are held back until then.
 PROCESS = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a test in the background ignores it
 import mads.__main__ as module
 run = module.run
 def begin():
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     return run()
 module.run = begin
-signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
 print("ready", flush=True)
 module.main()
 """
@@ -55,13 +56,20 @@ def commands(
     }
 
 
-@pytest.mark.parametrize("name", SECONDS)
-def test_ctrl_c_at_any_moment_is_one_line(
-    commands: dict[str, tuple[object, ...]], name: str
+@pytest.mark.parametrize(
+    ("name", "number", "moments"),
+    [
+        *((name, signal.SIGINT, MOMENTS) for name in SECONDS),
+        *((name, signal.SIGTERM, MOMENTS // 2) for name in SECONDS),
+    ],
+)
+def test_a_signal_at_any_moment_is_one_line(
+    commands: dict[str, tuple[object, ...]], name: str, number: signal.Signals, moments: int
 ) -> None:
     """It goes to the whole group, as from a terminal: to the workers too, which stay silent."""
+    expected, farewell = ENDS[number]
     codes = Counter[int]()
-    for i in range(MOMENTS):
+    for i in range(moments):
         arguments = [str(part).replace("{i}", str(i)) for part in commands[name]]
         process = subprocess.Popen(
             [sys.executable, "-c", PROCESS, *arguments],
@@ -72,17 +80,17 @@ def test_ctrl_c_at_any_moment_is_one_line(
         )
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        time.sleep(SECONDS[name] * i / MOMENTS)
-        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(SECONDS[name] * i / moments)
+        os.killpg(process.pid, number)
         _, words = process.communicate()
         codes[process.returncode] += 1
         assert "Traceback" not in words
-        assert process.returncode in (0, INTERRUPTED), words
-        if process.returncode == INTERRUPTED:
-            assert words.count(WORDS) == 1
-            assert words.endswith(f"{WORDS}\n")
+        assert process.returncode in (0, expected), words
+        if process.returncode == expected:
+            assert words.count(farewell) == 1
+            assert words.endswith(f"{farewell}\n")
             assert "Error" not in words
-    assert codes[INTERRUPTED]
+    assert codes[expected]
 
 
 def test_the_real_command_prints_no_traceback(tmp_path: Path) -> None:

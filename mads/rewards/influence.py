@@ -25,9 +25,6 @@ from mads.seeds import derive, uniform
 from mads.store.store import Store
 from mads.types import Floats, MeasuredRound
 
-INFLUENCE = "influence"
-"""The agent's name in a run that fits it by itself."""
-
 HELD_OUT = 0.2  # share of the documents
 LEAST_DOCS = 100
 HYPER: dict[str, Any] = {

@@ -10,11 +10,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mads.config import Recipe
+from mads.config import INFLUENCE, Recipe
 from mads.console.scores import console_cells
 from mads.rewards.categories import Spread
 from mads.rewards.competence import LIMIT
-from mads.rewards.influence import INFLUENCE
 from mads.rewards.measure import RoundRewards, measure, spread_from
 from mads.run.reader import RunRound
 from mads.run.records import FeedbackRecord, StepRecord

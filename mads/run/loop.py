@@ -20,7 +20,7 @@ import numpy as np
 from torch import OutOfMemoryError
 
 from mads.config import Recipe, TaskConfig
-from mads.errors import DataError, Interrupted, UsageError
+from mads.errors import DataError, Interrupted
 from mads.files import exclusive
 from mads.layout import RunDir, refuse_inside
 from mads.run.alarms import Alarms, alarms
@@ -35,8 +35,9 @@ from mads.run.feedback import (
 from mads.run.folder import begin, check_folder, forget_after
 from mads.run.prior import with_prior
 from mads.run.reader import RunRound
+from mads.run.ready import check_evidence, check_influence
 from mads.run.records import EndRecord, Metrics, RefreshRecord, RoundRecord, StepRecord
-from mads.run.refresh import check_store, is_due, joined, refresh
+from mads.run.refresh import is_due, joined, refresh
 from mads.run.result import TrainResult, whole_result, write_result
 from mads.run.schedule import round_bounds, round_of, strategy_name
 from mads.run.signals import stopping
@@ -77,23 +78,19 @@ def train(
     Raises UsageError for a recipe that cannot be used or is not the run's own, DataError for a
     damaged run or another store, Interrupted after a signal (the work is saved).
     """
-    kind = STRATEGIES[strategy_name(recipe)]
-    if not recipe.rewards.tasks and kind.needs is Evidence.DOCUMENT_REWARDS:
-        raise UsageError(
-            "the recipe has no reference task: add a [rewards.tasks.NAME] section with a path "
-            f'(context and continuation per line), or set strategy = "random" (now {kind.name!r}).'
-        )
+    check_evidence(recipe)
+    check_influence(store, recipe)
     refuse_inside(out)
     with exclusive(out) if world.is_main else contextlib.nullcontext():
         run = RunDir(out)
         if world.is_main:
             check_folder(run, store, recipe)
-            check_store(store, recipe)
             if not run.provenance.is_file():
                 refuse_contamination(recipe, watcher.note)
         try:
             # All that can be wrong with the recipe is found before the folder is the recipe's.
             told = watcher if world.is_main else Silent()
+            kind = STRATEGIES[strategy_name(recipe)]
             strategy = kind.start(store.cells, with_prior(run, store, recipe, told.note))
             loop = _Loop(store, run, recipe, told, world, strategy)
             if world.is_main:

@@ -24,10 +24,9 @@ from mads.agents.agent import QuantileBins, bin_numbers
 from mads.agents.fasttext_agent import FastTextScorer
 from mads.agents.fasttext_model import FastTextModel
 from mads.annotate.quantiles import quantile_edges
-from mads.config import Recipe
-from mads.errors import UsageError
+from mads.config import INFLUENCE, Recipe
 from mads.layout import REFRESHED, RefreshDir, StoreDir
-from mads.rewards.influence import INFLUENCE, LEAST_DOCS, Influence, fit_influence, mean_ranks
+from mads.rewards.influence import LEAST_DOCS, Influence, fit_influence, mean_ranks
 from mads.run.reader import RunRound, measured
 from mads.run.records import RefreshRecord
 from mads.seeds import derive
@@ -46,16 +45,6 @@ from mads.units import parse_bytes
 
 DECODED = 256  # documents whose texts are in RAM at once
 Note = Callable[[str], None]
-
-
-def check_store(store: Store, recipe: Recipe) -> None:
-    """Raise UsageError for a store whose own agent has the name of the run's."""
-    if recipe.influence.every and INFLUENCE in store.base.spec.agents:
-        raise UsageError(
-            f"influence.every: {store.dir.root} has an agent {INFLUENCE!r} already, which is what "
-            "the run calls its own. Leave influence.every out (0), or annotate with another name "
-            "for that agent."
-        )
 
 
 def is_due(number: int, store: Store, strategy: Strategy, recipe: Recipe) -> bool:

@@ -80,6 +80,8 @@ def _write(run: RunDir, step: int, trainer: Trainer, tokenizer: Path, number: in
         )
         tensors = _optimizer_tensors(trainer) | _unsaved_weights(trainer, partial / MODEL)
         save_file(tensors, partial / OPTIMIZER)
+        for path in partial.glob("*.safetensors"):
+            shutil.copymode(partial / "config.json", path)  # safetensors writes for its owner only
         files = {
             str(path.relative_to(partial)): file_sha256(path)
             for path in sorted(partial.rglob("*"))

@@ -12,15 +12,18 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name that PyTorch's users know
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 from transformers.configuration_utils import PretrainedConfig
 from transformers.utils import logging as transformers_logging
 
 from mads.config import ModelConfig, TrainingConfig
 from mads.errors import DataError, UsageError
+from mads.training.attention import NAME, Foreign, borders
+from mads.training.loss import NO_LABEL, head_losses
+from mads.training.trials import agree, decoder_blocks, large_logits, trial_tokens
 from mads.training.world import ALONE, World
 
-NO_LABEL = -100
+__all__ = ["NO_LABEL", "LanguageModel", "TokenBatch", "build_model", "model_config"]
 
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 # What transformers raises for a folder that it cannot make a model of.
@@ -93,6 +96,14 @@ def model_config(config: ModelConfig, vocab_size: int, context: int) -> Pretrain
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Which of our own ways a model can take; where not, it is called as transformers call it."""
+
+    attention: bool = False  # ``attention.attend`` in every layer
+    loss: bool = False  # the head apart from the decoder, so logits are made in parts
+
+
 class LanguageModel:
     """A causal language model on its device, in its precision."""
 
@@ -104,7 +115,9 @@ class LanguageModel:
         if wanted == "auto":
             wanted = "bfloat16" if self.device.type == "cuda" else "float32"
         self.bfloat16 = wanted == "bfloat16"
-        self._compiled = torch.compile(self.model) if training.compile else self.model
+        self.paths = Paths()
+        config = getattr(model, "config", None)
+        self._own_attention = str(getattr(config, "_attn_implementation", "eager"))
         self._evaluating = False
         self._used: set[str] = set()
         # Float32 holds half of what a micro-batch of training is known to fit.
@@ -115,28 +128,105 @@ class LanguageModel:
         """The trainable parameters by name; tied ones once."""
         return {n: p for n, p in self.model.named_parameters() if p.requires_grad}
 
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The decoder's blocks."""
+        return decoder_blocks(self.model)
+
+    def take_paths(self) -> None:
+        """Take our own attention and loss if they give the losses that the model gives itself.
+
+        Both are tried on a few tokens, in sequences of several documents and of one.
+        """
+        expected = self._trial()
+        for paths in (Paths(True, True), Paths(False, True), Paths(True, False)):
+            self._take(paths)
+            try:
+                found = self._trial()
+            except (Foreign, AttributeError, TypeError, ValueError, RuntimeError, KeyError):
+                continue
+            if all(map(agree, expected, found)):
+                return
+        self._take(Paths())
+
+    def _take(self, paths: Paths) -> None:
+        self.paths = paths
+        if isinstance(self.model, PreTrainedModel):
+            self.model.set_attn_implementation(NAME if paths.attention else self._own_attention)
+
+    def _trial(self) -> list[Tensor]:
+        """Return the losses of two small batches."""
+        tokens_BT = trial_tokens(self.model)
+        packed = torch.arange(8).repeat(2, 2)
+        packed[1] = torch.arange(16)
+        packed[1, 3:] -= 3
+        batches = (
+            TokenBatch(tokens_BT, tokens_BT.roll(-1, 1), packed),
+            TokenBatch(tokens_BT, tokens_BT.roll(-1, 1)),
+        )
+        with self.evaluating(), torch.no_grad(), large_logits(self.model):
+            return [self.token_losses(batch) for batch in batches]
+
+    def sees_the_past_only(self) -> bool:
+        """Tell whether a place's logits are the same whatever tokens come later."""
+        tokens_BT = trial_tokens(self.model)
+        tokens_BT[1, :8] = tokens_BT[0, :8]
+        with self.evaluating(), torch.no_grad():
+            logits_BTV = self.logits(TokenBatch(tokens_BT, tokens_BT))[:, :8]
+        return agree(logits_BTV[0], logits_BTV[1])
+
+    def documents_are_apart(self) -> bool:
+        """Tell whether a document's losses are the same whatever document stands before it."""
+        tokens_BT = trial_tokens(self.model)
+        tokens_BT[1, 8:] = tokens_BT[0, 8:]
+        batch = TokenBatch(tokens_BT, tokens_BT, torch.arange(16).repeat(2, 1) % 8)
+        with self.evaluating(), torch.no_grad():
+            loss_BT = self.token_losses(batch)[:, 8:]
+        return agree(loss_BT[0], loss_BT[1])
+
+    def compile_blocks(self) -> None:
+        """Compile each block of the decoder for training; its graph is whole, its shapes fixed."""
+        for block in self.blocks:
+            block.compile(fullgraph=True, dynamic=False)
+
     def logits(self, batch: TokenBatch) -> Tensor:
         """Return the logits of the next token at each place, in float32, shape (B, T, V)."""
-        tokens = batch.tokens_BT.to(self.device, non_blocking=True)
-        extra: dict[str, Any] = {}
-        if batch.positions_BT is not None:
-            # Positions that start again at 0 keep attention inside each document.
-            extra["position_ids"] = batch.positions_BT.to(self.device, non_blocking=True)
-        forward = self.model if self._evaluating else self._compiled
+        tokens, extra = self._arguments(batch)
         with self._autocast():
-            found: Tensor = forward(input_ids=tokens, use_cache=False, **extra).logits
+            found: Tensor = self.model(input_ids=tokens, use_cache=False, **extra).logits
         return found.float()
 
     def token_losses(self, batch: TokenBatch) -> Tensor:
         """Return the cross-entropy in nats at each place, 0 where no loss counts, shape (B, T)."""
         labels = batch.labels_BT.to(self.device, non_blocking=True)
-        flat = F.cross_entropy(
-            self.logits(batch).flatten(0, 1),
-            labels.flatten(),
-            ignore_index=NO_LABEL,
-            reduction="none",
-        )
+        if not self.paths.loss:
+            flat = F.cross_entropy(
+                self.logits(batch).flatten(0, 1),
+                labels.flatten(),
+                ignore_index=NO_LABEL,
+                reduction="none",
+            )
+            return flat.view(labels.shape)
+        tokens, extra = self._arguments(batch)
+        few = self._evaluating and 2 * int((batch.labels_BT != NO_LABEL).sum()) < labels.numel()
+        with self._autocast():
+            decoder, head = self.model.get_decoder(), self.model.get_output_embeddings()  # type: ignore[operator]
+            hidden = decoder(input_ids=tokens, use_cache=False, **extra).last_hidden_state
+            flat = head_losses(head, hidden.flatten(0, 1), labels.flatten(), few)
         return flat.view(labels.shape)
+
+    def _arguments(self, batch: TokenBatch) -> tuple[Tensor, dict[str, Any]]:
+        """Return the tokens on the device, and what the model is called with beside them."""
+        tokens = batch.tokens_BT.to(self.device, non_blocking=True)
+        if batch.positions_BT is None:
+            return tokens, {}
+        # Positions that start again at 0 keep attention inside each document.
+        positions = batch.positions_BT.to(self.device, non_blocking=True)
+        extra: dict[str, Any] = {"position_ids": positions}
+        if self.paths.attention:
+            flash = self.device.type == "cuda" and self.bfloat16 and not self._evaluating
+            extra |= borders(positions, flash).arguments()
+        return tokens, extra
 
     def gradients(self, loss: Tensor) -> dict[str, Tensor]:
         """Return the gradient of a loss by parameter name; ``.grad`` is left as it was.
@@ -183,7 +273,8 @@ class LanguageModel:
         self.model.eval()
         self._evaluating = True
         try:
-            yield
+            with torch.compiler.set_stance("force_eager"):
+                yield
         finally:
             self.model.train(mode[0])
             self._evaluating = mode[1]
@@ -222,11 +313,19 @@ def build_model(
         )
     _device(training.device)
     lm = LanguageModel(_load(config, shape, seed), training, world)
-    if training.document_mask and not documents_are_apart(lm, vocab_size):
+    if not lm.sees_the_past_only():
+        raise UsageError(
+            f"model.hf: {config.hf!r} ({type(lm.model).__name__}) sees tokens that come later, so "
+            "it cannot learn to predict them. Give a causal language model, a decoder."
+        )
+    lm.take_paths()
+    if training.document_mask and not lm.documents_are_apart():
         raise UsageError(
             f"training.document_mask: the model {config.hf!r} lets a document see the one before "
             "it in its sequence; set training.document_mask = false."
         )
+    if training.compile:
+        lm.compile_blocks()
     return lm
 
 
@@ -266,17 +365,6 @@ def _refuse_pickle(name: str) -> None:
 def _reason(error: Exception) -> str:
     """Return the first line of an error."""
     return (str(error) or type(error).__name__).splitlines()[0]
-
-
-def documents_are_apart(lm: LanguageModel, vocab_size: int) -> bool:
-    """Tell whether a document's losses are the same whatever document stands before it."""
-    tokens_BT = (torch.arange(16).repeat(2, 1) * 7 + 3) % vocab_size
-    tokens_BT[1, :8] = (tokens_BT[1, :8] + 11) % vocab_size
-    positions_BT = torch.arange(8).repeat(2, 2)
-    batch = TokenBatch(tokens_BT, tokens_BT, positions_BT)
-    with lm.evaluating(), torch.no_grad():
-        loss_BT = lm.token_losses(batch)[:, 8:]
-    return bool(torch.allclose(loss_BT[0], loss_BT[1], rtol=1e-4, atol=1e-4))
 
 
 def _device(name: str) -> str:

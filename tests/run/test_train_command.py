@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import planted
 import pytest
-from command import mads
+from command import mads, mads_process
 
 from mads.recipe import to_table, to_toml
 from mads.training.model import TokenBatch
@@ -126,3 +128,27 @@ def test_a_generation_is_the_stores(
     assert (code, out) == (1, "")
     assert "has no generation 7, found 1" in err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("rewards.tasks.planted.path=/none.jsonl", "/none.jsonl does not exist"),
+        ("console.prior.kindd.useful=3", "no such agent; did you mean 'kind'?"),
+        ("selection.min_share.kind.usefull=0.5", "did you mean 'useful'?"),
+        ("rewards.tasks={}", "the recipe has no reference task"),
+    ],
+)
+def test_what_is_wrong_is_told_before_torch_is_loaded(
+    arguments: tuple[object, ...], setting: str, message: str, tmp_path: Path
+) -> None:
+    done = mads_process(*arguments, "--set", setting)
+    assert done.returncode == 2
+    assert message in done.stderr.replace("\n", " ")
+    assert "loading torch" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_early_look_does_not_import_torch() -> None:
+    script = "import sys, mads.run.ready; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0

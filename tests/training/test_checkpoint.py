@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any, ClassVar
@@ -67,6 +68,17 @@ def test_training_goes_on_exactly(tmp_path: Path, tokenizer: Path, tied: bool) -
     saved = load(run, two)
     assert (saved.step, saved.round) == (3, 1)
     assert [two.step(step, batch()).loss for step in range(3, 6)] == expected
+
+
+def test_files_can_be_read_by_whom_the_user_lets(tmp_path: Path, tokenizer: Path) -> None:
+    run, trainer = RunDir(tmp_path / "run"), make_trainer()
+    before = os.umask(0o027)
+    try:
+        save_checkpoint(run, 1, trainer, tokenizer, 0, keep=1)
+    finally:
+        os.umask(before)
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        assert (run.checkpoint(1) / name).stat().st_mode & 0o777 == 0o640
 
 
 def test_only_the_newest_are_kept(tmp_path: Path, tokenizer: Path) -> None:

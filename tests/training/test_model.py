@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, OPTConfig, T5Config
+from transformers import AutoModelForCausalLM, BertConfig, OPTConfig, T5Config
 from transformers.configuration_utils import PretrainedConfig
 
 from mads.config import ModelConfig, TrainingConfig
@@ -128,6 +128,20 @@ def test_a_model_that_is_no_causal_one(tmp_path: Path) -> None:
 def losses_of(lm: LanguageModel) -> torch.Tensor:
     tokens = torch.arange(8)[None] % 100
     return lm.token_losses(TokenBatch(tokens, tokens)).sum()
+
+
+def test_a_model_that_sees_later_tokens(tmp_path: Path) -> None:
+    """BERT has a head for next tokens, and reads both ways."""
+    BertConfig(
+        vocab_size=128,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=64,
+    ).save_pretrained(str(tmp_path))
+    with pytest.raises(UsageError, match=r"BertLMHeadModel\) sees tokens that come later"):
+        build_model(ModelConfig(hf=str(tmp_path)), TrainingConfig(context=32), 100, seed=0)
 
 
 def test_a_parameter_that_no_loss_uses_has_a_zero_gradient() -> None:

@@ -1,0 +1,55 @@
+"""What can be wrong with a run and is known without torch, whose import takes seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from mads.config import INFLUENCE, Recipe
+from mads.errors import UsageError
+from mads.layout import RunDir, refuse_inside
+from mads.run.folder import check_folder
+from mads.run.schedule import strategy_name
+from mads.selection.bounds import find_bounds, with_shares
+from mads.store.store import Store
+from mads.strategies import STRATEGIES
+from mads.strategies.strategy import Evidence
+from mads.tasks.formats import load_examples
+
+
+def check_run(store: Store, out: Path, recipe: Recipe) -> None:
+    """Raise UsageError or DataError for a recipe that cannot be trained on a store into ``out``.
+
+    Tasks are read, weights, shares and bounds are compared with the store's agents.
+    """
+    check_evidence(recipe)
+    check_influence(store, recipe)
+    refuse_inside(out)
+    if out.exists():
+        check_folder(RunDir(out), store, recipe)
+    started = STRATEGIES[strategy_name(recipe)].start(store.cells, recipe)
+    held = with_shares(recipe.selection, started.shares)
+    find_bounds(store.cells, held, np.arange(len(store.cells)))
+    for name, task in {**recipe.rewards.tasks, **recipe.evaluation.tasks}.items():
+        load_examples(name, task, recipe.evaluation.seed)
+
+
+def check_evidence(recipe: Recipe) -> None:
+    """Raise UsageError for a strategy that learns from reference tasks, of which there is none."""
+    kind = STRATEGIES[strategy_name(recipe)]
+    if not recipe.rewards.tasks and kind.needs is Evidence.DOCUMENT_REWARDS:
+        raise UsageError(
+            "the recipe has no reference task: add a [rewards.tasks.NAME] section with a path "
+            f'(context and continuation per line), or set strategy = "random" (now {kind.name!r}).'
+        )
+
+
+def check_influence(store: Store, recipe: Recipe) -> None:
+    """Raise UsageError for a store whose own agent has the name of the run's."""
+    if recipe.influence.every and INFLUENCE in store.spec.agents:
+        raise UsageError(
+            f"influence.every: {store.dir.root} has an agent {INFLUENCE!r} already, which is what "
+            "the run calls its own. Leave influence.every out (0), or annotate with another name "
+            "for that agent."
+        )
