@@ -12,14 +12,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from torch import OutOfMemoryError
 
-from mads.config import Recipe, TaskConfig
+from mads.config import Recipe
 from mads.errors import DataError, Interrupted
 from mads.files import exclusive
 from mads.layout import RunDir, refuse_inside
@@ -41,6 +41,7 @@ from mads.run.refresh import is_due, joined, refresh
 from mads.run.result import TrainResult, whole_result, write_result
 from mads.run.schedule import round_bounds, round_of, strategy_name
 from mads.run.signals import stopping
+from mads.run.watched import Watched
 from mads.run.watcher import Silent, Watcher
 from mads.sealed import write_sealed
 from mads.seeds import derive
@@ -52,7 +53,6 @@ from mads.store.store import Store
 from mads.strategies import STRATEGIES
 from mads.strategies.strategy import Evidence, Strategy
 from mads.tasks.contamination import refuse_contamination
-from mads.tasks.task import Task, by_objective, make_task
 from mads.training.checkpoint import (
     Checkpoint,
     latest_checkpoint,
@@ -62,7 +62,6 @@ from mads.training.checkpoint import (
 )
 from mads.training.data import RoundData
 from mads.training.model import build_model
-from mads.training.task_loss import BatchedTask, batched, task_loss
 from mads.training.trainer import Trainer
 from mads.training.world import ALONE, World
 from mads.units import Budget
@@ -132,15 +131,7 @@ class _Loop:
         self.store, self.dir, self.recipe = store, run, recipe  # the store as the round sees it
         self.watcher, self.world, self.strategy = watcher, world, strategy
         self.stopped_by = 0
-        answers = self._make_tasks(recipe.rewards.tasks)
-        counted = [
-            task
-            for answer in answers
-            for task in by_objective(answer, recipe.rewards.tasks[answer.name].objective)
-        ]
-        evaluation = self._make_tasks(recipe.evaluation.tasks)
-        self.watched = self._batched([*answers, *counted, *evaluation])
-        self.tasks = [self.watched[task.name] for task in counted]
+        self.watched = Watched.of(recipe, store.tokenizer)
         vocab_size = store.tokenizer.vocab_size
         seed = derive(recipe.seed, "model")
         lm = build_model(recipe.model, recipe.training, vocab_size, seed, world)
@@ -152,16 +143,6 @@ class _Loop:
         self.select_ms: Mapping[int, float] = {}
         self.metrics = Metrics(run.metrics)
         self.result: TrainResult | None = None  # of a run that has ended
-
-    def _make_tasks(self, configs: Mapping[str, TaskConfig]) -> list[Task]:
-        context, tokenizer = self.recipe.training.context, self.store.tokenizer
-        seed = self.recipe.evaluation.seed
-        return [make_task(n, config, tokenizer, context, seed) for n, config in configs.items()]
-
-    def _batched(self, tasks: Sequence[Task]) -> dict[str, BatchedTask]:
-        """Return tasks in batches by name; of several with one name the last."""
-        size = self.recipe.rewards.batch_size
-        return {name: batched(task, size) for name, task in {t.name: t for t in tasks}.items()}
 
     def stop(self, number: int) -> None:
         """Ask the loop to save and stop after the current step."""
@@ -192,7 +173,7 @@ class _Loop:
         if self.result is not None:
             self.watcher.round(EndRecord(step, self.result.losses))
             return self.result
-        ended = EndRecord(step, self._losses({}))
+        ended = EndRecord(step, self.watched.losses(self.trainer.lm, {}))
         self._note(ended)
         self.watcher.round(ended)
         guards = Counter[str]()
@@ -286,7 +267,7 @@ class _Loop:
             num_docs=picked.num_docs,
             theta=self.strategy.theta,
             weights=self.strategy.weights,
-            losses=self._losses(found.task_losses if found else {}),
+            losses=self.watched.losses(self.trainer.lm, found.task_losses if found else {}),
             alarms=picked.alarms.counts or None,
             feedback=found.record if found else None,
             refresh=refreshed,
@@ -329,7 +310,7 @@ class _Loop:
         found = gather(
             self.store,
             self.trainer,
-            self.tasks,
+            self.watched.references,
             self.recipe,
             self.strategy,
             step,
@@ -421,20 +402,3 @@ class _Loop:
             self.metrics.sync()
         keep = self.recipe.training.keep_checkpoints
         save_checkpoint(self.dir, step, self.trainer, self.store.dir.tokenizer, number, keep)
-
-    def _losses(self, known: Mapping[str, float]) -> dict[str, float]:
-        """Return the loss of every task; those in ``known`` are not computed again.
-
-        Raises DataError for a loss that is not finite.
-        """
-        found = {
-            name: known[name] if name in known else task_loss(self.trainer.lm, task)
-            for name, task in self.watched.items()
-        }
-        bad = [f"{name} {loss}" for name, loss in found.items() if not np.isfinite(loss)]
-        if bad:
-            raise DataError(
-                f"the losses of tasks are not finite: {', '.join(bad)}. Go on from an older "
-                "checkpoint, into another --out with a lower training.learning_rate."
-            )
-        return found

@@ -105,7 +105,7 @@ def test_the_items_of_tasks_do_not_depend_on_the_runs_seed(
         drawn.append([len(item.tokens_T) for item in found.items])
         return found
 
-    monkeypatch.setattr("mads.run.loop.make_task", noted)
+    monkeypatch.setattr("mads.run.watched.make_task", noted)
     items = tmp_path / "items.jsonl"
     lines = [{"context": "word " * n, "continuation": " end"} for n in range(2, 30)]
     items.write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -123,7 +123,7 @@ def test_full_memory_is_one_message(
 def test_a_loss_that_is_not_finite_is_told_with_its_task(
     folder: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mads.run.loop.task_loss", lambda *_: float("nan"))
+    monkeypatch.setattr("mads.run.watched.task_loss", lambda *_: float("nan"))
     with pytest.raises(DataError, match="losses of tasks are not finite: planted nan"):
         train(store, tmp_path / "run", planted.recipe(folder), Quiet())
 
