@@ -32,6 +32,7 @@ from mads.console import RULE_SECTIONS
 from mads.errors import UsageError, did_you_mean
 from mads.files import SEAL, read_sealed_json
 from mads.rewards.sections import ESTIMATOR_SECTIONS
+from mads.selection.bounds import SUM_TOLERANCE
 from mads.selection.policies import POLICIES
 from mads.strategies import STRATEGIES
 from mads.strategies.console import Console
@@ -44,7 +45,6 @@ T = TypeVar("T", bound=TaskConfig)
 SHIPPED = Path(__file__).parent / "recipes"
 Factors = dict[str, Annotated[float, Within(-1e6, 1e6)]]
 """Agent -> θ."""
-SHARES_TOLERANCE = 1e-6  # of a mixture's sum
 _MAX_NAME = 64
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
 _LONG_NUMBER = re.compile(r"[0-9][0-9_]{4000,}")  # Python reads 4,300 digits at most
@@ -343,7 +343,7 @@ def _mixture_misfits(recipe: Recipe) -> list[str]:
         )
     for agent, shares in recipe.mixture.items():
         total = sum(shares.values())
-        if abs(total - 1) > SHARES_TOLERANCE:
+        if abs(total - 1) > SUM_TOLERANCE:
             problems.append(
                 f"mixture.{agent}: the shares add up to {total:.6g}, expected 1; a category that "
                 "is not named gets none"

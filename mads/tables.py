@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from mads.agents.target import BINS
 from mads.annotate.annotate import AnnotateResult
 from mads.demo.harvest import HarvestSummary
@@ -36,11 +34,9 @@ TOP_CLUSTERS = 40
 
 def show_cells(cells: Cells) -> None:
     """Show how each agent's categories share the corpus."""
-    for column, agent in enumerate(cells.agents):
-        names = cells.categories[agent]
+    for agent, names in cells.categories.items():
         docs, tokens = (
-            np.bincount(cells.category_CA[:, column], counts, len(names))
-            for counts in (cells.num_docs_C, cells.num_tokens_C)
+            cells.by_category(agent, counts) for counts in (cells.num_docs_C, cells.num_tokens_C)
         )
         rows = [
             [name, f"{d:,.0f}", f"{d / docs.sum():.1%}", f"{t / tokens.sum():.1%}"]

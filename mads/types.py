@@ -32,10 +32,10 @@ seal        what is known of a file's bytes
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -175,6 +175,10 @@ class Feedback:
     documents: DocumentRewards
 
 
+Report = Callable[[str, int, int], None]
+"""Is told (what, done, total); the unit is the caller's: rows, files, steps."""
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingLosses:
     """What a round of training has met of one agent's categories; one that it did not is absent.
@@ -235,6 +239,12 @@ class Cells:
 
     def __len__(self) -> int:
         return len(self.num_docs_C)
+
+    def by_category(self, agent: str, amount_C: NDArray[Any]) -> Floats:
+        """Return how much of an amount of each cell falls to each of an agent's J categories."""
+        column = self.agents.index(agent)
+        size = len(self.categories[agent])
+        return np.bincount(self.category_CA[:, column], amount_C, size).astype(np.float64)
 
     def of_agents(self, agents: Collection[str]) -> Cells:
         """Return the same cells as only some of their agents see them."""

@@ -50,7 +50,7 @@ from mads.rewards.direction import Reference, reference
 from mads.rewards.estimators import ESTIMATORS, estimate
 from mads.rewards.estimators.question import Measured, Question
 from mads.rewards.measure import read_probes
-from mads.rewards.ranks import ranks
+from mads.rewards.ranks import spearman
 from mads.rewards.sections import ESTIMATOR_SECTIONS
 from mads.run.loop import train
 from mads.run.records import EndRecord, RoundRecord, StepRecord
@@ -164,11 +164,6 @@ def sample(
 def pearson(one: Floats, two: Floats) -> float:
     """Return the correlation of two lists."""
     return float(np.corrcoef(one, two)[0, 1])
-
-
-def spearman(one: Floats, two: Floats) -> float:
-    """Return the correlation of their ranks."""
-    return pearson(ranks(one), ranks(two))
 
 
 def means(cells: Cells, probes: Probes, reward_N: Floats) -> dict[tuple[str, str], float]:

@@ -38,7 +38,7 @@ from pathlib import Path
 
 import numpy as np
 from bench_pipeline import SHARED
-from bench_rewards import Quiet, corpus_files, silent, spearman, trainer_at
+from bench_rewards import Quiet, corpus_files, silent, trainer_at
 from numpy.typing import NDArray
 from signal_variance import text_shares, unit, variance_shares
 
@@ -54,6 +54,7 @@ from mads.rewards.direction import norm as length_of
 from mads.rewards.estimators import estimate
 from mads.rewards.estimators.question import Question
 from mads.rewards.measure import read_probes
+from mads.rewards.ranks import spearman
 from mads.run.loop import train
 from mads.seeds import derive, shuffled
 from mads.store.store import Store

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from mads.agents.agent import bin_numbers
 from mads.agents.fasttext_agent import expectation
 from mads.agents.fitting import cleaned, predict, write_model
-from mads.rewards.ranks import ranks
+from mads.rewards.ranks import ranks, spearman
 
 QUALITY = ("[0,1)", "[1,2)", "[2,3)", "[3,4)", "[4,5]")
 QUALITY_EDGES = (1.0, 2.0, 3.0, 4.0)
@@ -291,11 +291,6 @@ def classification(
     }
 
 
-def spearman(a_N: NDArray[Any], b_N: NDArray[Any]) -> float:
-    """Return Spearman's rank correlation."""
-    return round(float(np.corrcoef(ranks(a_N), ranks(b_N))[0, 1]), 4)
-
-
 def auc(score_N: NDArray[Any], good_N: NDArray[np.bool_]) -> float:
     """Return the probability that a good document scores above a bad one."""
     num_good, num_bad = int(good_N.sum()), int((~good_N).sum())
@@ -318,7 +313,7 @@ def make_quality(data: Path, out: Path, work: Path, vectors: Path) -> None:
     found_N, truth_N = score(tests), np.array([row.score for row in tests])
     baseline = Counter(row.label for row in kept if row.source not in WEAK_SOURCES).most_common(1)
     held_out = classification(tests, bin_numbers(found_N, QUALITY_EDGES), QUALITY, baseline[0][0])
-    held_out["spearman_with_fineweb_edu"] = spearman(found_N, truth_N)
+    held_out["spearman_with_fineweb_edu"] = round(spearman(found_N.astype(np.float64), truth_N), 4)
     held_out["rmse_to_fineweb_edu"] = round(float(np.sqrt(np.mean((found_N - truth_N) ** 2))), 4)
     held_out["standard_deviation_of_fineweb_edu"] = round(float(truth_N.std()), 4)
     for name in ("majority", "agreement"):

@@ -8,18 +8,45 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis
+import planted
 import pytest
 from toys import Document, MakeRecipe, MakeStore, write_jsonl
 
 from mads.annotate.annotate import annotate
 from mads.config import Recipe
 from mads.recipe import recipe_from_table
+from mads.store.store import Store
 
 # No time limits in tests: machines are noisy.
 hypothesis.settings.register_profile("mads", deadline=None)
 hypothesis.settings.load_profile("mads")
 
 WORDS = ["the", "of", "and", "river", "stone", "engine", "copper", "garden", "winter", "seven"]
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The planted world. Copy what stands in it before changing anything."""
+    path = tmp_path_factory.mktemp("planted")
+    planted.build(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def store(folder: Path) -> Store:
+    """The planted world's store."""
+    return Store(folder / "store")
+
+
+@pytest.fixture(scope="session")
+def finished(folder: Path, store: Store) -> Path:
+    """A run of 20 steps in the planted world: rounds 0 to 3, checkpoints after 10 and 20."""
+    from run.watching import Quiet  # with torch, which few tests need
+
+    from mads.run.loop import train
+
+    train(store, folder / "finished", planted.recipe(folder, steps=20), Quiet())
+    return folder / "finished"
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mads.config import AgentConfig
+from mads.errors import UsageError
 from mads.types import NO_CATEGORY, Agent, DocumentBatch, Labels, Scorer, Scores
 
 MAX_CATEGORIES = NO_CATEGORY - 1
@@ -37,6 +38,17 @@ def bin_numbers(number_N: NDArray[Any], edges: Sequence[float]) -> NDArray[np.ui
     Below the first edge lies the first bin and above the last edge the last one, without end.
     """
     return np.searchsorted(np.asarray(edges, np.float64), number_N, side="right").astype(np.uint16)
+
+
+def named_bins(agent: str, categories: Sequence[str], quantiles: int) -> tuple[str, ...]:
+    """Return the names of an agent's bins; raises UsageError for more or fewer than there are."""
+    names = bin_names(categories, quantiles)
+    if len(names) != quantiles:
+        raise UsageError(
+            f"agents.{agent}.categories: found {len(names)}, but quantiles makes {quantiles} bins; "
+            "give as many names, or none."
+        )
+    return names
 
 
 def bin_names(categories: Sequence[str], quantiles: int) -> tuple[str, ...]:

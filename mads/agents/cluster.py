@@ -93,8 +93,7 @@ class WordEmbedding:
         """
         found_ND = np.zeros((len(cleaned), self.dims))
         for n, text in enumerate(cleaned):
-            bucket_F = symbol_buckets(word_symbols(text), len(self._idf_B))
-            bucket_F, tf_F = np.unique(bucket_F, return_counts=True)
+            bucket_F, tf_F = word_counts(text, len(self._idf_B))
             weight_F = tf_weights(tf_F, self._tf_weight_F) * self._idf_B[bucket_F]
             row_FD = self._projection_BD[bucket_F].astype(np.float64)
             found_ND[n] = weight_F.astype(np.float64) @ row_FD
@@ -127,6 +126,11 @@ class ClusterModel:
             centroid_N[rows] = cosine_RK.argmax(axis=1)
             cosine_N[rows] = cosine_RK.max(axis=1)
         return centroid_N, cosine_N
+
+
+def word_counts(cleaned: str, buckets: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the buckets that a cleaned text's words fall into, rising, and how many into each."""
+    return np.unique(symbol_buckets(word_symbols(cleaned), buckets), return_counts=True)
 
 
 def tf_weights(tf_F: NDArray[np.int64], table_F: NDArray[np.int32]) -> NDArray[np.int64]:

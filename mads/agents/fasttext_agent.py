@@ -14,7 +14,7 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 
-from mads.agents.agent import Backend, FixedBins, QuantileBins, bin_names
+from mads.agents.agent import Backend, FixedBins, QuantileBins, bin_names, named_bins
 from mads.agents.fasttext_model import FastTextModel, find_model
 from mads.codec import Within
 from mads.config import AgentConfig
@@ -71,11 +71,8 @@ def _check(name: str, config: FastTextConfig) -> None:
             f"agents.{name}.categories: the categories of a fastText model stand in its card. "
             'Remove the key, or set backend = "column".'
         )
-    if names and len(names) != bins:
-        raise UsageError(
-            f"agents.{name}.categories: found {len(names)}, but quantiles makes {bins} bins; "
-            "give as many names, or none."
-        )
+    if names:
+        named_bins(name, names, bins)
 
 
 class FastTextAgent:

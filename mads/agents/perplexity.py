@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from mads.agents.agent import Backend, QuantileBins, bin_names, fingerprint
+from mads.agents.agent import Backend, QuantileBins, fingerprint, named_bins
 from mads.codec import Within
 from mads.config import AgentConfig
 from mads.errors import UsageError
@@ -43,12 +43,7 @@ class PerplexityConfig(AgentConfig):
 
 def open_perplexity(name: str, config: PerplexityConfig) -> QuantileBins:
     """Open the agent of a section; raises UsageError for one that names no model."""
-    names = bin_names(config.categories, config.quantiles)
-    if len(names) != config.quantiles:
-        raise UsageError(
-            f"agents.{name}.categories: found {len(names)}, but quantiles makes "
-            f"{config.quantiles} bins; give as many names, or none."
-        )
+    names = named_bins(name, config.categories, config.quantiles)
     folder = _model_folder(name, config.model)
     scorer = PerplexityScorer(name, folder, config.max_tokens, config.device)
     return QuantileBins(name, scorer, names)

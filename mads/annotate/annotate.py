@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -43,11 +43,8 @@ from mads.store.documents import read_documents_header
 from mads.store.manifest import FORMAT, DocumentCounts, Generation, Manifest, write_spec
 from mads.store.spec import StoreSpec
 from mads.store.store import Store
-from mads.types import Status
+from mads.types import Report, Status
 from mads.units import parse_bytes
-
-Progress = Callable[[str, int, int], None]
-"""Called with (what, done, total); the unit of ``total`` is rows or files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +65,7 @@ class AnnotateResult:
 
 
 def annotate(
-    paths: Sequence[Path], out: Path, recipe: Recipe, on_progress: Progress, *, verify: bool = False
+    paths: Sequence[Path], out: Path, recipe: Recipe, on_progress: Report, *, verify: bool = False
 ) -> AnnotateResult:
     """Make, complete or extend a store.
 
@@ -117,7 +114,7 @@ def _make_tokenizer(
     before: Manifest | None,
     spec: StoreSpec,
     recipe: Recipe,
-    on_progress: Progress,
+    on_progress: Report,
 ) -> None:
     """Fetch or train the tokenizer unless there is one.
 
@@ -149,7 +146,7 @@ def _make_tokenizer(
         )
 
 
-def _tokenizer_sample(spec: StoreSpec, recipe: Recipe, on_progress: Progress) -> Iterator[str]:
+def _tokenizer_sample(spec: StoreSpec, recipe: Recipe, on_progress: Report) -> Iterator[str]:
     """Yield a seeded sample of texts, about ``sample_bytes`` in all."""
     total = max(sum(file.text_bytes for file in spec.files), 1)
     keep = recipe.tokenizer.sample_bytes / total
@@ -180,7 +177,7 @@ def _check_begun(store: StoreDir, before: Before, spec: StoreSpec, seen: Seen) -
 
 
 def _label(
-    store: StoreDir, spec: StoreSpec, recipe: Recipe, workers: int, on_progress: Progress
+    store: StoreDir, spec: StoreSpec, recipe: Recipe, workers: int, on_progress: Report
 ) -> int:
     """Label and tokenise every shard that is not finished; return how many there were."""
     todo = [i for i in range(len(spec.shards)) if missing_parts(store, spec, i)]
@@ -205,7 +202,7 @@ def _finish(
     before: Manifest | None,
     spec: StoreSpec,
     recipe: Recipe,
-    on_progress: Progress,
+    on_progress: Report,
 ) -> tuple[Manifest, bool]:
     """Build the index, unless a generation of the same content has one, and write the manifest.
 
@@ -264,7 +261,7 @@ def _build(
     fingerprint: str,
     recipe: Recipe,
     seals: Mapping[str, Seal],
-    on_progress: Progress,
+    on_progress: Report,
 ) -> Generation:
     rows, done = 2 * spec.num_rows, 0
 

@@ -9,7 +9,7 @@ alone. When the corpus grows, the edges stay, since nothing old is made anew.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -22,14 +22,14 @@ from mads.store.documents import selectable
 from mads.store.manifest import write_spec
 from mads.store.memory import doc_numbers, read_header, read_scores, write_memory
 from mads.store.spec import StoreSpec
-from mads.types import NO_CATEGORY, Agent, Labels, Scores
+from mads.types import NO_CATEGORY, Agent, Labels, Report, Scores
 
 
 def bin_scores(
     store: StoreDir,
     spec: StoreSpec,
     agents: Mapping[str, Agent | QuantileBins],
-    on_progress: Callable[[str, int, int], None],
+    on_progress: Report,
 ) -> StoreSpec:
     """Turn the scores of agents with quantiles into memories; return the spec with their edges.
 

@@ -8,7 +8,7 @@ memory of its own.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from mads.errors import DataError
 from mads.layout import StoreDir
 from mads.store.manifest import Manifest, read_manifest, read_spec, restored
 from mads.store.spec import AgentInfo, Shard, StoreSpec, make_shards
-from mads.types import Agent
+from mads.types import Agent, Report
 
 _NAMED = 5  # files that a message lists
 _SHORT = 8  # characters of a fingerprint in a folder's name
@@ -92,7 +92,7 @@ def scan_files(
     seen: Seen,
     recipe: Recipe,
     workers: int,
-    on_progress: Callable[[str, int, int], None],
+    on_progress: Report,
 ) -> list[CorpusFile]:
     """Return what is in each file; one that has not changed since it was read is not read again."""
     root = Path(before.root) if before is not None else Path()

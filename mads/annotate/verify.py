@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from mads.annotate.seen import Seen
@@ -13,13 +12,14 @@ from mads.layout import StoreDir
 from mads.sealed import check_sealed
 from mads.store.manifest import Manifest
 from mads.store.store import Store
+from mads.types import Report
 
 
 def check_files(
     store: StoreDir,
     manifest: Manifest,
     seen: Seen,
-    on_progress: Callable[[str, int, int], None],
+    on_progress: Report,
 ) -> None:
     """Compare every file that is there and was not ``seen`` before with what is known of it.
 

@@ -60,5 +60,13 @@ def as_weights(
     cells: Cells, log_factor_P: Floats, temperature: float
 ) -> dict[str, Mapping[str, float]]:
     """Return the weights whose score, with θ alike, is one plus the temperature times the tilt."""
-    values = iter((1.0 + temperature * len(cells.agents) * log_factor_P).tolist())
-    return {agent: {c: next(values) for c in cells.categories[agent]} for agent in cells.agents}
+    count, values = len(cells.agents), iter(log_factor_P.tolist())
+    return {
+        agent: {c: weight_of(next(values), temperature, count) for c in cells.categories[agent]}
+        for agent in cells.agents
+    }
+
+
+def weight_of(log_factor: float, temperature: float, num_agents: int) -> float:
+    """Return the weight that a log-factor stands for where θ is 1 / number of agents."""
+    return 1.0 + temperature * num_agents * log_factor

@@ -42,9 +42,8 @@ class Outcome:
 def categories_of(store: Store, least_docs: int) -> list[Category]:
     """Return the categories with enough documents to train on."""
     cells, found = store.cells, []
-    for column, agent in enumerate(cells.agents):
-        names = cells.categories[agent]
-        docs = np.bincount(cells.category_CA[:, column], cells.num_docs_C, len(names))
+    for agent, names in cells.categories.items():
+        docs = cells.by_category(agent, cells.num_docs_C)
         found += [(agent, name) for name, n in zip(names, docs, strict=True) if n >= least_docs]
     return found
 

@@ -18,12 +18,10 @@ from mads.evaluation.choices import DELIMITER, EVALUATORS, Item
 from mads.evaluation.scoring import Pair, Score, Scorer, model_folder, open_scorer
 from mads.evaluation.sources import Examples, Source, open_source
 from mads.seeds import derive, shuffled
-from mads.types import Floats
+from mads.types import Floats, Report
 from mads.units import parse_numbers, shorten
 
 OTHER_ITEMS = "the other items"
-
-Report = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,16 +16,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mads.codec import build
 from mads.config import LARGEST_SEED, Recipe
 from mads.errors import MadsError, UsageError, did_you_mean
 from mads.files import reason_of
 from mads.recipe import SHIPPED, bad_names, load_recipe, shipped_recipes, to_table
 from mads.run.folder import differences
+from mads.run.ready import started
 from mads.run.schedule import strategy_name
-from mads.selection.bounds import find_bounds, with_shares
 from mads.store.store import Store
 from mads.strategies import STRATEGIES
 from mads.strategies.strategy import Evidence
@@ -119,9 +117,7 @@ def check_arms(arms: Arms, store: Store) -> None:
                 "[rewards.tasks.NAME] section to the base recipe"
             )
         try:
-            started = kind.start(store.cells, recipe)
-            held = with_shares(recipe.selection, started.shares)
-            find_bounds(store.cells, held, np.arange(len(store.cells)))
+            started(store.cells, recipe)
         except MadsError as error:
             problems.append(f"arms.{arm}: {error}")
     one = arms.recipes[arms.baseline]

@@ -12,7 +12,7 @@ from typing import Any
 from mads.codec import Count, from_json
 from mads.errors import DataError, UsageError
 from mads.experiments.arms import Arms, check_arms
-from mads.experiments.jobs import Report, TrainJob, train_all
+from mads.experiments.jobs import TrainJob, train_all
 from mads.files import LOCK, PARTIAL, exclusive, unreadable, write_text
 from mads.layout import ComparisonDir, kind_of, refuse_inside
 from mads.recipe import to_table, to_toml
@@ -20,6 +20,7 @@ from mads.run.folder import differences
 from mads.run.reader import Run
 from mads.run.result import whole_result
 from mads.store.store import Store
+from mads.types import Report
 
 REMEDY = "Put it back as it was, or give another --out."
 
@@ -77,14 +78,19 @@ def comparison_folder(out: Path, store: Store, arms: Arms) -> Iterator[Compariso
                 )
         else:
             _refuse_others(folder, saved, store, arms)
-        table = {
-            "baseline": arms.baseline,
-            "store": store.fingerprint,
-            "generation": store.generation,
-            "arms": {arm: to_table(recipe) for arm, recipe in arms.recipes.items()},
-        }
-        write_text(folder.arms, to_toml(table))
+        write_arms(folder, store, arms)
         yield folder
+
+
+def write_arms(folder: ComparisonDir, store: Store, arms: Arms) -> None:
+    """Write arms.toml: what the folder compares, and on which store."""
+    table = {
+        "baseline": arms.baseline,
+        "store": store.fingerprint,
+        "generation": store.generation,
+        "arms": {arm: to_table(recipe) for arm, recipe in arms.recipes.items()},
+    }
+    write_text(folder.arms, to_toml(table))
 
 
 def _refuse_others(folder: ComparisonDir, saved: SavedArms, store: Store, arms: Arms) -> None:

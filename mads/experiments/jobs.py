@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +22,12 @@ from mads.layout import RunDir
 from mads.processes import LIFELINE
 from mads.run.records import Metrics
 from mads.run.signals import stopping
+from mads.types import Report
 
 POLL_S = 0.2
 SHOW_S = 1.0
 _MARK = "mads: "
 _TAIL = 4096  # bytes of a log in which its last message is sought
-
-Report = Callable[[str, int, int], None]
-"""Is told (what, done, total)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,6 @@ from mads.console.tilt import as_weights, members, tilted
 from mads.errors import UsageError
 from mads.experiments.arms import Arms
 from mads.experiments.comparison import comparison_folder, open_run, train_arms
-from mads.experiments.jobs import Report
 from mads.files import write_json
 from mads.layout import ComparisonDir
 from mads.rewards.matching import refuse_foreign_prior
@@ -34,7 +33,8 @@ from mads.seeds import derive
 from mads.selection.composition import Shares, composition
 from mads.store.store import Store
 from mads.strategies.fixed import Fixed
-from mads.types import Cells, Floats
+from mads.tasks.task import need_tasks
+from mads.types import Cells, Floats, Report
 
 METHOD = "regmix"
 LEAST_PROXIES = 8
@@ -95,16 +95,13 @@ def fit_regmix(
     too few proxies, and when ``out`` or ``work`` is something else; DataError when a proxy fails.
     """
     refuse_foreign_prior(out)
-    if not recipe.rewards.tasks:
-        raise UsageError(
-            "a prior is fitted to reference tasks: add a [rewards.tasks.NAME] section with a path."
-        )
+    need_tasks(recipe.rewards.tasks, "a prior is fitted")
     if proxies < LEAST_PROXIES:
         raise UsageError(f"--proxies: found {proxies}, expected {LEAST_PROXIES} or more.")
     cells = console_cells(store.cells, recipe.console.agents)
     corpus_C = cells.num_tokens_C / cells.num_tokens_C.sum()
     member_CP = members(cells)
-    lab = _Lab(store, recipe, work, jobs, report)
+    lab = _Lab(store, cells, recipe, work, jobs, report)
     known = {CORPUS: np.zeros(member_CP.shape[1])}
     known |= random_tilts(cells, proxies, derive(recipe.seed, METHOD))
     loss_NT = lab.losses("proxies", known, (recipe.seed,))[:, 0]
@@ -158,6 +155,7 @@ class _Lab:
     """Where proxies are trained: comparisons below ``work``, each proxy one arm."""
 
     store: Store
+    cells: Cells  # as the console's agents see them
     recipe: Recipe
     work: Path
     jobs: int
@@ -175,8 +173,7 @@ class _Lab:
     def _proxy(self, tilt_P: Floats) -> Recipe:
         """Return the recipe of a proxy that reads a tilted mixture from beginning to end."""
         recipe = self.recipe
-        cells = console_cells(self.store.cells, recipe.console.agents)
-        weights = as_weights(cells, tilt_P, recipe.selection.temperature)
+        weights = as_weights(self.cells, tilt_P, recipe.selection.temperature)
         prior = {agent: dict(table) for agent, table in weights.items()}
         return replace(
             recipe,

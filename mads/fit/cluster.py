@@ -21,12 +21,11 @@ from mads.agents import cluster as agent
 from mads.agents.array_model import check_out, write_arrays, write_card
 from mads.agents.fasttext_model import TEXT_VERSION
 from mads.agents.fitting import GOLDEN_TEXTS
-from mads.agents.grams import symbol_buckets, word_symbols
 from mads.errors import DataError, UsageError
-from mads.fit.sample import Report, sampled_texts
+from mads.fit.sample import sampled_texts
 from mads.seeds import derive
 from mads.store.store import Store
-from mads.types import Floats
+from mads.types import Floats, Report
 
 BUCKETS = 1 << 15
 TF_SCALE, IDF_SCALE = 128, 256  # of tf and idf as whole numbers
@@ -174,7 +173,7 @@ def fit_embedding(texts: Sequence[str], dims: int, seed: int) -> tuple[dict[str,
 
     bucket_F, tf_F, count_N = [], [], []
     for text in texts:
-        found = np.unique(symbol_buckets(word_symbols(text), BUCKETS), return_counts=True)
+        found = agent.word_counts(text, BUCKETS)
         bucket_F.append(found[0])
         tf_F.append(found[1])
         count_N.append(len(found[0]))

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
 from mads.agents.fitting import cleaned
 from mads.seeds import uniform
 from mads.store.store import Store
-
-Report = Callable[[str, int, int], None]
+from mads.types import Report
 
 
 def sample_rows(total: int, count: int, seed: int) -> NDArray[np.int64]:

@@ -24,11 +24,12 @@ from mads.agents.grams import gram_buckets, word_symbols
 from mads.agents.target import Method, TargetTask
 from mads.config import Recipe
 from mads.errors import DataError, UsageError, did_you_mean
-from mads.fit.sample import Report, sampled_texts
+from mads.fit.sample import sampled_texts
 from mads.seeds import derive
 from mads.store.store import Store
 from mads.tasks.formats import load_examples
-from mads.types import Floats, Ints
+from mads.tasks.task import need_tasks
+from mads.types import Floats, Ints, Report
 
 BUCKETS = 10_000
 LEAST_SHARE = 1e-8  # added to a bucket's share, so that none is without a logarithm
@@ -66,10 +67,7 @@ def fit_target(
     check_out(out)
     known_method = check_method(method)
     configs = recipe.rewards.tasks
-    if not configs:
-        raise UsageError(
-            "a target is fitted to reference tasks: add a [rewards.tasks.NAME] section with a path."
-        )
+    need_tasks(configs, "a target is fitted")
     items = {}
     for name, config in configs.items():
         examples = load_examples(name, config, recipe.evaluation.seed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Literal
 from mads.files import is_held
 from mads.layout import check_kind
 from mads.run.reader import Run
-from mads.run.records import EndRecord, RoundRecord, StepRecord
+from mads.run.records import EndRecord, RoundRecord, StepRecord, guards_of
 
 RECENT = 20  # steps over which speed and training loss are taken
 
@@ -57,10 +56,6 @@ def status(root: Path) -> Status:
     recent, training = steps[-RECENT:], run.recipe.training
     speed = statistics.median(one.tokens_per_s for one in recent) if recent else None
     done = steps[-1].step + 1 if steps else 0
-    guards = Counter[str]()
-    for record in rounds:
-        guards.update(record.feedback.guards if record.feedback else {})
-        guards.update(record.alarms or {})
     state: State = "done" if run.result is not None else "stopped" if records else "not begun"
     if run.result is None and is_held(root):
         state = "running"
@@ -78,5 +73,5 @@ def status(root: Path) -> Status:
         first_losses=told[0].losses if told else {},
         losses=told[-1].losses if told else {},
         losses_step=told[-1].step if told else 0,
-        guards=dict(guards),
+        guards=guards_of(records),
     )

@@ -99,7 +99,7 @@ def sampling_counts(cells: Cells, wanted: Wanted) -> Floats:
     rate_C = np.zeros(len(cells))
     for column, agent in enumerate(cells.agents):
         category_C = cells.category_CA[:, column]
-        docs_J = np.bincount(category_C, cells.num_docs_C, len(cells.categories[agent]))
+        docs_J = cells.by_category(agent, cells.num_docs_C)
         rate_J = np.minimum(1.0, wanted[agent] / np.maximum(docs_J, 1.0))
         rate_C = np.maximum(rate_C, rate_J[category_C])
     counts: Floats = rate_C * cells.num_docs_C
@@ -143,7 +143,7 @@ def category_rewards(
     result: dict[str, dict[str, CategoryReward]] = {}
     for column, agent in enumerate(cells.agents):
         category_C = cells.category_CA[:, column]
-        docs_J = np.bincount(category_C, cells.num_docs_C, len(cells.categories[agent]))
+        docs_J = cells.by_category(agent, cells.num_docs_C)
         result[agent] = {}
         for index, name in enumerate(cells.categories[agent]):
             here = category_C[cell_N] == index

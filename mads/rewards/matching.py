@@ -33,7 +33,7 @@ from mads.rewards.categories import choose_probes, equal_sizes
 from mads.seeds import derive, uniform
 from mads.selection.composition import Shares, composition
 from mads.store.store import Store
-from mads.tasks.task import Task, make_task
+from mads.tasks.task import Task, make_task, need_tasks
 from mads.types import Cells, Floats
 
 METHOD = "matching"
@@ -136,10 +136,7 @@ def match(
     ``on_progress`` is told documents read, and how many there are. Raises UsageError without a
     task.
     """
-    if not tasks:
-        raise UsageError(
-            "a prior is matched to reference tasks: add a [rewards.tasks.NAME] section with a path."
-        )
+    need_tasks(tasks, "a prior is matched")
     cells = console_cells(store.cells, agents)
     buckets = BUCKETS
     while buckets * len(cells) > MOST_NUMBERS and buckets > 256:

@@ -17,7 +17,9 @@ def ranks(values: Floats) -> Floats:
 
 
 def spearman(one_N: Floats, two_N: Floats) -> float:
-    """Return the rank correlation of two series; 0 where one of them is constant."""
+    """Return the rank correlation of two series; 0 where one is constant, no number below two."""
+    if len(one_N) < 2:
+        return float("nan")
     if np.ptp(one_N) == 0 or np.ptp(two_N) == 0:
         return 0.0
     return float(np.corrcoef(ranks(one_N), ranks(two_N))[0, 1])

@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 from torch import OutOfMemoryError
 
 from mads.config import Recipe
@@ -35,22 +34,28 @@ from mads.run.feedback import (
 from mads.run.folder import begin, check_folder, forget_after
 from mads.run.prior import with_prior
 from mads.run.reader import RunRound
-from mads.run.ready import check_evidence, check_influence
-from mads.run.records import EndRecord, Metrics, RefreshRecord, RoundRecord, StepRecord
+from mads.run.ready import check_evidence, check_influence, started
+from mads.run.records import (
+    EndRecord,
+    Metrics,
+    RefreshRecord,
+    RoundRecord,
+    StepRecord,
+    guards_of,
+)
 from mads.run.refresh import is_due, joined, refresh
 from mads.run.result import TrainResult, whole_result, write_result
-from mads.run.schedule import round_bounds, round_of, strategy_name
+from mads.run.schedule import round_bounds, round_of
 from mads.run.signals import stopping
 from mads.run.watched import Watched
 from mads.run.watcher import Silent, Watcher
 from mads.sealed import write_sealed
 from mads.seeds import derive
-from mads.selection.bounds import find_bounds, with_shares
+from mads.selection.bounds import with_shares
 from mads.selection.plan import Cursors
 from mads.selection.plan_file import Head, SavedPlan, write_selection
 from mads.selection.rounds import part_tokens, select_round
 from mads.store.store import Store
-from mads.strategies import STRATEGIES
 from mads.strategies.strategy import Evidence, Strategy
 from mads.tasks.contamination import refuse_contamination
 from mads.training.checkpoint import (
@@ -89,8 +94,7 @@ def train(
         try:
             # All that can be wrong with the recipe is found before the folder is the recipe's.
             told = watcher if world.is_main else Silent()
-            kind = STRATEGIES[strategy_name(recipe)]
-            strategy = kind.start(store.cells, with_prior(run, store, recipe, told.note))
+            strategy = started(store.cells, with_prior(run, store, recipe, told.note))
             loop = _Loop(store, run, recipe, told, world, strategy)
             if world.is_main:
                 begin(run, store, recipe)
@@ -137,8 +141,6 @@ class _Loop:
         lm = build_model(recipe.model, recipe.training, vocab_size, seed, world)
         self.trainer = Trainer(lm, recipe.training, derive(recipe.seed, "training"))
         self.cursors = Cursors.start(len(store.cells))
-        held = with_shares(recipe.selection, strategy.shares)
-        find_bounds(store.cells, held, np.arange(len(store.cells)))
         self.data: RoundData | None = None
         self.select_ms: Mapping[int, float] = {}
         self.metrics = Metrics(run.metrics)
@@ -176,17 +178,12 @@ class _Loop:
         ended = EndRecord(step, self.watched.losses(self.trainer.lm, {}))
         self._note(ended)
         self.watcher.round(ended)
-        guards = Counter[str]()
-        for record in self.metrics.read():
-            if isinstance(record, RoundRecord):
-                guards.update(record.feedback.guards if record.feedback else {})
-                guards.update(record.alarms or {})
         result = TrainResult(
             steps=step,
             rounds=round_of(step - 1, self.recipe) + 1,
             tokens=step * self.recipe.training.batch_tokens,
             losses=ended.losses,
-            guards=dict(guards),
+            guards=guards_of(self.metrics.read()),
             strategy=self.strategy.name,
             theta=self.strategy.theta,
             weights=self.strategy.weights,

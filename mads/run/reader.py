@@ -26,8 +26,8 @@ from mads.selection.composition import Composition, shares
 from mads.selection.plan import Cursors
 from mads.selection.plan_file import (
     SavedPlan,
+    check_plan,
     load_plan,
-    read_plan,
     read_rewards,
     read_selection,
 )
@@ -74,26 +74,34 @@ class RunRound:
         That is the store's own one, or one that the run has made. Raises DataError when the plan,
         or what the run has made, is damaged or of another store.
         """
-        refresh = load_plan(self.dir.plan).refresh
-        if refresh == store.refresh:
+        return self._own(store, load_plan(self.dir.plan))
+
+    def _own(self, store: Store, plan: SavedPlan) -> Store:
+        if plan.refresh == store.refresh:
             return store
         run = RunDir(self.dir.root.parent.parent)
-        return store.base.refreshed(run.refresh(refresh)) if refresh else store.base
+        return store.base.refreshed(run.refresh(plan.refresh)) if plan.refresh else store.base
 
     def plan(self, store: Store) -> SavedPlan:
         """Return the plan; raises DataError when it is damaged or of another store."""
-        plan = read_plan(self.dir.plan, self.store(store))
+        return self._checked(store)[1]
+
+    def _checked(self, store: Store) -> tuple[Store, SavedPlan]:
+        """Return the store as ``store`` does, and the plan, from one look at the file."""
+        plan = load_plan(self.dir.plan)
+        own = self._own(store, plan)
+        check_plan(plan, self.dir.plan, own)
         if plan.round != self.number:
             raise DataError(
                 f"{self.dir.plan} is of another round: found {plan.round}, expected "
                 f"{self.number}. {self.remedy}"
             )
-        return plan
+        return own, plan
 
     def read(self, store: Store) -> Composition:
         """Return how what the round reads is shared by categories, in tokens."""
-        cells = self.store(store).cells
-        return shares(cells, self.plan(store).tokens_by_cell(len(cells)))
+        own, plan = self._checked(store)
+        return shares(own.cells, plan.tokens_by_cell(len(own.cells)))
 
     def cursors(self, store: Store) -> Cursors:
         """Return the cursors after the round's selections."""

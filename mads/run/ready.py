@@ -14,8 +14,9 @@ from mads.run.schedule import strategy_name
 from mads.selection.bounds import find_bounds, with_shares
 from mads.store.store import Store
 from mads.strategies import STRATEGIES
-from mads.strategies.strategy import Evidence
+from mads.strategies.strategy import Evidence, Strategy
 from mads.tasks.formats import load_examples
+from mads.types import Cells
 
 
 def check_run(store: Store, out: Path, recipe: Recipe) -> None:
@@ -28,11 +29,19 @@ def check_run(store: Store, out: Path, recipe: Recipe) -> None:
     refuse_inside(out)
     if out.exists():
         check_folder(RunDir(out), store, recipe)
-    started = STRATEGIES[strategy_name(recipe)].start(store.cells, recipe)
-    held = with_shares(recipe.selection, started.shares)
-    find_bounds(store.cells, held, np.arange(len(store.cells)))
+    started(store.cells, recipe)
     for name, task in {**recipe.rewards.tasks, **recipe.evaluation.tasks}.items():
         load_examples(name, task, recipe.evaluation.seed)
+
+
+def started(cells: Cells, recipe: Recipe) -> Strategy:
+    """Return the strategy of round 0; raises UsageError for weights, shares or bounds that misfit.
+
+    A mixture's shares are bounds too.
+    """
+    strategy = STRATEGIES[strategy_name(recipe)].start(cells, recipe)
+    find_bounds(cells, with_shares(recipe.selection, strategy.shares), np.arange(len(cells)))
+    return strategy
 
 
 def check_evidence(recipe: Recipe) -> None:

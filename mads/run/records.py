@@ -6,7 +6,8 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -96,6 +97,18 @@ class EndRecord:
 
 
 Record = StepRecord | RoundRecord | EndRecord
+
+
+def guards_of(records: Iterable[Record]) -> dict[str, int]:
+    """Return how often guard rails and alarms acted, in all rounds."""
+    total = Counter[str]()
+    for record in records:
+        if isinstance(record, RoundRecord):
+            total.update(record.feedback.guards if record.feedback else {})
+            total.update(record.alarms or {})
+    return dict(total)
+
+
 _KINDS: dict[str, type[Record]] = {c.kind: c for c in (StepRecord, RoundRecord, EndRecord)}
 _FEEDBACK = {field.name for field in dataclasses.fields(FeedbackRecord)}
 
@@ -142,16 +155,21 @@ class Metrics:
         *lines, _ = self._path.read_bytes().split(b"\n")  # after the last "\n": half a line
         records = []
         for number, line in enumerate(lines, start=1):
-            records.append(self._parsed(line, number))
+            place = Path(f"{self._path}:{number}")
+            try:
+                value = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise DataError(f"{place} is not JSON: {error}. {REMEDY}") from error
+            records.append(record_from_json(value, place))
         return records
 
-    def _parsed(self, line: bytes, number: int) -> Record:
-        place = Path(f"{self._path}:{number}")
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{place} is not JSON: {error}. {REMEDY}") from error
-        return record_from_json(value, place)
+    def _tail(self, size: int) -> tuple[list[bytes], bool]:
+        """Return the whole lines among the last bytes, and whether they are all of the file's."""
+        with self._path.open("rb") as handle:
+            start = max(handle.seek(0, os.SEEK_END) - size, 0)
+            handle.seek(start)
+            *lines, _ = handle.read().split(b"\n")
+        return lines[start > 0 :], start == 0  # the first one is cut
 
     def steps_of(self, number: int) -> list[StepRecord]:
         """Return the steps of round ``number``, the newest one, in order.
@@ -159,13 +177,20 @@ class Metrics:
         The file alone says what a round's evidence is, so a run that goes on from the middle of a
         round has the same. Raises DataError for a damaged line.
         """
-        found: list[StepRecord] = []
-        *lines, _ = self._path.read_bytes().split(b"\n")
-        for place in range(len(lines), 0, -1):
-            record = self._parsed(lines[place - 1], place)
-            if not isinstance(record, StepRecord) or record.round != number:
-                break
-            found.append(record)
+        size, whole = _END, False
+        while not whole:
+            found: list[StepRecord] = []
+            lines, whole = self._tail(size)
+            for line in reversed(lines):
+                try:
+                    record = record_from_json(json.loads(line), self._path)
+                except (ValueError, RecursionError, DataError):
+                    self.read()  # it names the line
+                    raise
+                if not isinstance(record, StepRecord) or record.round != number:
+                    return found[::-1]
+                found.append(record)
+            size *= 2
         return found[::-1]
 
     def steps_done(self) -> int:
@@ -175,13 +200,10 @@ class Metrics:
         """
         if not self._path.is_file():
             return 0
-        with self._path.open("rb") as handle:
-            handle.seek(max(handle.seek(0, os.SEEK_END) - _END, 0))
-            *lines, _ = handle.read().split(b"\n")
-        for line in reversed(lines):
+        for line in reversed(self._tail(_END)[0]):
             try:
                 record = record_from_json(json.loads(line), self._path)
-            except (ValueError, RecursionError, DataError):  # the first line may be cut
+            except (ValueError, RecursionError, DataError):
                 continue
             return record.step + isinstance(record, StepRecord)
         return 0

@@ -64,8 +64,7 @@ def exact_budget(cells: Cells, config: SelectionConfig) -> float:
     largest = math.inf
     for agent, floors in config.min_share.items():
         names, caps = cells.categories[agent], config.max_share.get(agent, {})
-        category_C = cells.category_CA[:, cells.agents.index(agent)]
-        tokens_J = np.bincount(category_C, cells.num_tokens_C, len(names))
+        tokens_J = cells.by_category(agent, cells.num_tokens_C)
         for name, share in floors.items():
             if share > 0 and caps.get(name) == share and (size := tokens_J[names.index(name)]) > 0:
                 largest = min(largest, float(size) / share)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from mads.types import Cells
@@ -20,9 +19,8 @@ def shares(cells: Cells, amount_C: NDArray[Any]) -> dict[str, dict[str, float]]:
     """Return how an amount of each cell (tokens, documents) is shared by categories."""
     total = max(amount_C.sum(), 1)
     found = {}
-    for column, agent in enumerate(cells.agents):
-        names = cells.categories[agent]
-        share_J = np.bincount(cells.category_CA[:, column], amount_C, len(names)) / total
+    for agent, names in cells.categories.items():
+        share_J = cells.by_category(agent, amount_C) / total
         found[agent] = dict(zip(names, share_J.tolist(), strict=True))
     return found
 

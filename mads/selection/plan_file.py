@@ -215,7 +215,11 @@ def read_plan(path: Path, store: Store) -> SavedPlan:
     Raises DataError when the file is missing or no plan and, with both values, when it is of
     another store or generation, or speaks of what its store does not hold.
     """
-    plan = load_plan(path)
+    return check_plan(load_plan(path), path, store)
+
+
+def check_plan(plan: SavedPlan, path: Path, store: Store) -> SavedPlan:
+    """Return a plan that was read from ``path``; raises DataError where it is not of the store."""
     found = plan.store, plan.generation, plan.refresh
     expected = store.fingerprint, store.generation, store.refresh
     if found != expected:

@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
-import numpy as np
-
 from mads.codec import Within, from_json, to_json
 from mads.config import Recipe, Shares
+from mads.console.tilt import weight_of
 from mads.errors import UsageError, did_you_mean
 from mads.strategies.published import DOMAINS
 from mads.strategies.strategy import Evidence, Updated
@@ -118,10 +117,9 @@ def _renaming(shares: Mapping[str, float]) -> str:
 
 def corpus_shares(cells: Cells, agent: str) -> dict[str, float]:
     """Return the share of the corpus's tokens that each category of an agent has."""
-    names = cells.categories[agent]
-    category_C = cells.category_CA[:, cells.agents.index(agent)]
-    tokens_J = np.bincount(category_C, cells.num_tokens_C, len(names))
-    return dict(zip(names, (tokens_J / max(tokens_J.sum(), 1.0)).tolist(), strict=True))
+    tokens_J = cells.by_category(agent, cells.num_tokens_C)
+    share_J = tokens_J / max(tokens_J.sum(), 1.0)
+    return dict(zip(cells.categories[agent], share_J.tolist(), strict=True))
 
 
 def mixture_weights(
@@ -137,7 +135,7 @@ def mixture_weights(
     for agent, shares in whole_shares(cells, mixture).items():
         corpus = corpus_shares(cells, agent)
         found[agent] = {
-            name: 1.0 + temperature * num_agents * _log_factor(share, corpus[name])
+            name: weight_of(_log_factor(share, corpus[name]), temperature, num_agents)
             for name, share in shares.items()
         }
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from mads.config import TaskConfig
 from mads.corpus.tokenizer import StoreTokenizer
+from mads.errors import UsageError
 from mads.tasks.formats import load_examples
 
 Objective = Literal["answer", "text"]
@@ -31,6 +33,14 @@ class Task:
     weight: float
     items: tuple[Item, ...]
     objective: Objective = "answer"
+
+
+def need_tasks(tasks: Sized, what: str) -> None:
+    """Raise UsageError where there is no reference task; ``what`` is done to them."""
+    if not tasks:
+        raise UsageError(
+            f"{what} to reference tasks: add a [rewards.tasks.NAME] section with a path."
+        )
 
 
 def make_task(

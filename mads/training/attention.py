@@ -40,9 +40,13 @@ class Borders:
     mask_B1TT: Tensor | None = None
     cu_seq_lens: Tensor | None = None
 
-    def arguments(self) -> dict[str, Any]:
-        """Return what a model is called with beside its tokens."""
-        return {"mads_mask": self.mask_B1TT, "mads_borders": self.cu_seq_lens}
+    def arguments(self, device: torch.device) -> dict[str, Any]:
+        """Return what a model is called with beside its tokens, on its device."""
+        both = {"mads_mask": self.mask_B1TT, "mads_borders": self.cu_seq_lens}
+        return {
+            name: None if part is None else part.to(device, non_blocking=True)
+            for name, part in both.items()
+        }
 
 
 def borders(positions_BT: Tensor, flash: bool) -> Borders:

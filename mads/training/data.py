@@ -104,13 +104,13 @@ class StretchData:
         """Return the batch with this number in the stretch."""
         chosen = self._sequences[number * num_sequences : (number + 1) * num_sequences]
         found = [self._sequence(int(sequence)) for sequence in chosen]
-        tokens_BT, positions_BT, groups_BT = (
+        tokens_BT, positions_BT, *groups = (
             torch.from_numpy(np.stack(part)) for part in zip(*found, strict=True)
         )
         labels_BT = torch.full_like(tokens_BT, NO_LABEL)
         labels_BT[:, :-1] = tokens_BT[:, 1:]
-        groups_BT = groups_BT.roll(-1, dims=1)  # of the label; the last place has none
-        grouped = None if self._group_N is None else groups_BT
+        # A group is the label's; the last place has none.
+        grouped = groups[0].roll(-1, dims=1) if groups else None
         if not document_mask:
             return TokenBatch(tokens_BT, labels_BT, groups_BT=grouped)
         # The first token of a document cannot be told from the document before it.
@@ -120,7 +120,7 @@ class StretchData:
     def _sequence(self, number: int) -> tuple[NDArray[np.int64], ...]:
         """Return tokens, places counted from each part's first token in the sequence, and groups.
 
-        Without groups all are in group 0.
+        The groups are left out where nobody asks for them.
         """
         start, stop = number * self._context, (number + 1) * self._context
         tokens, places, groups = [], [], []
@@ -132,11 +132,11 @@ class StretchData:
             part = reader.row(row, shift + at, shift + end)
             tokens.append(part)
             places.append(np.arange(len(part)))
-            group = 0 if self._group_N is None else int(self._group_N[index])
-            groups.append(np.full(len(part), group))
+            if self._group_N is not None:
+                groups.append(np.full(len(part), int(self._group_N[index])))
             at += len(part)
             index += 1
-        return np.concatenate(tokens), np.concatenate(places), np.concatenate(groups)
+        return tuple(np.concatenate(part) for part in (tokens, places, groups) if part)
 
 
 def _part_order(

@@ -225,7 +225,9 @@ class LanguageModel:
         extra: dict[str, Any] = {"position_ids": positions}
         if self.paths.attention:
             flash = self.device.type == "cuda" and self.bfloat16 and not self._evaluating
-            extra |= borders(positions, flash).arguments()
+            # Documents are counted where the batch comes from, so nobody waits for the GPU.
+            places = batch.positions_BT if flash else positions
+            extra |= borders(places, flash).arguments(self.device)
         return tokens, extra
 
     def gradients(self, loss: Tensor) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -116,7 +117,7 @@ class Trainer:
         self.lm.mark_used(name for name, p in self.lm.parameters.items() if p.grad is not None)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        loss_G, tokens_G = world.sum(sums_2G.cpu().numpy())
+        loss_G, tokens_G = world.sum(sums_2G.cpu().numpy()) if num_groups else np.zeros((2, 0))
         return StepResult(loss, float(norm), rate, loss_G, tokens_G)
 
     def optimizer_state(self, step: int) -> OptimizerState:

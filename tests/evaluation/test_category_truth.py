@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import planted
-import pytest
 import torch
 
 from mads.evaluation.category_truth import (
@@ -25,18 +24,6 @@ from mads.tasks.task import make_task
 from mads.training.model import TokenBatch, build_model
 from mads.training.task_loss import batched
 from mads.training.trainer import Trainer
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("planted")
-    planted.build(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def store(folder: Path) -> Store:
-    return Store(folder / "store")
 
 
 def test_categories_with_enough_documents(store: Store) -> None:

@@ -18,13 +18,13 @@ from mads.config import Recipe
 from mads.errors import UsageError
 from mads.experiments import regmix
 from mads.experiments.arms import Arms
-from mads.experiments.jobs import Report
 from mads.experiments.regmix import fit_regmix, random_tilts, standardised_mean
 from mads.layout import ComparisonDir
 from mads.recipe import load_recipe, to_table, to_toml
 from mads.run.loop import train
 from mads.run.result import whole_result
 from mads.store.store import Store
+from mads.types import Report
 
 TRAINED: list[str] = []
 

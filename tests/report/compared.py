@@ -11,9 +11,7 @@ from report.silent import Silent
 
 from mads.config import TaskConfig
 from mads.experiments.arms import Arms
-from mads.files import write_text
 from mads.layout import ComparisonDir
-from mads.recipe import to_table, to_toml
 from mads.run.loop import train
 from mads.store.store import Store
 
@@ -45,14 +43,3 @@ def train_all(folder: Path, arms: Arms) -> Path:
             run = out.run(arm, seed).root
             train(Store(folder / "store"), run, arms.recipe(arm, seed), Silent())
     return out.root
-
-
-def write_arms(out: ComparisonDir, store: Store, arms: Arms) -> None:
-    """Write arms.toml, as ``mads compare`` does before it trains."""
-    table = {
-        "baseline": arms.baseline,
-        "store": store.fingerprint,
-        "generation": store.generation,
-        "arms": {arm: to_table(recipe) for arm, recipe in arms.recipes.items()},
-    }
-    write_text(out.arms, to_toml(table))

@@ -1,19 +1,11 @@
-"""The planted world, and a tiny model that was trained on it."""
+"""A tiny model that was trained in the planted world."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import planted
 import pytest
 from rewards.tiny import World
-
-
-@pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("planted")
-    planted.build(path)
-    return path
 
 
 @pytest.fixture(scope="session")

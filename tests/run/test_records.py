@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from mads.run.records import (
     Record,
     RoundRecord,
     StepRecord,
+    guards_of,
     record_from_json,
     record_to_json,
 )
@@ -177,3 +179,24 @@ def test_the_steps_of_the_newest_round_are_read_from_the_end(tmp_path: Path) -> 
     path.write_text(path.read_text() + "{\n")
     with pytest.raises(DataError, match=r"metrics\.jsonl:7 is not JSON"):
         metrics.steps_of(2)
+
+
+def test_a_round_longer_than_the_end_that_is_read_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much of the file that is, the steps are those of the whole file."""
+    steps = [StepRecord(n, n // 30, 3.0, 1.0, 1e-3, 512, 9.0) for n in range(75)]
+    metrics = write(tmp_path / "metrics.jsonl", steps)
+    for size in (1, 100, 150, 1_000, 10_000):
+        monkeypatch.setattr("mads.run.records._END", size)
+        assert metrics.steps_of(2) == steps[60:]
+        assert metrics.steps_of(1) == []
+    whole = write(tmp_path / "one.jsonl", steps[:30])
+    monkeypatch.setattr("mads.run.records._END", 100)
+    assert whole.steps_of(0) == steps[:30]
+
+
+def test_guards_and_alarms_are_counted_over_all_rounds() -> None:
+    other = replace(ROUND, feedback=None, alarms={"swing": 2})
+    both = replace(ROUND, alarms={"swing": 1})
+    assert guards_of([*RECORDS, other, both]) == {"entropy": 2, "refused": 1, "swing": 3}

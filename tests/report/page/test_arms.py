@@ -6,11 +6,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from report.compared import SEEDS, write_arms
+from report.compared import SEEDS
 from toys import MakeStore
 
 from mads.errors import DataError, UsageError
 from mads.experiments.arms import Arms
+from mads.experiments.comparison import write_arms
 from mads.layout import ComparisonDir
 from mads.report.compare import compare, write_comparison
 from mads.report.page.arms import collect_comparison, comparable

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from report.compared import write_arms
 from report.page.browser import CHROMIUM, DRIVER, Browser, driver
 from typer.testing import CliRunner
 
 from mads.cli import app
+from mads.experiments.comparison import write_arms
 from mads.layout import ComparisonDir
 from mads.store.store import Store
 
