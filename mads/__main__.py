@@ -92,6 +92,8 @@ def _on_unraisable(found: sys.UnraisableHookArgs) -> None:
 
 
 def _end(code: int = INTERRUPTED, words: str = WORDS) -> None:
+    if os.environ.get("RANK", "0") != "0":  # the main process of several tells it
+        os._exit(code)
     show_cursor = "\x1b[?25h" if os.isatty(2) else ""  # a progress bar has hidden it
     os.write(2, f"{show_cursor}{words}\n".encode())
     os._exit(code)

@@ -9,14 +9,19 @@ from __future__ import annotations
 import io
 import json
 import time
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mads import __version__, options
 from mads.cli_fit import fit_app
 from mads.errors import NO_MEMORY, DataError, MadsError, UsageError, lacks_memory, machine_problem
+
+if TYPE_CHECKING:
+    from mads.config import Recipe
+    from mads.store.store import Store
 
 app = typer.Typer(
     name="mads",
@@ -38,7 +43,7 @@ def run_command() -> tuple[int, str]:
     try:
         return app(standalone_mode=False) or 0, ""
     except MadsError as error:
-        return error.exit_code, f"mads: {error}"
+        return error.exit_code, f"mads: {error}" if str(error) else ""
     except _Wrong as error:
         text = io.StringIO()
         error.show(file=text)
@@ -116,23 +121,37 @@ def train(
     """Pretrain a model; its feedback decides what it reads next. The same call resumes."""
     from mads.codec import to_json
     from mads.layout import RunDir
-    from mads.processes import hold_lifeline
+    from mads.processes import hold_lifeline, place_of
     from mads.recipe import load_recipe
     from mads.run.reader import open_store
     from mads.run.ready import check_run
+    from mads.run.watcher import Silent
     from mads.tables import show_weights
     from mads.terminal import RunView, loading, print_json, say
 
     hold_lifeline()
-    settings = load_recipe(recipe, changes or ())
-    opened = open_store(store, out if RunDir(out).provenance.is_file() else None, generation)
-    check_run(opened, out, settings)
-    with loading("torch"):
+    is_main = place_of()[0] == 0
+
+    def read() -> tuple[Store, Recipe]:
+        run_of = out if RunDir(out).provenance.is_file() else None
+        return open_store(store, run_of, generation), load_recipe(recipe, changes or ())
+
+    if is_main:  # of several processes it alone looks for what can be wrong
+        settings = load_recipe(recipe, changes or ())
+        check_run(read()[0], out, settings)
+    with loading("torch") if is_main else nullcontext():
         from mads.run import loop
+        from mads.training.world import joined_world
 
     begun = time.perf_counter()
-    with RunView(settings.training.steps) as view:
-        result = loop.train(opened, out, settings, view)
+    with joined_world() as world:
+        world.barrier()
+        opened, settings = read()
+        if not is_main:
+            loop.train(opened, out, settings, Silent(), world)
+            return
+        with RunView(settings.training.steps) as view:
+            result = loop.train(opened, out, settings, view, world)
     seconds = time.perf_counter() - begun
     if as_json:
         print_json({"run": str(out), **to_json(result), "seconds": seconds})

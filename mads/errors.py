@@ -31,6 +31,15 @@ class Interrupted(MadsError):
     exit_code = 75
 
 
+class Unsaid(MadsError):
+    """An error that the main process of several tells; this one ends without a word."""
+
+    def __init__(self, exit_code: int) -> None:
+        """Take the exit code of the error that is told elsewhere."""
+        super().__init__("")
+        self.exit_code = exit_code
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return the end of a message: the nearest known word, or all of them."""
     names = sorted(known)

@@ -20,7 +20,7 @@ from multiprocessing.context import SpawnContext, SpawnProcess
 from types import FrameType
 from typing import Any
 
-from mads.errors import DataError
+from mads.errors import DataError, UsageError
 from mads.units import parse_digits
 
 GRACE_S = 0.5
@@ -68,6 +68,22 @@ def _held_back() -> Iterator[None]:
             signal.signal(signal.SIGINT, before)
             for number, frame in kept:
                 before(number, frame)
+
+
+def place_of() -> tuple[int, int]:
+    """Return this process's rank and the number of processes that train together.
+
+    They are what torchrun puts into the environment; alone it is (0, 1). Raises UsageError for
+    numbers that cannot be.
+    """
+    words = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+    rank, size = map(parse_digits, words)
+    if rank is None or size is None or rank >= size:
+        raise UsageError(
+            f"RANK and WORLD_SIZE in the environment: found {words[0]!r} and {words[1]!r}, "
+            "expected a rank below the number of processes, as torchrun sets them."
+        )
+    return rank, size
 
 
 def end_with_parent() -> None:

@@ -39,8 +39,9 @@ from mads.selection.plan import Cursors, make_plan
 from mads.selection.query import OrderReader
 from mads.store.store import Store
 from mads.tasks.task import make_task
+from mads.training.build import build_model
 from mads.training.data import StretchData
-from mads.training.model import LanguageModel, build_model
+from mads.training.model import LanguageModel
 from mads.training.task_loss import BatchedTask, batched
 from mads.training.trainer import OptimizerState, Trainer
 

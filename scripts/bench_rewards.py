@@ -57,9 +57,9 @@ from mads.run.records import EndRecord, RoundRecord, StepRecord
 from mads.seeds import derive
 from mads.store.store import Store
 from mads.tasks.task import make_task
+from mads.training.build import build_model
 from mads.training.checkpoint import latest_checkpoint, load_checkpoint
 from mads.training.data import padded_batch
-from mads.training.model import build_model
 from mads.training.task_loss import BatchedTask, batched
 from mads.training.trainer import Trainer
 from mads.types import Cells, Floats

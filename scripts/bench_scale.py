@@ -265,7 +265,7 @@ def bench_select(folder: Path, num_docs: int, figures: dict[str, float]) -> None
 
 def bench_step(store: Store, figures: dict[str, float]) -> None:
     """Time what the steps of a small model spend on verifying the tokens that they read."""
-    from mads.training.model import build_model
+    from mads.training.build import build_model
     from mads.training.trainer import Trainer
 
     recipe = load_recipe(Path("small"))

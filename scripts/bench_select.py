@@ -173,7 +173,8 @@ def train_step_ms(recipe: Recipe) -> float:
     """Return the time of one optimizer step on random tokens."""
     import torch
 
-    from mads.training.model import TokenBatch, build_model
+    from mads.training.build import build_model
+    from mads.training.model import TokenBatch
     from mads.training.trainer import Trainer
 
     config, size = recipe.training, recipe.tokenizer.vocab_size

@@ -41,8 +41,9 @@ from mads.run.loop import train
 from mads.run.records import Metrics, RoundRecord, StepRecord
 from mads.run.watcher import Silent
 from mads.store.store import Store
+from mads.training.build import build_model, model_config
 from mads.training.data import StretchData
-from mads.training.model import NO_LABEL, TokenBatch, build_model, model_config
+from mads.training.model import NO_LABEL, TokenBatch
 from mads.training.trainer import Trainer
 
 SHAPES = {  # hidden, layers, heads, ffn, words, context

@@ -20,9 +20,10 @@ from mads.config import ModelConfig, TrainingConfig
 from mads.corpus.tokenizer import load_pretrained
 from mads.errors import DataError, UsageError
 from mads.layout import RunDir, kind_of
+from mads.training.build import build_model
 from mads.training.checkpoint import latest_checkpoint
 from mads.training.data import padded_batch
-from mads.training.model import LanguageModel, build_model
+from mads.training.model import LanguageModel
 
 CHUNK = 4096  # pairs whose tokens are held at a time
 DEFAULT_CONTEXT = 2048  # of a model that does not say it

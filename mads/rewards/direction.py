@@ -16,23 +16,22 @@ from mads.training.task_loss import BatchedTask
 from mads.training.world import World
 
 Vector = dict[str, Tensor]
-"""One float32 tensor per parameter name."""
+"""One float32 tensor per parameter name: this process's part where the model is cut."""
 
 
 def reference_gradient(lm: LanguageModel, task: BatchedTask) -> tuple[Vector, float]:
     """Return g_ref and the mean loss (nats per continuation token) of one task."""
-    gradient = {name: torch.zeros_like(p) for name, p in lm.parameters.items()}
+    gradient = {name: torch.zeros_like(part) for name, part in lm.parts.items()}
     total = 0.0
     with lm.evaluating():
         for batch in task.batches:
             size = max(lm.gradient_tokens // batch.tokens_BT.shape[1], 1)
-            for start in range(0, len(batch.tokens_BT), size):
-                losses = lm.token_losses(batch.rows(start, start + size))
-                loss = losses.sum() / task.num_labels
+            for share in batch.shares(lm.world, size):
+                loss = lm.token_losses(share).sum() / task.num_labels
                 for name, part in lm.gradients(loss).items():
                     gradient[name] += part
                 total += float(loss.detach())
-    return gradient, total
+    return gradient, lm.world.total(total)
 
 
 def preconditioned(gradient: Vector, moments: Vector, damping: float, world: World) -> Vector:

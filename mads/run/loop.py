@@ -58,15 +58,15 @@ from mads.selection.rounds import part_tokens, select_round
 from mads.store.store import Store
 from mads.strategies.strategy import Evidence, Strategy
 from mads.tasks.contamination import refuse_contamination
+from mads.training.build import build_model
 from mads.training.checkpoint import (
     Checkpoint,
+    Saver,
     latest_checkpoint,
     load_checkpoint,
     remove_newer,
-    save_checkpoint,
 )
 from mads.training.data import RoundData
-from mads.training.model import build_model
 from mads.training.trainer import Trainer
 from mads.training.world import ALONE, World
 from mads.units import Budget
@@ -94,8 +94,10 @@ def train(
         try:
             # All that can be wrong with the recipe is found before the folder is the recipe's.
             told = watcher if world.is_main else Silent()
-            strategy = started(store.cells, with_prior(run, store, recipe, told.note))
-            loop = _Loop(store, run, recipe, told, world, strategy)
+            world.barrier()  # the main process has found nothing wrong
+            with world.together():
+                strategy = started(store.cells, with_prior(run, store, recipe, told.note))
+                loop = _Loop(store, run, recipe, told, world, strategy)
             if world.is_main:
                 begin(run, store, recipe)
             world.barrier()
@@ -140,6 +142,8 @@ class _Loop:
         seed = derive(recipe.seed, "model")
         lm = build_model(recipe.model, recipe.training, vocab_size, seed, world)
         self.trainer = Trainer(lm, recipe.training, derive(recipe.seed, "training"))
+        tokenizer, keep = store.dir.tokenizer, recipe.training.keep_checkpoints
+        self.saver = Saver(run, self.trainer, tokenizer, keep)
         self.cursors = Cursors.start(len(store.cells))
         self.data: RoundData | None = None
         self.select_ms: Mapping[int, float] = {}
@@ -164,6 +168,7 @@ class _Loop:
             if step % config.checkpoint_every == 0 or last or stopped:
                 self._save(step, number)
             if stopped and not last:
+                self.saver.wait()
                 raise Interrupted(
                     f"stopped by signal {self.stopped_by} after step {step}; the work is saved. "
                     "Run the same command to go on."
@@ -172,6 +177,7 @@ class _Loop:
 
     def _end(self, step: int) -> TrainResult:
         """Take the losses at the end, if no earlier call has, and write the result."""
+        self.saver.wait()
         if self.result is not None:
             self.watcher.round(EndRecord(step, self.result.losses))
             return self.result
@@ -397,5 +403,4 @@ class _Loop:
     def _save(self, step: int, number: int) -> None:
         if self.world.is_main:
             self.metrics.sync()
-        keep = self.recipe.training.keep_checkpoints
-        save_checkpoint(self.dir, step, self.trainer, self.store.dir.tokenizer, number, keep)
+        self.saver.save(step, number)

@@ -10,6 +10,7 @@ import hashlib
 import re
 import shutil
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -30,7 +31,9 @@ from mads.files import (
 )
 from mads.layout import RunDir
 from mads.sealed import Seal, read_seal
+from mads.training.sharded import own_part, part_of, whole_of
 from mads.training.trainer import Trainer
+from mads.training.world import World
 from mads.units import shorten
 
 OPTIMIZER = "optimizer.safetensors"
@@ -53,51 +56,97 @@ class Checkpoint:
     metrics: Seal
 
 
-def save_checkpoint(
-    run: RunDir, step: int, trainer: Trainer, tokenizer: Path, number: int, keep: int
-) -> None:
-    """Save everything that the next step needs; ``step`` steps are done, the last in a round.
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything that the next step needs, whole and in RAM; empty but on the main process."""
 
-    Of older checkpoints the newest are kept, ``keep`` in all (0 = all). The main process writes,
-    the others wait. Raises DataError when it cannot be written.
+    weights: Mapping[str, Tensor]  # by the names of the model's state; tied ones are one tensor
+    moments: Mapping[str, Tensor]  # of the optimizer
+
+
+def snapshot(trainer: Trainer) -> Snapshot:
+    """Copy the weights and the optimizer's state; every process calls it."""
+    lm = trainer.lm
+    copies: dict[int, Tensor] = {}
+    weights, moments = {}, {}
+    for name, value in lm.model.state_dict(keep_vars=True).items():
+        if id(value) not in copies:
+            copies[id(value)] = _copy(own_part(value), value, lm.world)
+        weights[name] = copies[id(value)]
+    for name, parameter in lm.parameters.items():
+        state = trainer.optimizer.state.get(trainer.parts[name], {})
+        for key in MOMENTS if state else ():
+            like = parameter if state[key].ndim == parameter.ndim else state[key]
+            moments[f"{key}.{name}"] = _copy(state[key], like, lm.world)
+    return Snapshot(weights, moments) if lm.world.is_main else Snapshot({}, {})
+
+
+def _copy(part: Tensor, like: Tensor, world: World) -> Tensor:
+    whole = whole_of(part.detach(), like)
+    return whole.to("cpu", copy=True).contiguous() if world.is_main else part
+
+
+class Saver:
+    """Saves checkpoints in a thread of its own, one at a time, while the training goes on.
+
+    Of older checkpoints the newest are kept, ``keep`` in all (0 = all).
     """
-    if trainer.lm.world.is_main:
-        _write(run, step, trainer, tokenizer, number)
-        older = [path for path in _checkpoints(run) if path.name < run.checkpoint(step).name]
-        for path in older[: len(older) - keep + 1] if keep else []:
-            shutil.rmtree(path)
-    trainer.lm.world.barrier()
 
+    def __init__(self, run: RunDir, trainer: Trainer, tokenizer: Path, keep: int) -> None:
+        self._run, self._trainer, self._tokenizer, self._keep = run, trainer, tokenizer, keep
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._going: Future[None] | None = None
 
-def _write(run: RunDir, step: int, trainer: Trainer, tokenizer: Path, number: int) -> None:
-    folder = run.checkpoint(step)
-    partial = folder.with_name(folder.name + PARTIAL)
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        shutil.copytree(tokenizer, partial)
-        trainer.lm.model.save_pretrained(  # type: ignore[operator]
-            str(partial), max_shard_size="1000TB"
-        )
-        tensors = _optimizer_tensors(trainer) | _unsaved_weights(trainer, partial / MODEL)
-        save_file(tensors, partial / OPTIMIZER)
-        for path in partial.glob("*.safetensors"):
-            shutil.copymode(partial / "config.json", path)  # safetensors writes for its owner only
-        files = {
-            str(path.relative_to(partial)): file_sha256(path)
-            for path in sorted(partial.rglob("*"))
-            if path.is_file()
-        }
-        state = Checkpoint(step, number, files, _seal(run.metrics))
-        write_sealed_json(partial / STATE, to_json(state))
-        publish(partial, folder)
-    except (OSError, SafetensorError) as error:
+    def save(self, step: int, number: int) -> None:
+        """Save what the next step needs; ``step`` steps are done, the last in round ``number``.
+
+        Every process calls it; the main one writes. Raises DataError when the checkpoint before
+        could not be written.
+        """
+        self.wait()
+        held = snapshot(self._trainer)
+        if self._trainer.lm.world.is_main:
+            seal = _seal(self._run.metrics)
+            self._going = self._pool.submit(self._write, held, step, number, seal)
+
+    def wait(self) -> None:
+        """Wait until all is saved; raises DataError when it could not be written."""
+        going, self._going = self._going, None
+        if going is not None:
+            going.result()
+
+    def _write(self, held: Snapshot, step: int, number: int, metrics: Seal) -> None:
+        run = self._run
+        folder = run.checkpoint(step)
+        partial = folder.with_name(folder.name + PARTIAL)
         shutil.rmtree(partial, ignore_errors=True)
-        raise DataError(
-            f"checkpoint {folder} cannot be written: {error}. "
-            f"{machine_problem(error) or 'Correct that and run the same command again.'} The run "
-            "goes on from the checkpoint before."
-        ) from error
-    write_text(run.latest, folder.name + "\n")
+        try:
+            shutil.copytree(self._tokenizer, partial)
+            self._trainer.lm.model.save_pretrained(  # type: ignore[operator]
+                str(partial), max_shard_size="1000TB", state_dict=dict(held.weights)
+            )
+            unsaved = _unsaved_weights(held.weights, partial / MODEL)
+            save_file({**held.moments, **unsaved}, partial / OPTIMIZER)
+            for path in partial.glob("*.safetensors"):
+                shutil.copymode(partial / "config.json", path)  # safetensors writes for its owner
+            files = {
+                str(path.relative_to(partial)): file_sha256(path)
+                for path in sorted(partial.rglob("*"))
+                if path.is_file()
+            }
+            write_sealed_json(partial / STATE, to_json(Checkpoint(step, number, files, metrics)))
+            publish(partial, folder)
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise DataError(
+                f"checkpoint {folder} cannot be written: {error}. "
+                f"{machine_problem(error) or 'Correct that and run the same command again.'} The "
+                "run goes on from the checkpoint before."
+            ) from error
+        write_text(run.latest, folder.name + "\n")
+        older = [path for path in _checkpoints(run) if path.name < folder.name]
+        for path in older[: len(older) - self._keep + 1] if self._keep else []:
+            shutil.rmtree(path)
 
 
 def latest_checkpoint(run: RunDir) -> Checkpoint | None:
@@ -165,9 +214,9 @@ def load_checkpoint(run: RunDir, checkpoint: Checkpoint, trainer: Trainer) -> No
         for name, parameter in trainer.lm.parameters.items():
             if f"step.{name}" not in tensors:
                 continue
-            trainer.optimizer.state[parameter] = {
+            trainer.optimizer.state[trainer.parts[name]] = {
                 # The fused optimizer keeps its step counts on the parameters' device.
-                key: tensors[f"{key}.{name}"].to(parameter.device, copy=True)
+                key: _part(tensors[f"{key}.{name}"], parameter).to(parameter.device, copy=True)
                 for key in MOMENTS
             }
             trainer.lm.mark_used([name])
@@ -201,26 +250,28 @@ def _checkpoints(run: RunDir) -> list[Path]:
     return found
 
 
-def _unsaved_weights(trainer: Trainer, saved: Path) -> dict[str, Tensor]:
+def _part(whole: Tensor, parameter: Tensor) -> Tensor:
+    """Return this process's part of a moment; a count of steps has no parts."""
+    return part_of(whole, parameter) if whole.shape == parameter.shape else whole
+
+
+def _unsaved_weights(weights: Mapping[str, Tensor], saved: Path) -> dict[str, Tensor]:
     """Return weights that the Hugging Face file does not hold under their own names.
 
     ``save_pretrained`` renames the parameters of some models.
     """
     with safe_open(saved, "pt") as file:
         names = set(file.keys())
-    state = trainer.lm.model.state_dict()
-    held = {state[name].data_ptr() for name in names if name in state}
+    held = {weights[name].data_ptr() for name in names if name in weights}
     return {
-        f"weight.{name}": value.detach().cpu().contiguous()
-        for name, value in state.items()
-        if value.data_ptr() not in held
+        f"weight.{name}": value for name, value in weights.items() if value.data_ptr() not in held
     }
 
 
 def _load_weights(
     trainer: Trainer, weights: dict[str, Tensor], tensors: dict[str, Tensor], folder: Path
 ) -> None:
-    state = trainer.lm.model.state_dict()
+    state = trainer.lm.model.state_dict(keep_vars=True)
     loaded = set()
     for name, value in state.items():
         found = weights.get(name, tensors.get(f"weight.{name}"))
@@ -231,9 +282,9 @@ def _load_weights(
                 f"checkpoint {folder} is of another model: {name} has shape {tuple(found.shape)}, "
                 f"expected {tuple(value.shape)}."
             )
-        value.copy_(found)
-        loaded.add(value.data_ptr())
-    missing = [name for name, value in state.items() if value.data_ptr() not in loaded]
+        own_part(value).copy_(part_of(found, value))
+        loaded.add(id(value))
+    missing = [name for name, value in state.items() if id(value) not in loaded]
     if missing:  # tied weights are stored once
         raise KeyError(missing[0])
     extra = sorted(set(weights) - set(state))
@@ -243,11 +294,3 @@ def _load_weights(
             f"checkpoint {folder} is of another model: {MODEL} has {extra[0]!r}, which this model "
             "has not."
         )
-
-
-def _optimizer_tensors(trainer: Trainer) -> dict[str, Tensor]:
-    return {
-        f"{key}.{name}": value.detach().cpu().contiguous()
-        for name, parameter in trainer.lm.parameters.items()
-        for key, value in trainer.optimizer.state.get(parameter, {}).items()
-    }

@@ -4,39 +4,24 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that PyTorch's users know
-from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PreTrainedModel
-from transformers.configuration_utils import PretrainedConfig
+from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from mads.config import ModelConfig, TrainingConfig
+from mads.config import TrainingConfig
 from mads.errors import DataError, UsageError
 from mads.training.attention import NAME, Foreign, borders
 from mads.training.loss import NO_LABEL, head_losses
+from mads.training.sharded import Entry, cut, own_part
 from mads.training.trials import agree, decoder_blocks, large_logits, trial_tokens
 from mads.training.world import ALONE, World
 
-__all__ = ["NO_LABEL", "LanguageModel", "TokenBatch", "build_model", "model_config"]
-
-_PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
-# What transformers raises for a folder that it cannot make a model of.
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    RuntimeError,
-    RecursionError,
-    SafetensorError,
-)
+__all__ = ["NO_LABEL", "LanguageModel", "TokenBatch"]
 
 # The run has a view of its own.
 transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -59,9 +44,21 @@ class TokenBatch:
         """Return the sequences [start, stop)."""
         return self._part(slice(start, stop))
 
-    def share(self, world: World) -> TokenBatch:
-        """Return this process's sequences: every ``size``-th, from its rank on."""
-        return self._part(slice(world.rank, None, world.size))
+    def shares(self, world: World, size: int) -> Iterator[TokenBatch]:
+        """Yield this process's sequences, every ``world.size``-th, in batches of up to ``size``.
+
+        All processes are given as many batches; where one has no sequence left, it is given one
+        without labels, since all must take part in each forward pass.
+        """
+        own = self._part(slice(world.rank, None, world.size))
+        most = -(-len(self.tokens_BT) // world.size)
+        for start in range(0, most, size):
+            yield own.rows(start, start + size) if start < len(own.tokens_BT) else self._idle()
+
+    def _idle(self) -> TokenBatch:
+        """Return a sequence that counts for nothing."""
+        first = self.rows(0, 1)
+        return replace(first, labels_BT=torch.full_like(first.labels_BT, NO_LABEL))
 
     def _part(self, own: slice) -> TokenBatch:
         return TokenBatch(
@@ -70,30 +67,6 @@ class TokenBatch:
             None if self.positions_BT is None else self.positions_BT[own],
             None if self.groups_BT is None else self.groups_BT[own],
         )
-
-
-def model_config(config: ModelConfig, vocab_size: int, context: int) -> PretrainedConfig:
-    """Return the Hugging Face configuration; raises UsageError when ``model.hf`` has none."""
-    if config.hf:
-        try:
-            found: PretrainedConfig = AutoConfig.from_pretrained(config.hf, trust_remote_code=False)
-        except _UNREADABLE as error:
-            raise UsageError(
-                f"model.hf: {config.hf!r} cannot be loaded: {_reason(error)}"
-            ) from error
-        return found
-    return LlamaConfig(
-        vocab_size=config.vocab_size or -(-vocab_size // 64) * 64,
-        hidden_size=config.hidden_size,
-        intermediate_size=config.ffn_size,
-        num_hidden_layers=config.num_layers,
-        num_attention_heads=config.num_heads,
-        num_key_value_heads=config.num_heads,
-        max_position_embeddings=context,
-        rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
-        tie_word_embeddings=config.tie_embeddings,
-        use_cache=False,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +82,14 @@ class LanguageModel:
 
     def __init__(self, model: nn.Module, training: TrainingConfig, world: World = ALONE) -> None:
         self.world = world
-        self.device = torch.device(_device(training.device))
+        self.device = torch.device(device_name(training.device))
         self.model = model.to(self.device)
         wanted = training.precision
         if wanted == "auto":
             wanted = "bfloat16" if self.device.type == "cuda" else "float32"
         self.bfloat16 = wanted == "bfloat16"
         self.paths = Paths()
+        self._entry: Entry | None = None  # where the model is cut into parts
         config = getattr(model, "config", None)
         self._own_attention = str(getattr(config, "_attn_implementation", "eager"))
         self._evaluating = False
@@ -127,6 +101,16 @@ class LanguageModel:
     def parameters(self) -> dict[str, nn.Parameter]:
         """The trainable parameters by name; tied ones once."""
         return {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+
+    @property
+    def parts(self) -> dict[str, Tensor]:
+        """This process's part of each trainable parameter; changing it changes the model."""
+        return {name: own_part(p) for name, p in self.parameters.items()}
+
+    def cut(self) -> None:
+        """Cut the parameters over the world's processes; alone, each has one part."""
+        if not self.world.is_alone:
+            self._entry = cut(self.model, self.blocks, self.device, self.world.size)
 
     @property
     def blocks(self) -> list[nn.Module]:
@@ -187,7 +171,8 @@ class LanguageModel:
     def compile_blocks(self) -> None:
         """Compile each block of the decoder for training; its graph is whole, its shapes fixed."""
         for block in self.blocks:
-            block.compile(fullgraph=True, dynamic=False)
+            # What gathers a block's parameters stands around its ``forward`` and stays eager.
+            block.forward = torch.compile(block.forward, fullgraph=True, dynamic=False)
 
     def logits(self, batch: TokenBatch) -> Tensor:
         """Return the logits of the next token at each place, in float32, shape (B, T, V)."""
@@ -197,23 +182,26 @@ class LanguageModel:
         return found.float()
 
     def token_losses(self, batch: TokenBatch) -> Tensor:
-        """Return the cross-entropy in nats at each place, 0 where no loss counts, shape (B, T)."""
-        labels = batch.labels_BT.to(self.device, non_blocking=True)
+        """Return the cross-entropy in nats at each place, 0 where no loss counts, shape (B, T).
+
+        Where the model is cut, all processes call it at the same time, each with its own batch.
+        """
+        if self._entry is None:
+            return self._losses(batch).view(batch.labels_BT.shape)
+        return self._entry(self._losses, batch).view(batch.labels_BT.shape)
+
+    def _losses(self, batch: TokenBatch) -> Tensor:
+        """Return what ``token_losses`` does, in one row."""
+        label_N = batch.labels_BT.to(self.device, non_blocking=True).flatten()
         if not self.paths.loss:
-            flat = F.cross_entropy(
-                self.logits(batch).flatten(0, 1),
-                labels.flatten(),
-                ignore_index=NO_LABEL,
-                reduction="none",
-            )
-            return flat.view(labels.shape)
+            logits_NV = self.logits(batch).flatten(0, 1)
+            return F.cross_entropy(logits_NV, label_N, ignore_index=NO_LABEL, reduction="none")
         tokens, extra = self._arguments(batch)
-        few = self._evaluating and 2 * int((batch.labels_BT != NO_LABEL).sum()) < labels.numel()
+        few = self._evaluating and 2 * int((batch.labels_BT != NO_LABEL).sum()) < label_N.numel()
         with self._autocast():
             decoder, head = self.model.get_decoder(), self.model.get_output_embeddings()  # type: ignore[operator]
             hidden = decoder(input_ids=tokens, use_cache=False, **extra).last_hidden_state
-            flat = head_losses(head, hidden.flatten(0, 1), labels.flatten(), few)
-        return flat.view(labels.shape)
+            return head_losses(head, hidden.flatten(0, 1), label_N, few)
 
     def _arguments(self, batch: TokenBatch) -> tuple[Tensor, dict[str, Any]]:
         """Return the tokens on the device, and what the model is called with beside them."""
@@ -231,7 +219,7 @@ class LanguageModel:
         return tokens, extra
 
     def gradients(self, loss: Tensor) -> dict[str, Tensor]:
-        """Return the gradient of a loss by parameter name; ``.grad`` is left as it was.
+        """Return this process's part of a loss's gradient, by parameter; ``.grad`` stays as it was.
 
         It is zero for a parameter that no loss has used so far. Raises DataError for one that was
         used before, in a training step say, and has no gradient now.
@@ -256,7 +244,7 @@ class LanguageModel:
             )
         self.mark_used(name for name, part in found.items() if part is not None)
         return {
-            name: torch.zeros_like(parameters[name]) if part is None else part
+            name: torch.zeros_like(own_part(parameters[name])) if part is None else own_part(part)
             for name, part in found.items()
         }
 
@@ -287,89 +275,7 @@ class LanguageModel:
         return torch.autocast(self.device.type, torch.bfloat16)
 
 
-def build_model(
-    config: ModelConfig,
-    training: TrainingConfig,
-    vocab_size: int,
-    seed: int,
-    world: World = ALONE,
-) -> LanguageModel:
-    """Build a model from the recipe with seeded initial weights, or load ``model.hf``.
-
-    Raises UsageError when the device is not there, when the model cannot be loaded, or when the
-    tokenizer has more tokens than it.
-    """
-    shape = model_config(config, vocab_size, training.context)
-    largest = getattr(shape, "vocab_size", None)
-    if largest is None:
-        raise UsageError(f"model.hf: {config.hf!r} is no causal language model.")
-    if vocab_size > largest:
-        raise UsageError(
-            f"model.vocab_size: found {largest}, but the store's tokenizer has {vocab_size} tokens."
-        )
-    limit = getattr(shape, "max_position_embeddings", None)
-    if limit is not None and limit < training.context:
-        raise UsageError(
-            f"training.context: found {training.context}, but {config.hf!r} has only {limit} "
-            "places."
-        )
-    _device(training.device)
-    lm = LanguageModel(_load(config, shape, seed), training, world)
-    if not lm.sees_the_past_only():
-        raise UsageError(
-            f"model.hf: {config.hf!r} ({type(lm.model).__name__}) sees tokens that come later, so "
-            "it cannot learn to predict them. Give a causal language model, a decoder."
-        )
-    lm.take_paths()
-    if training.document_mask and not lm.documents_are_apart():
-        raise UsageError(
-            f"training.document_mask: the model {config.hf!r} lets a document see the one before "
-            "it in its sequence; set training.document_mask = false."
-        )
-    if training.compile:
-        lm.compile_blocks()
-    return lm
-
-
-def _load(config: ModelConfig, shape: PretrainedConfig, seed: int) -> nn.Module:
-    model: nn.Module
-    if config.hf and config.pretrained:
-        _refuse_pickle(config.hf)
-    try:
-        if config.hf and config.pretrained:
-            model = AutoModelForCausalLM.from_pretrained(
-                config.hf, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
-            )
-            return model
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-                shape, dtype=torch.float32
-            )
-            return model
-    except _UNREADABLE as error:
-        raise UsageError(
-            f"model.hf: {config.hf!r} is no causal language model: {_reason(error)}"
-        ) from error
-
-
-def _refuse_pickle(name: str) -> None:
-    """Raise UsageError for a folder whose weights are a pickle only."""
-    folder = Path(name)
-    pickles = [folder / file for file in _PICKLES if (folder / file).is_file()]
-    if pickles and not list(folder.glob("*.safetensors")):
-        raise UsageError(
-            f"model.hf: {pickles[0]} is a pickle, which can run code when it is read. Convert it "
-            "to model.safetensors (save_pretrained of transformers does), and give that folder."
-        )
-
-
-def _reason(error: Exception) -> str:
-    """Return the first line of an error."""
-    return (str(error) or type(error).__name__).splitlines()[0]
-
-
-def _device(name: str) -> str:
+def device_name(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:

@@ -38,6 +38,9 @@ def batched(task: Task, size: int) -> BatchedTask:
 
 def task_loss(lm: LanguageModel, task: BatchedTask) -> float:
     """Return the mean loss of a task's continuation tokens, in nats."""
+    total = torch.zeros((), dtype=torch.float64, device=lm.device)
     with lm.evaluating(), torch.no_grad():
-        total = sum(float(lm.token_losses(batch).double().sum()) for batch in task.batches)
-    return total / task.num_labels
+        for batch in task.batches:
+            for share in batch.shares(lm.world, len(batch.tokens_BT)):
+                total += lm.token_losses(share).double().sum()
+    return lm.world.total(float(total)) / task.num_labels

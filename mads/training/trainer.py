@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from mads.config import TrainingConfig
 from mads.errors import DataError
 from mads.seeds import derive
 from mads.training.model import NO_LABEL, LanguageModel, TokenBatch
+from mads.training.sharded import own_part
 from mads.types import Floats
 
 
@@ -72,10 +74,16 @@ class Trainer:
         self.lm = lm
         self._config = config
         self._seed = seed
-        parameters = list(lm.parameters.values())
+        # Of a cut model the optimizer holds this process's parts, of a whole one its parameters.
+        self.parts: dict[str, nn.Parameter] = lm.parameters
+        if not lm.world.is_alone:
+            self.parts = {
+                n: nn.Parameter(part, requires_grad=False) for n, part in lm.parts.items()
+            }
+        parts = list(self.parts.values())
         groups = [
-            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
-            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+            {"params": [p for p in parts if p.ndim >= 2], "weight_decay": config.weight_decay},
+            {"params": [p for p in parts if p.ndim < 2], "weight_decay": 0.0},
         ]
         beta1, beta2 = config.betas
         self.optimizer = torch.optim.AdamW(groups, betas=(beta1, beta2), fused=True)
@@ -83,49 +91,66 @@ class Trainer:
     def step(self, number: int, batch: TokenBatch, num_groups: int = 0) -> StepResult:
         """Take one step on a whole batch, in micro-batches; raises DataError on a NaN loss.
 
-        ``num_groups``: into how many groups the batch's labels fall, 0 = nobody asks.
+        Every process is given the same batch, and reads its own sequences of it. ``num_groups``:
+        into how many groups the batch's labels fall, 0 = nobody asks.
         """
         rate = learning_rate(number, self._config)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        # Only dropout draws from the global generator; a seed per step makes resuming exact.
-        torch.manual_seed(derive(self._seed, "step", number))
-        self.lm.model.train()
         world = self.lm.world
-        batch = batch.share(world)
-        num_labels = int(world.total(int((batch.labels_BT != NO_LABEL).sum())))
+        # Only dropout draws from the global generator; a seed per step makes resuming exact.
+        torch.manual_seed(derive(self._seed, "step", number, *([world.rank] if world.rank else [])))
+        self.lm.model.train()
+        num_labels = int((batch.labels_BT != NO_LABEL).sum())
         total = torch.zeros((), device=self.lm.device)
         sums_2G = torch.zeros((2, num_groups), dtype=torch.float64, device=self.lm.device)
-        size = self._config.micro_batch
-        for start in range(0, len(batch.tokens_BT), size):
-            rows = batch.rows(start, start + size)
+        for rows in batch.shares(world, self._config.micro_batch):
             loss_BT = self.lm.token_losses(rows)
             part = loss_BT.sum() / num_labels
             part.backward()  # type: ignore[no-untyped-call]
             total += part.detach()
             if num_groups:
                 sums_2G += sums_by_group(loss_BT, rows, num_groups)
-        norm = torch.nn.utils.clip_grad_norm_(
-            self.lm.parameters.values(), self._config.grad_clip or math.inf
+        self._take_gradients()
+        loss, square = world.sum(
+            torch.stack([total.double(), self._norm().double().square()]).cpu().numpy()
         )
-        loss = world.total(float(total))
-        if world.any(not math.isfinite(loss) or not math.isfinite(float(norm))):
+        norm = math.sqrt(square)
+        if not math.isfinite(loss) or not math.isfinite(norm):
             raise DataError(
-                f"step {number}: the loss is {loss} (gradient norm {float(norm)}). Resume from "
+                f"step {number}: the loss is {loss} (gradient norm {norm}). Resume from "
                 "the last checkpoint with a lower training.learning_rate."
             )
-        self.lm.mark_used(name for name, p in self.lm.parameters.items() if p.grad is not None)
+        limit = self._config.grad_clip or math.inf
+        clip_grads_with_norm_(self.parts.values(), limit, torch.tensor(norm, device=self.lm.device))
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self._drop_gradients()
         loss_G, tokens_G = world.sum(sums_2G.cpu().numpy()) if num_groups else np.zeros((2, 0))
-        return StepResult(loss, float(norm), rate, loss_G, tokens_G)
+        return StepResult(loss, norm, rate, loss_G, tokens_G)
+
+    def _take_gradients(self) -> None:
+        """Let each part have its part of the gradient; a parameter that was not used has none."""
+        used = {n: p.grad for n, p in self.lm.parameters.items() if p.grad is not None}
+        self.lm.mark_used(used)
+        for name, part in self.parts.items():
+            part.grad = own_part(used[name]) if name in used else None
+
+    def _norm(self) -> Tensor:
+        """Return the norm of this process's part of the gradient."""
+        parts = self.parts.values()
+        return get_total_norm([part.grad for part in parts if part.grad is not None])
+
+    def _drop_gradients(self) -> None:
+        for owner in (self.parts, self.lm.parameters):
+            for parameter in owner.values():
+                parameter.grad = None
 
     def optimizer_state(self, step: int) -> OptimizerState:
-        """Return what AdamW would use in a step; the tensors are the optimizer's own."""
+        """Return what AdamW would use in a step; the tensors are the optimizer's own parts."""
         found = {
-            name: self.optimizer.state[parameter]
-            for name, parameter in self.lm.parameters.items()
-            if self.optimizer.state.get(parameter)
+            name: self.optimizer.state[part]
+            for name, part in self.parts.items()
+            if self.optimizer.state.get(part)
         }
         decays = {
             id(parameter): float(group["weight_decay"])
@@ -140,7 +165,7 @@ class Trainer:
             learning_rate=learning_rate(step, self._config),
             betas=(beta1, beta2),
             eps=float(self.optimizer.defaults["eps"]),
-            weight_decay={name: decays[id(p)] for name, p in self.lm.parameters.items()},
+            weight_decay={name: decays[id(p)] for name, p in self.parts.items()},
         )
 
 

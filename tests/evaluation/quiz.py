@@ -12,7 +12,7 @@ from toys import write_jsonl
 
 from mads.config import ModelConfig, TrainingConfig
 from mads.corpus.tokenizer import train_tokenizer
-from mads.training.model import build_model
+from mads.training.build import build_model
 
 Record = dict[str, Any]
 

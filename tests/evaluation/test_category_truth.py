@@ -21,7 +21,8 @@ from mads.evaluation.category_truth import (
 )
 from mads.store.store import Store
 from mads.tasks.task import make_task
-from mads.training.model import TokenBatch, build_model
+from mads.training.build import build_model
+from mads.training.model import TokenBatch
 from mads.training.task_loss import batched
 from mads.training.trainer import Trainer
 

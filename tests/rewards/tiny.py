@@ -16,8 +16,8 @@ from mads.rewards.estimators.question import Measured, Question
 from mads.rewards.sections import ESTIMATOR_SECTIONS
 from mads.store.store import Store
 from mads.tasks.task import make_task
+from mads.training.build import build_model
 from mads.training.data import StretchData
-from mads.training.model import build_model
 from mads.training.task_loss import BatchedTask, batched
 from mads.training.trainer import Trainer
 

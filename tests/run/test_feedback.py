@@ -20,7 +20,7 @@ from mads.run.loop import train
 from mads.store.store import Store
 from mads.strategies.console import Console
 from mads.tasks.task import Task, make_task
-from mads.training.model import build_model
+from mads.training.build import build_model
 from mads.training.task_loss import batched
 from mads.training.trainer import Trainer
 

@@ -13,7 +13,7 @@ from mads.config import EvaluationConfig, TaskConfig
 from mads.errors import DataError
 from mads.run.watched import Watched
 from mads.store.store import Store
-from mads.training.model import build_model
+from mads.training.build import build_model
 from mads.training.task_loss import task_loss
 
 

@@ -23,17 +23,25 @@ from mads.errors import DataError
 from mads.files import write_sealed_json
 from mads.layout import RunDir
 from mads.training import checkpoint
+from mads.training.build import build_model
 from mads.training.checkpoint import (
     STATE,
     Checkpoint,
+    Saver,
     latest_checkpoint,
     load_checkpoint,
     remove_newer,
-    save_checkpoint,
 )
-from mads.training.model import build_model
 from mads.training.trainer import Trainer
 from mads.training.world import World
+
+
+def save_checkpoint(
+    run: RunDir, step: int, trainer: Trainer, tokenizer: Path, number: int, keep: int
+) -> None:
+    saver = Saver(run, trainer, tokenizer, keep)
+    saver.save(step, number)
+    saver.wait()
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,8 @@ from transformers.configuration_utils import PretrainedConfig
 from mads.config import ModelConfig, TrainingConfig
 from mads.errors import DataError, UsageError
 from mads.recipe import load_recipe, shipped_recipes
-from mads.training.model import (
-    LanguageModel,
-    TokenBatch,
-    build_model,
-    model_config,
-)
+from mads.training.build import build_model, model_config
+from mads.training.model import NO_LABEL, LanguageModel, TokenBatch
 from mads.training.world import World
 
 TINY = ModelConfig(hidden_size=16, num_layers=1, num_heads=2, ffn_size=32)
@@ -174,18 +170,33 @@ def test_gradients_are_those_of_autograd_and_leave_the_models_own_alone() -> Non
     assert {lm.parameters[name].grad for name in names[1:]} == {None}
 
 
+def shares(batch: TokenBatch, rank: int, world_size: int, size: int) -> list[TokenBatch]:
+    return list(batch.shares(World(rank, world_size), size))
+
+
 def test_a_share_is_every_size_th_sequence() -> None:
     tokens = torch.arange(10).view(5, 2)
     batch = TokenBatch(tokens, tokens, tokens)
-    shares = [batch.share(World(rank, 2)) for rank in range(2)]
-    assert shares[0].tokens_BT.tolist() == [[0, 1], [4, 5], [8, 9]]
-    assert shares[1].labels_BT.tolist() == [[2, 3], [6, 7]]
-    assert shares[1].positions_BT is not None
-    assert TokenBatch(tokens, tokens).share(World(1, 2)).positions_BT is None
+    (first,), (second,) = (shares(batch, rank, 2, 5) for rank in range(2))
+    assert first.tokens_BT.tolist() == [[0, 1], [4, 5], [8, 9]]
+    assert second.labels_BT.tolist() == [[2, 3], [6, 7]]
+    assert second.positions_BT is not None
+    assert shares(TokenBatch(tokens, tokens), 1, 2, 5)[0].positions_BT is None
     grouped = TokenBatch(tokens, tokens, groups_BT=tokens)
-    found = grouped.share(World(1, 2)).rows(1, 2).groups_BT
+    found = shares(grouped, 1, 2, 1)[1].groups_BT
     assert found is not None
     assert found.tolist() == [[6, 7]]
+
+
+def test_every_process_has_as_many_shares_and_an_idle_one_has_no_labels() -> None:
+    tokens = torch.arange(10).view(5, 2)
+    batch = TokenBatch(tokens, tokens)
+    counts = [[len(share.tokens_BT) for share in shares(batch, rank, 3, 1)] for rank in range(3)]
+    assert counts == [[1, 1], [1, 1], [1, 1]]
+    assert shares(batch, 2, 3, 1)[0].labels_BT.tolist() == [[4, 5]]
+    idle = shares(batch, 2, 3, 1)[1]
+    assert idle.labels_BT.tolist() == [[NO_LABEL] * 2]
+    assert [len(share.tokens_BT) for share in shares(batch, 0, 1, 2)] == [2, 2, 1]
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from mads.config import ModelConfig, TrainingConfig
 from mads.tasks.task import Item, Task
-from mads.training.model import build_model
+from mads.training.build import build_model
 from mads.training.task_loss import batched, task_loss
 
 ITEMS = (

@@ -13,8 +13,9 @@ from transformers import GPT2Config
 
 from mads.config import ModelConfig, TrainingConfig
 from mads.errors import DataError
+from mads.training.build import build_model
 from mads.training.data import padded_batch
-from mads.training.model import NO_LABEL, TokenBatch, build_model
+from mads.training.model import NO_LABEL, TokenBatch
 from mads.training.task_loss import BatchedTask, task_loss
 from mads.training.trainer import Trainer, adamw_step, learning_rate, sums_by_group
 

@@ -11,12 +11,8 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from training.test_trainer import TINY, batch
 
-from mads.config import TrainingConfig
 from mads.rewards.direction import dot, norm, preconditioned
-from mads.training.model import build_model
-from mads.training.trainer import Trainer
 from mads.training.world import ALONE, World
 
 T = TypeVar("T")
@@ -92,18 +88,3 @@ def test_norms_and_dot_products_over_parts_are_those_of_the_whole() -> None:
     for rank, parts in enumerate(found):
         for name, value in parts.items():
             assert torch.allclose(value, expected[name][rank::2])
-
-
-def test_two_take_every_other_sequence_and_agree_on_the_loss() -> None:
-    config = TrainingConfig(warmup=0)
-    alone = Trainer(build_model(TINY, config, 100, 0), config, seed=0).step(0, batch())
-
-    one_at_a_time = threading.Lock()  # initial weights come from the global generator
-
-    def step(world: World) -> float:
-        with one_at_a_time:
-            trainer = Trainer(build_model(TINY, config, 100, 0, world), config, seed=0)
-        world.total(0)  # a step seeds that generator, so it waits for the other's weights
-        return trainer.step(0, batch()).loss
-
-    assert together(step) == pytest.approx([alone.loss] * 2)

@@ -24,8 +24,8 @@ def forward(question: Question) -> Measured:
 
     def moved(kept: Vector, unit: Vector, distance: float) -> Floats:
         with torch.no_grad():
-            for name, parameter in question.lm.parameters.items():
-                parameter.copy_(kept[name] + distance * unit[name])
+            for name, part in question.lm.parts.items():
+                part.copy_(kept[name] + distance * unit[name])
         return document_losses(question.lm, question.documents, config.batch_size)
 
     with parameters_kept(question.lm) as kept:

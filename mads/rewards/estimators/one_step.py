@@ -39,8 +39,8 @@ def one_step(question: Question) -> Measured:
         for n, (parts, loss) in enumerate(document_gradients(lm, question.documents)):
             loss_N[n] = loss
             with torch.no_grad():
-                for name, parameter in lm.parameters.items():
-                    parameter.copy_(adamw_step(kept[name], parts[name], optimizer, name))
+                for name, part in lm.parts.items():
+                    part.copy_(adamw_step(kept[name], parts[name], optimizer, name))
             reward_DN[:, n] = before_D - _reference(lm, question.directions)
             put_back(lm, kept)
     return Measured(reward_DN, loss_N)

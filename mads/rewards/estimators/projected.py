@@ -7,6 +7,8 @@ a random sign, so inner products are kept in expectation and a gradient is read 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,20 +17,23 @@ from mads.rewards.direction import Vector, reference_gradient
 from mads.rewards.estimators.question import Measured, Question, document_gradients
 from mads.rewards.sections import ProjectedConfig
 from mads.seeds import derive
+from mads.training.sharded import part_of
 from mads.types import Floats
 
 
 class CountSketch:
     """A seeded linear map from all parameters to ``dims`` numbers."""
 
-    def __init__(self, like: Vector, dims: int, seed: int) -> None:
+    def __init__(self, like: Mapping[str, Tensor], dims: int, seed: int) -> None:
+        """Draw the map of parameters that may be cut; it is applied to this process's parts."""
         self._dims = dims
         self._bucket = {}
         for name, value in like.items():
             generator = torch.Generator().manual_seed(derive(seed, "sketch", name))
             # The upper half of the buckets has the sign minus.
             drawn = torch.randint(0, 2 * dims, (value.numel(),), generator=generator)
-            self._bucket[name] = drawn.to(torch.int32).to(value.device)
+            own = part_of(drawn.to(torch.int32).view(value.shape), value)
+            self._bucket[name] = own.flatten().to(value.device)
 
     def __call__(self, parts: Vector) -> Tensor:
         """Return the projection in float64, shape (dims,)."""
@@ -57,7 +62,7 @@ def projected(question: Question) -> Measured:
     """Equation 3 with H = ΦᵀΦ/N + λI over the probed documents, in a random projection."""
     lm, config = question.lm, question.config
     assert isinstance(config, ProjectedConfig)
-    sketch = CountSketch(dict(lm.parameters), config.projection_dims, question.seed)
+    sketch = CountSketch(lm.parameters, config.projection_dims, question.seed)
     reference_DK = np.zeros((len(question.directions), config.projection_dims))
     for d, direction in enumerate(question.directions):
         for task, share in direction.parts:

@@ -57,33 +57,41 @@ def batches(documents: Sequences, size: int) -> Iterator[tuple[list[int], TokenB
 
 
 def mean_losses(lm: LanguageModel, batch: TokenBatch) -> Tensor:
-    """Return each sequence's mean loss in float64, shape (B,)."""
+    """Return each sequence's mean loss in float64, shape (B,); 0 without labels."""
     loss_BT = lm.token_losses(batch).double()
     count_B = (batch.labels_BT >= 0).sum(dim=1).to(loss_BT.device)
-    return loss_BT.sum(dim=1) / count_B
+    return loss_BT.sum(dim=1) / count_B.clamp(min=1)
 
 
 def document_losses(lm: LanguageModel, documents: Sequences, batch_size: int) -> Floats:
-    """Return each document's mean loss, in nats per token."""
-    loss_N = np.empty(len(documents))
+    """Return each document's mean loss, in nats per token; ``batch_size`` is a process's."""
+    world = lm.world
+    loss_N = np.zeros(len(documents))
     with lm.evaluating(), torch.no_grad():
-        for group, batch in batches(documents, batch_size):
-            loss_N[group] = mean_losses(lm, batch).cpu().numpy()
-    return loss_N
+        for group, batch in batches(documents, batch_size * world.size):
+            own = group[world.rank :: world.size]
+            for share in batch.shares(world, batch_size):
+                loss_N[own] = mean_losses(lm, share).cpu().numpy()[: len(own)]
+    return world.sum(loss_N)
 
 
 def document_gradients(lm: LanguageModel, documents: Sequences) -> Iterator[tuple[Vector, float]]:
-    """Yield each document's gradient by parameter name, and its loss; one backward pass each."""
+    """Yield each document's gradient by parameter name, and its loss; one backward pass each.
+
+    Of several processes the main one reads the document, and each is given its part of the
+    gradient.
+    """
     with lm.evaluating():
         for document in documents:
-            loss = mean_losses(lm, padded_batch([document], [1]))[0]
-            yield lm.gradients(loss), float(loss.detach())
+            for share in padded_batch([document], [1]).shares(lm.world, 1):
+                loss = mean_losses(lm, share)[0]
+                yield lm.gradients(loss), lm.world.total(float(loss.detach()))
 
 
 @contextmanager
 def parameters_kept(lm: LanguageModel) -> Iterator[Vector]:
     """Yield a copy of the parameters, and put them back bit for bit when the block ends."""
-    kept = {name: p.detach().clone() for name, p in lm.parameters.items()}
+    kept = {name: part.clone() for name, part in lm.parts.items()}
     try:
         yield kept
     finally:
@@ -93,8 +101,8 @@ def parameters_kept(lm: LanguageModel) -> Iterator[Vector]:
 def put_back(lm: LanguageModel, kept: Vector) -> None:
     """Copy kept values into the parameters."""
     with torch.no_grad():
-        for name, parameter in lm.parameters.items():
-            parameter.copy_(kept[name])
+        for name, part in lm.parts.items():
+            part.copy_(kept[name])
 
 
 def relative_error(found: Floats, true: Floats, scaled: bool = False) -> float:
