@@ -169,9 +169,10 @@ class _Loop:
                 self._save(step, number)
             if stopped and not last:
                 self.saver.wait()
+                number = self.stopped_by
                 raise Interrupted(
-                    f"stopped by signal {self.stopped_by} after step {step}; the work is saved. "
-                    "Run the same command to go on."
+                    f"stopped by {f'signal {number}' if number else 'a signal to another process'} "
+                    f"after step {step}; the work is saved. Run the same command to go on."
                 )
         return self._end(step)
 

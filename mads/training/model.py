@@ -186,9 +186,9 @@ class LanguageModel:
 
         Where the model is cut, all processes call it at the same time, each with its own batch.
         """
-        if self._entry is None:
-            return self._losses(batch).view(batch.labels_BT.shape)
-        return self._entry(self._losses, batch).view(batch.labels_BT.shape)
+        call = self._losses
+        loss_N: Tensor = call(batch) if self._entry is None else self._entry(call, batch)
+        return loss_N.view(batch.labels_BT.shape)
 
     def _losses(self, batch: TokenBatch) -> Tensor:
         """Return what ``token_losses`` does, in one row."""
