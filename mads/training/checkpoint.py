@@ -10,9 +10,9 @@ import hashlib
 import re
 import shutil
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Annotated
 
 from safetensors import SafetensorError, safe_open
@@ -94,8 +94,8 @@ class Saver:
 
     def __init__(self, run: RunDir, trainer: Trainer, tokenizer: Path, keep: int) -> None:
         self._run, self._trainer, self._tokenizer, self._keep = run, trainer, tokenizer, keep
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        self._going: Future[None] | None = None
+        self._going: Thread | None = None
+        self._failure: DataError | None = None
 
     def save(self, step: int, number: int) -> None:
         """Save what the next step needs; ``step`` steps are done, the last in round ``number``.
@@ -107,13 +107,24 @@ class Saver:
         held = snapshot(self._trainer)
         if self._trainer.lm.world.is_main:
             seal = _seal(self._run.metrics)
-            self._going = self._pool.submit(self._write, held, step, number, seal)
+            arguments = held, step, number, seal
+            # A thread of its own: the idle one of a pool would outlive a run that fails.
+            self._going = Thread(target=self._try, args=arguments, name="checkpoint")
+            self._going.start()
 
     def wait(self) -> None:
         """Wait until all is saved; raises DataError when it could not be written."""
-        going, self._going = self._going, None
-        if going is not None:
-            going.result()
+        if self._going is not None:
+            self._going.join()
+        failure, self._going, self._failure = self._failure, None, None
+        if failure is not None:
+            raise failure
+
+    def _try(self, held: Snapshot, step: int, number: int, metrics: Seal) -> None:
+        try:
+            self._write(held, step, number, metrics)
+        except DataError as error:
+            self._failure = error
 
     def _write(self, held: Snapshot, step: int, number: int, metrics: Seal) -> None:
         run = self._run

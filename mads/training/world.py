@@ -11,8 +11,9 @@ WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT); `mads train` is then one of m
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -175,10 +176,12 @@ def _lost(error: Exception) -> DataError | None:
     """Return what to tell when another process is gone; None for any other error."""
     if not is_lost(error):
         return None
-    first = (str(error) or type(error).__name__).strip().splitlines()[0].rstrip(".")
+    # What has started the processes ends them all now; it would be told a second time.
+    with suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     return DataError(
-        f"another process of this run has ended, or cannot be reached ({first}). What was saved "
-        "with the last checkpoint is whole: start the same processes again to go on."
+        "another process of this run has ended, or cannot be reached. What was saved with the last "
+        "checkpoint is whole: start the same processes again to go on."
     )
 
 
