@@ -127,6 +127,8 @@ class RewardsConfig:
     per_task: bool = True  # keep each reference task's rewards apart; false costs one task's time
     damping: Annotated[float, Within(1e-12, 1e6)] = 0.1  # δ relative to mean(√v̂)
     batch_size: Annotated[int, Within(1, 2**20)] = 8  # documents or examples per forward pass
+    # Of the model's products while rewards are measured; "auto" is tf32 on a GPU, else float32
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
     # Documents on which the estimator is compared with `gradient`
     oracle_docs: Annotated[int, Within(0, 2**20)] = 8
     # Rewards of several directions are added as they are, or each divided by its standard

@@ -149,7 +149,7 @@ def test_an_empty_recipe_has_the_defaults_and_three_agents() -> None:
         ),
         (
             {"rewards": {"estimator": "gradient", "epsilon": 1e-3}},
-            'rewards.epsilon: unknown key under estimator = "gradient"; known:',
+            'rewards.epsilon: unknown key under estimator = "gradient"; ',
         ),
         ({"agents": {"cell": {}}}, "agents.cell: this name is a column of mads's own files; take"),
         ({"agents": {"reward_squad": {}}}, "agents.reward_squad: this name is a column of mads's"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that PyTorch's users know
@@ -22,6 +22,8 @@ from mads.training.trials import agree, decoder_blocks, large_logits, trial_toke
 from mads.training.world import ALONE, World
 
 __all__ = ["NO_LABEL", "LanguageModel", "TokenBatch"]
+
+Precision = Literal["float32", "tf32", "bfloat16"]
 
 # The run has a view of its own.
 transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -93,6 +95,7 @@ class LanguageModel:
         config = getattr(model, "config", None)
         self._own_attention = str(getattr(config, "_attn_implementation", "eager"))
         self._evaluating = False
+        self.feedback_precision: Precision = "float32"  # see ``feedback_in``
         self._used: set[str] = set()
         # Float32 holds half of what a micro-batch of training is known to fit.
         self.gradient_tokens = max(training.micro_batch * training.context // 2, 1)
@@ -256,21 +259,42 @@ class LanguageModel:
     def evaluating(self) -> Iterator[None]:
         """Compute losses without dropout, in float32; the mode is put back.
 
-        Feedback is a difference of nearly equal losses, which bfloat16 cannot hold; and its
-        batches have many shapes, for each of which a compiled model would be compiled again.
+        Batches of feedback have many shapes, for each of which a compiled model would be compiled
+        again.
         """
         mode = self.model.training, self._evaluating
+        before = torch.get_float32_matmul_precision()
         self.model.eval()
         self._evaluating = True
+        torch.set_float32_matmul_precision(
+            "high" if self.feedback_precision == "tf32" else "highest"
+        )
         try:
             with torch.compiler.set_stance("force_eager"):
                 yield
         finally:
             self.model.train(mode[0])
             self._evaluating = mode[1]
+            torch.set_float32_matmul_precision(before)
+
+    @contextlib.contextmanager
+    def feedback_in(self, wanted: Literal["auto"] | Precision) -> Iterator[None]:
+        """Evaluate in another precision than float32 for a while.
+
+        Feedback is a difference of nearly equal losses, so the coarser they are the farther apart
+        they must be (``rewards/sections.py``). Weights stay float32 whatever the precision is.
+        """
+        before = self.feedback_precision
+        auto: Precision = "tf32" if self.device.type == "cuda" else "float32"
+        self.feedback_precision = auto if wanted == "auto" else wanted
+        try:
+            yield
+        finally:
+            self.feedback_precision = before
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        if not self.bfloat16 or self._evaluating:
+        coarse = self.feedback_precision == "bfloat16" if self._evaluating else self.bfloat16
+        if not coarse:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
 

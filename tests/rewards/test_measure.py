@@ -10,9 +10,19 @@ import pytest
 import torch
 from rewards.tiny import World
 
-from mads.rewards.estimators import ESTIMATORS
-from mads.rewards.measure import REWARDS_SCHEMA, measure, window
+from mads.rewards.estimators import ESTIMATORS, estimate
+from mads.rewards.estimators.gradient import gradient
+from mads.rewards.estimators.question import Question
+from mads.rewards.measure import (
+    ORACLE_LIMIT,
+    REWARDS_SCHEMA,
+    _oracle_error,
+    checked,
+    measure,
+    window,
+)
 from mads.rewards.sections import ESTIMATOR_SECTIONS, ForwardConfig
+from mads.training.model import Precision
 
 
 @pytest.mark.parametrize("name", sorted(ESTIMATORS))
@@ -65,6 +75,43 @@ def test_useful_documents_have_the_highest_rewards(world: World) -> None:
     kind = {name: reward.mean for name, reward in result.feedback.categories["kind"].items()}
     assert kind["useful"] > max(kind["neutral"], kind["noise"])
     assert result.oracle_error < 1e-2
+
+
+def question(world: World, **config: Any) -> Question:
+    section = ForwardConfig(estimator="forward", **config)
+    state = world.trainer.optimizer_state(12)
+    return Question(world.lm, world.windows, world.reference().directions, state, section)
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
+def test_each_precision_has_a_step_that_the_oracle_agrees_with(
+    world: World, precision: Precision
+) -> None:
+    true = gradient(question(world)).reward_DN
+    with world.lm.feedback_in(precision):
+        found = estimate(question(world)).reward_DN
+    assert world.lm.feedback_precision == "float32"
+    assert np.corrcoef(found[0], true[0])[0, 1] > 0.99
+
+
+def test_bfloat16_drowns_a_step_that_float32_sees(world: World) -> None:
+    true = gradient(question(world)).reward_DN
+    with world.lm.feedback_in("bfloat16"):
+        found = estimate(question(world, epsilon=3e-5)).reward_DN
+    assert np.corrcoef(found[0], true[0])[0, 1] < 0.9
+    found = estimate(question(world, epsilon=3e-4)).reward_DN
+    assert np.corrcoef(found[0], true[0])[0, 1] > 0.999
+
+
+def test_a_step_that_drowns_is_tried_again_three_times_as_far(world: World) -> None:
+    with world.lm.feedback_in("bfloat16"):
+        near, far = (question(world, epsilon=epsilon) for epsilon in (1e-3, 3e-3))
+        found, error = checked(near)
+        assert np.array_equal(found.reward_DN, estimate(far).reward_DN)
+        assert error < _oracle_error(near, estimate(near))
+    good, small = checked(question(world))
+    assert small < ORACLE_LIMIT
+    assert np.array_equal(good.reward_DN, estimate(question(world)).reward_DN)
 
 
 class LongDocuments:

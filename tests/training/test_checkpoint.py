@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
@@ -33,7 +33,6 @@ from mads.training.checkpoint import (
     remove_newer,
 )
 from mads.training.trainer import Trainer
-from mads.training.world import World
 
 
 def save_checkpoint(
@@ -278,21 +277,6 @@ def test_a_parameter_that_was_used_before_the_stop_must_have_gradients_after_it(
     only = two.lm.parameters["model.norm.weight"].sum()
     with pytest.raises(DataError, match=r"has no gradient, though training uses it"):
         two.lm.gradients(only)
-
-
-def test_the_main_process_writes_and_the_others_wait(tmp_path: Path, tokenizer: Path) -> None:
-    class Second(World):
-        waits: ClassVar[list[int]] = []
-
-        def barrier(self) -> None:
-            self.waits.append(1)
-
-    config = TrainingConfig(warmup=0)
-    world = Second(rank=1, size=2)
-    trainer = Trainer(build_model(TINY, config, 100, 0, world), config, seed=0)
-    save_checkpoint(RunDir(tmp_path), 1, trainer, tokenizer, 0, keep=1)
-    assert Second.waits == [1]
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_another_model_is_refused(tmp_path: Path, tokenizer: Path) -> None:
