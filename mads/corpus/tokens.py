@@ -15,7 +15,7 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -172,13 +172,39 @@ class TokenReader:
         part = read_at(self._files[0], self._paths[0], begin, max(end - begin, 0), REMEDY)
         return np.frombuffer(part, dtype=self._dtype).astype(np.int64)
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """What a token is in the file."""
+        return self._dtype
+
+    def offset(self, row: int) -> int:
+        """Return where a row's tokens begin in the bin file, in bytes."""
+        place = HEADER.size + 4 * self._num + 8 * row
+        (first,) = OFFSET.unpack(self._index(place, place + OFFSET.size))
+        return int(first)
+
+    def read_into(self, out: memoryview, begin: int) -> None:
+        """Fill ``out`` with the bytes of the bin file from ``begin`` on.
+
+        It is the fast way to many parts of rows, whose places the caller knows.
+        """
+        if self._checks is not None:
+            self._checks.tokens.check(self._files[0], begin, begin + len(out))
+        try:
+            found = os.preadv(self._files[0], [out], begin)
+        except OSError as error:
+            raise unreadable(self._paths[0], error, REMEDY, f" at byte {begin:,}") from error
+        if found != len(out):
+            raise DataError(
+                f"{self._paths[0]} ends too early: found {found} bytes at {begin:,}, expected "
+                f"{len(out)}. {REMEDY}"
+            )
+
     def _place(self, row: int) -> tuple[int, int]:
         """Return where a row's tokens begin in the bin file, in bytes, and how many there are."""
         place = HEADER.size + 4 * row
         (length,) = LENGTH.unpack(self._index(place, place + LENGTH.size))
-        place = HEADER.size + 4 * self._num + 8 * row
-        (first,) = OFFSET.unpack(self._index(place, place + OFFSET.size))
-        return first, length
+        return self.offset(row), length
 
     def _index(self, start: int, stop: int) -> bytes:
         if self._checks is not None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -94,6 +95,7 @@ class StretchData:
         self._ends_N = np.cumsum(num_tokens_N[order])
         # Where in its document the token stands that is at place 0 of the stream.
         self._shift_N = first_token_N[order] - (self._ends_N - num_tokens_N[order])
+        self._offset_N = np.full(len(doc_N), -1)  # of documents in their files, when known
         self._group_N = None if group_N is None else group_N[order]
         self._context = context
         assert num_sequences * context <= num_tokens_N.sum(), "there are tokens for all steps"
@@ -101,42 +103,73 @@ class StretchData:
         self._sequences = shuffled(numbers, derive(seed, "sequences"))
 
     def batch(self, number: int, num_sequences: int, document_mask: bool) -> TokenBatch:
-        """Return the batch with this number in the stretch."""
+        """Return the batch with this number in the stretch.
+
+        Places in documents are counted from each part's first token in the sequence.
+        """
         chosen = self._sequences[number * num_sequences : (number + 1) * num_sequences]
-        found = [self._sequence(int(sequence)) for sequence in chosen]
-        tokens_BT, positions_BT, *groups = (
-            torch.from_numpy(np.stack(part)) for part in zip(*found, strict=True)
+        shape = len(chosen), self._context
+        found = self._segments(chosen.astype(np.int64) * self._context)
+        tokens_BT = torch.from_numpy(
+            self._tokens(found, chosen.size * self._context).reshape(shape)
         )
+        place_N = np.arange(tokens_BT.numel()) - np.repeat(found.at_S, found.size_S)
+        positions_BT = torch.from_numpy(place_N.reshape(shape))
         labels_BT = torch.full_like(tokens_BT, NO_LABEL)
         labels_BT[:, :-1] = tokens_BT[:, 1:]
-        # A group is the label's; the last place has none.
-        grouped = groups[0].roll(-1, dims=1) if groups else None
+        grouped = None
+        if self._group_N is not None:
+            group_N = np.repeat(self._group_N[found.part_S], found.size_S)
+            # A group is the label's; the last place has none.
+            grouped = torch.from_numpy(group_N.reshape(shape)).roll(-1, dims=1)
         if not document_mask:
             return TokenBatch(tokens_BT, labels_BT, groups_BT=grouped)
         # The first token of a document cannot be told from the document before it.
         labels_BT[:, :-1][positions_BT[:, 1:] == 0] = NO_LABEL
         return TokenBatch(tokens_BT, labels_BT, positions_BT, grouped)
 
-    def _sequence(self, number: int) -> tuple[NDArray[np.int64], ...]:
-        """Return tokens, places counted from each part's first token in the sequence, and groups.
+    def _segments(self, start_B: NDArray[np.int64]) -> _Segments:
+        """Return what the sequences that begin at these places of the stream are made of."""
+        stop_B = start_B + self._context
+        first_B = np.searchsorted(self._ends_N, start_B, side="right")
+        count_B = np.searchsorted(self._ends_N, stop_B, side="left") - first_B + 1
+        row_S = np.repeat(np.arange(len(start_B)), count_B)
+        nth_S = np.arange(len(row_S)) - np.repeat(np.cumsum(count_B) - count_B, count_B)
+        part_S = first_B[row_S] + nth_S
+        begin_S = np.where(nth_S > 0, self._ends_N[part_S - 1], start_B[row_S])
+        end_S = np.minimum(self._ends_N[part_S], stop_B[row_S])
+        at_S = row_S * self._context + begin_S - start_B[row_S]
+        return _Segments(part_S, begin_S + self._shift_N[part_S], end_S - begin_S, at_S)
 
-        The groups are left out where nobody asks for them.
-        """
-        start, stop = number * self._context, (number + 1) * self._context
-        tokens, places, groups = [], [], []
-        at = start
-        index = int(np.searchsorted(self._ends_N, start, side="right"))
-        while at < stop:
-            end, shift = min(int(self._ends_N[index]), stop), int(self._shift_N[index])
-            reader, row = self._store.tokens(int(self._doc_N[index]))
-            part = reader.row(row, shift + at, shift + end)
-            tokens.append(part)
-            places.append(np.arange(len(part)))
-            if self._group_N is not None:
-                groups.append(np.full(len(part), int(self._group_N[index])))
-            at += len(part)
-            index += 1
-        return tuple(np.concatenate(part) for part in (tokens, places, groups) if part)
+    def _tokens(self, found: _Segments, size: int) -> NDArray[np.int64]:
+        """Return the tokens of segments, one after the other."""
+        dtype = self._store.tokens(int(self._doc_N[0]))[0].dtype
+        width = dtype.itemsize
+        token_N = np.empty(size, dtype)
+        room = memoryview(token_N).cast("B")
+        lists = (
+            array.tolist() for array in (found.part_S, found.first_S, found.size_S, found.at_S)
+        )
+        for part, first, count, at in zip(*lists, strict=True):
+            reader, row = self._store.tokens(int(self._doc_N[part]))
+            offset = int(self._offset_N[part])
+            if offset < 0:
+                self._offset_N[part] = offset = reader.offset(row)
+            reader.read_into(room[at * width : (at + count) * width], offset + first * width)
+        return token_N.astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Segments:
+    """S pieces of parts: tokens [first, first + size) of a part's document, put at place ``at``.
+
+    parts of 3, 2 and 9 tokens, sequences of 4:  |0 0 0 1|1 2 2 2|2 2 2 2|
+    """
+
+    part_S: NDArray[np.int64]
+    first_S: NDArray[np.int64]
+    size_S: NDArray[np.int64]
+    at_S: NDArray[np.int64]
 
 
 def _part_order(

@@ -161,15 +161,16 @@ class OneLongDocument:
     """Document 0 holds 128 times the token 1, every other document 8 times the token 2."""
 
     lengths_N = np.array([128, *[8] * 48])
+    dtype = np.dtype(np.uint16)
 
     def tokens(self, doc: int) -> tuple[OneLongDocument, int]:
         return self, doc
 
-    def length(self, row: int) -> int:
-        return int(self.lengths_N[row])
+    def offset(self, row: int) -> int:
+        return 0 if row == 0 else 1000
 
-    def row(self, row: int, start: int = 0, stop: int | None = None) -> np.ndarray:
-        return np.full(self.lengths_N[row], 1 if row == 0 else 2)[start:stop]
+    def read_into(self, out: memoryview, begin: int) -> None:
+        out[:] = np.full(len(out) // 2, 1 if begin < 1000 else 2, np.uint16).tobytes()
 
 
 def test_a_long_document_spreads_over_several_batches() -> None:
