@@ -146,11 +146,9 @@ class StretchData:
         dtype = self._store.tokens(int(self._doc_N[0]))[0].dtype
         width = dtype.itemsize
         token_N = np.empty(size, dtype)
-        room = memoryview(token_N).cast("B")
-        lists = (
-            array.tolist() for array in (found.part_S, found.first_S, found.size_S, found.at_S)
-        )
-        for part, first, count, at in zip(*lists, strict=True):
+        room = token_N.view(np.uint8).data
+        columns = found.part_S, found.first_S, found.size_S, found.at_S
+        for part, first, count, at in zip(*(column.tolist() for column in columns), strict=True):
             reader, row = self._store.tokens(int(self._doc_N[part]))
             offset = int(self._offset_N[part])
             if offset < 0:
