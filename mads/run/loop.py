@@ -60,10 +60,11 @@ from mads.strategies.strategy import Evidence, Strategy
 from mads.tasks.contamination import refuse_contamination
 from mads.training.checkpoint import (
     Checkpoint,
-    latest_checkpoint,
     load_checkpoint,
+    point_to,
     remove_newer,
     save_checkpoint,
+    whole_checkpoint,
 )
 from mads.training.data import RoundData
 from mads.training.model import build_model
@@ -193,13 +194,12 @@ class _Loop:
         return result
 
     def _resume(self) -> int:
-        """Load the latest checkpoint; return the number of steps that are done.
+        """Load the latest checkpoint that is whole; return the number of steps that are done.
 
         Nothing on disk is changed before the checkpoint and its round are known to be whole.
         """
-        saved = latest_checkpoint(self.dir)
+        saved, flaws = whole_checkpoint(self.dir, self._misfit)
         if saved is not None:
-            self._refuse_misfit(saved)
             number = saved.round
             before = RunRound(self.dir.round(number), number, self.recipe)
             self.store = before.store(self.store)
@@ -210,7 +210,11 @@ class _Loop:
         step = 0 if saved is None else saved.step
         if step == self.recipe.training.steps:
             self.result = whole_result(self.dir.result)
+        for flaw in flaws:
+            self.watcher.note(f"{flaw} Going on from step {step} instead.")
         if self.world.is_main and self.result is None:
+            if saved is not None:
+                point_to(self.dir, step)  # before anything goes, so a kill leaves a whole one named
             self.metrics.cut(0 if saved is None else saved.metrics.size)
             forget_after(self.dir, -1 if saved is None else saved.round)
             if saved is not None:
@@ -220,22 +224,22 @@ class _Loop:
             self.watcher.note(f"going on from step {step} (round {saved.round}).")
         return step
 
-    def _refuse_misfit(self, saved: Checkpoint) -> None:
-        """Raise DataError for a checkpoint that this recipe cannot have written."""
+    def _misfit(self, saved: Checkpoint) -> str:
+        """Return why this recipe cannot have written a checkpoint, or an empty text."""
         steps = self.recipe.training.steps
-        remedy = f"Put the name of an older one into {self.dir.latest}."
         folder = self.dir.checkpoint(saved.step)
         if not 0 < saved.step <= steps:
-            raise DataError(
+            return (
                 f"checkpoint {folder} is after the end: found step {saved.step}, expected 1 to "
-                f"{steps} (training.steps). {remedy}"
+                f"{steps} (training.steps)."
             )
         expected = round_of(saved.step - 1, self.recipe)
         if saved.round != expected:
-            raise DataError(
+            return (
                 f"checkpoint {folder} does not fit the recipe: found round {saved.round}, expected "
-                f"{expected} at step {saved.step}. {remedy}"
+                f"{expected} at step {saved.step}."
             )
+        return ""
 
     def _begin_round(self, number: int, step: int) -> None:
         """Gather evidence, let the strategy learn, and select what the round reads."""
