@@ -38,8 +38,10 @@ from mads.run.ready import check_evidence, check_influence, started
 from mads.run.records import (
     EndRecord,
     Metrics,
+    Record,
     RefreshRecord,
     RoundRecord,
+    SkippedRecord,
     StepRecord,
     guards_of,
 )
@@ -68,7 +70,7 @@ from mads.training.checkpoint import (
 )
 from mads.training.data import RoundData
 from mads.training.model import build_model
-from mads.training.trainer import Trainer
+from mads.training.trainer import StepResult, Trainer
 from mads.training.world import ALONE, World
 from mads.units import Budget
 
@@ -144,6 +146,8 @@ class _Loop:
         self.cursors = Cursors.start(len(store.cells))
         self.data: RoundData | None = None
         self.select_ms: Mapping[int, float] = {}
+        self.skipped = 0  # steps in a row
+        self.told_of_skipping = False
         self.metrics = Metrics(run.metrics)
         self.result: TrainResult | None = None  # of a run that has ended
 
@@ -220,6 +224,8 @@ class _Loop:
             if saved is not None:
                 remove_newer(self.dir, step)
         self.world.barrier()
+        bad = self.metrics.skipped_in_a_row() if self.world.is_main else 0
+        self.skipped = self.world.broadcast(bad)
         if saved is not None:
             self.watcher.note(f"going on from step {step} (round {saved.round}).")
         return step
@@ -379,6 +385,11 @@ class _Loop:
         begun = time.perf_counter()
         names = self.store.cells.categories.get(self.strategy.losses_of, ())
         result = self.trainer.step(step, self.data.batch(step), len(names))
+        speed = config.batch_tokens / (time.perf_counter() - begun)
+        if not result.taken:
+            self._skip(step, number, result, speed)
+            return
+        self.skipped = 0
         record = StepRecord(
             step=step,
             round=number,
@@ -386,14 +397,35 @@ class _Loop:
             grad_norm=result.grad_norm,
             learning_rate=result.learning_rate,
             tokens=config.batch_tokens,
-            tokens_per_s=config.batch_tokens / (time.perf_counter() - begun),
+            tokens_per_s=speed,
             select_ms=self.select_ms.get(step),
             category_losses=category_losses(names, result.loss_G, result.tokens_G),
         )
         self._note(record)
         self.watcher.step(record)
 
-    def _note(self, record: StepRecord | RoundRecord | EndRecord) -> None:
+    def _skip(self, step: int, number: int, result: StepResult, speed: float) -> None:
+        """Note a step that was not taken; raises DataError after too many in a row."""
+        config = self.recipe.training
+        why = f"the loss is {result.loss} (gradient norm {result.grad_norm})"
+        picked = self.select_ms.get(step)
+        self._note(SkippedRecord(step, number, why, config.batch_tokens, speed, picked))
+        self.skipped += 1
+        if not self.told_of_skipping:
+            self.told_of_skipping = True
+            self.watcher.note(
+                f"step {step}: {why}, so the batch is skipped and no weight changes. More of them "
+                f"are counted in result.json; after {config.max_bad_steps} in a row "
+                "(training.max_bad_steps) the run stops."
+            )
+        if self.skipped >= config.max_bad_steps:
+            raise DataError(
+                f"step {step}: {why}, as in the {self.skipped} steps in a row that were skipped "
+                "(training.max_bad_steps). The last checkpoint is as it was. Go on from an older "
+                "one with a lower training.learning_rate, into another --out."
+            )
+
+    def _note(self, record: Record) -> None:
         """Append to metrics.jsonl."""
         if self.world.is_main:
             self.metrics.write(record)

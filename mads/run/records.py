@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -41,6 +41,19 @@ class StepRecord:
     select_ms: float | None = None
     # Of each category of the agent that the strategy asks for: summed loss in nats, labels
     category_losses: Mapping[str, tuple[float, ...]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedRecord:
+    """A step whose batch had no finite loss or gradient norm, so that no weight was changed."""
+
+    kind: ClassVar[str] = "skipped"
+    step: int
+    round: int
+    why: str
+    tokens: int
+    tokens_per_s: float
+    select_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,20 +109,23 @@ class EndRecord:
     losses: Mapping[str, float]
 
 
-Record = StepRecord | RoundRecord | EndRecord
+Record = StepRecord | SkippedRecord | RoundRecord | EndRecord
 
 
 def guards_of(records: Iterable[Record]) -> dict[str, int]:
-    """Return how often guard rails and alarms acted, in all rounds."""
+    """Return how often guard rails and alarms acted, in all rounds, and how many steps skipped."""
     total = Counter[str]()
     for record in records:
+        total["skipped"] += isinstance(record, SkippedRecord)
         if isinstance(record, RoundRecord):
             total.update(record.feedback.guards if record.feedback else {})
             total.update(record.alarms or {})
-    return dict(total)
+    return dict(+total)
 
 
-_KINDS: dict[str, type[Record]] = {c.kind: c for c in (StepRecord, RoundRecord, EndRecord)}
+_KINDS: dict[str, type[Record]] = {
+    c.kind: c for c in (StepRecord, SkippedRecord, RoundRecord, EndRecord)
+}
 _FEEDBACK = {field.name for field in dataclasses.fields(FeedbackRecord)}
 
 
@@ -177,21 +193,42 @@ class Metrics:
         The file alone says what a round's evidence is, so a run that goes on from the middle of a
         round has the same. Raises DataError for a damaged line.
         """
-        size, whole = _END, False
+        found: list[StepRecord] = []
+        for record in self._backwards():
+            if isinstance(record, StepRecord) and record.round == number:
+                found.append(record)
+            elif not isinstance(record, SkippedRecord) or record.round != number:
+                break
+        return found[::-1]
+
+    def skipped_in_a_row(self) -> int:
+        """Return how many steps were skipped since the last one that was taken.
+
+        Raises DataError for a damaged line.
+        """
+        count = 0
+        for record in self._backwards():
+            if isinstance(record, StepRecord):
+                break
+            count += isinstance(record, SkippedRecord)
+        return count
+
+    def _backwards(self) -> Iterator[Record]:
+        """Yield the records from the last one on; raises DataError for a damaged line."""
+        if not self._path.is_file():
+            return
+        size, seen, whole = _END, 0, False
         while not whole:
-            found: list[StepRecord] = []
             lines, whole = self._tail(size)
-            for line in reversed(lines):
+            for line in lines[: len(lines) - seen][::-1]:
                 try:
                     record = record_from_json(json.loads(line), self._path)
                 except (ValueError, RecursionError, DataError):
                     self.read()  # it names the line
                     raise
-                if not isinstance(record, StepRecord) or record.round != number:
-                    return found[::-1]
-                found.append(record)
+                yield record
+            seen = max(seen, len(lines))
             size *= 2
-        return found[::-1]
 
     def steps_done(self) -> int:
         """Return how many steps the end of the file tells of; 0 where it tells of none.
@@ -205,7 +242,7 @@ class Metrics:
                 record = record_from_json(json.loads(line), self._path)
             except (ValueError, RecursionError, DataError):
                 continue
-            return record.step + isinstance(record, StepRecord)
+            return record.step + isinstance(record, StepRecord | SkippedRecord)
         return 0
 
     def check(self, expected: Seal) -> None:

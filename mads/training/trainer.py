@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from mads.config import TrainingConfig
-from mads.errors import DataError
 from mads.seeds import derive
 from mads.training.model import NO_LABEL, LanguageModel, TokenBatch
 from mads.types import Floats
@@ -40,6 +39,8 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
 class StepResult:
     """The loss (nats per token), gradient norm before clipping and learning rate of a step.
 
+    ``taken`` is False where one of the two is not finite: then nothing of model or optimizer has
+    changed.
     ``loss_G`` and ``tokens_G`` are the summed losses and the number of labels of each group; they
     are empty where no groups were asked for.
     """
@@ -49,6 +50,7 @@ class StepResult:
     learning_rate: float
     loss_G: Floats
     tokens_G: Floats
+    taken: bool = True
 
 
 def sums_by_group(loss_BT: Tensor, batch: TokenBatch, num_groups: int) -> Tensor:
@@ -81,8 +83,9 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(groups, betas=(beta1, beta2), fused=True)
 
     def step(self, number: int, batch: TokenBatch, num_groups: int = 0) -> StepResult:
-        """Take one step on a whole batch, in micro-batches; raises DataError on a NaN loss.
+        """Take one step on a whole batch, in micro-batches.
 
+        A batch whose loss or gradient norm is not finite on any process is skipped by all.
         ``num_groups``: into how many groups the batch's labels fall, 0 = nobody asks.
         """
         rate = learning_rate(number, self._config)
@@ -110,10 +113,8 @@ class Trainer:
         )
         loss = world.total(float(total))
         if world.any(not math.isfinite(loss) or not math.isfinite(float(norm))):
-            raise DataError(
-                f"step {number}: the loss is {loss} (gradient norm {float(norm)}). Resume from "
-                "the last checkpoint with a lower training.learning_rate."
-            )
+            self.optimizer.zero_grad(set_to_none=True)
+            return StepResult(loss, float(norm), rate, np.zeros(0), np.zeros(0), taken=False)
         self.lm.mark_used(name for name, p in self.lm.parameters.items() if p.grad is not None)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
