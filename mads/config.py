@@ -209,6 +209,11 @@ class TrainingConfig:
     keep_checkpoints: Annotated[int, Within(0, 2**31)] = 2  # the newest ones; 0 = all
     device: str = "auto"
 
+    @property
+    def decay_steps(self) -> int:
+        """The length of the final decay of ``wsd``."""
+        return self.cooldown or max(self.steps // 5, 1)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:

@@ -31,7 +31,7 @@ from mads.run.feedback import (
     learn,
     spread_before,
 )
-from mads.run.folder import begin, check_folder, forget_after
+from mads.run.folder import begin, check_folder, extend, forget_after
 from mads.run.prior import with_prior
 from mads.run.reader import RunRound
 from mads.run.ready import check_evidence, check_influence, started
@@ -47,7 +47,7 @@ from mads.run.records import (
 )
 from mads.run.refresh import is_due, joined, refresh
 from mads.run.result import TrainResult, whole_result, write_result
-from mads.run.schedule import round_bounds, round_of
+from mads.run.schedule import open_end, round_bounds, round_of
 from mads.run.signals import stopping
 from mads.run.watched import Watched
 from mads.run.watcher import Silent, Watcher
@@ -90,8 +90,9 @@ def train(
     refuse_inside(out)
     with exclusive(out) if world.is_main else contextlib.nullcontext():
         run = RunDir(out)
+        before: Recipe | None = None  # of a run that is to be extended
         if world.is_main:
-            check_folder(run, store, recipe)
+            before = check_folder(run, store, recipe)
             if not run.provenance.is_file():
                 refuse_contamination(recipe, watcher.note)
         try:
@@ -99,7 +100,9 @@ def train(
             told = watcher if world.is_main else Silent()
             strategy = started(store.cells, with_prior(run, store, recipe, told.note))
             loop = _Loop(store, run, recipe, told, world, strategy)
-            if world.is_main:
+            if before is not None:
+                told.note(extend(run, store, recipe, before))
+            elif world.is_main:
                 begin(run, store, recipe)
             world.barrier()
             with stopping(loop.stop):
@@ -166,7 +169,8 @@ class _Loop:
             self._step(step, number)
             step += 1
             last, stopped = step == config.steps, self.world.any(bool(self.stopped_by))
-            if step % config.checkpoint_every == 0 or last or stopped:
+            due = step % config.checkpoint_every == 0 or step == open_end(self.recipe)
+            if due or last or stopped:
                 self._save(step, number)
             if stopped and not last:
                 raise Interrupted(
@@ -433,5 +437,6 @@ class _Loop:
     def _save(self, step: int, number: int) -> None:
         if self.world.is_main:
             self.metrics.sync()
-        keep = self.recipe.training.keep_checkpoints
-        save_checkpoint(self.dir, step, self.trainer, self.store.dir.tokenizer, number, keep)
+        keep, tokenizer = self.recipe.training.keep_checkpoints, self.store.dir.tokenizer
+        spared = open_end(self.recipe)  # a longer run would go on from here
+        save_checkpoint(self.dir, step, self.trainer, tokenizer, number, keep, spared)

@@ -55,18 +55,26 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    run: RunDir, step: int, trainer: Trainer, tokenizer: Path, number: int, keep: int
+    run: RunDir,
+    step: int,
+    trainer: Trainer,
+    tokenizer: Path,
+    number: int,
+    keep: int,
+    spared: int = 0,
 ) -> None:
     """Save everything that the next step needs; ``step`` steps are done, the last in a round.
 
-    Of older checkpoints the newest are kept, ``keep`` in all (0 = all). The main process writes,
+    Of older checkpoints the newest are kept, ``keep`` in all (0 = all), and that of the step
+    ``spared``. The main process writes,
     the others wait. Raises DataError when it cannot be written.
     """
     if trainer.lm.world.is_main:
         _write(run, step, trainer, tokenizer, number)
         older = [path for path in _checkpoints(run) if path.name < run.checkpoint(step).name]
         for path in older[: len(older) - keep + 1] if keep else []:
-            shutil.rmtree(path)
+            if path != run.checkpoint(spared):
+                shutil.rmtree(path)
     trainer.lm.world.barrier()
 
 

@@ -30,8 +30,7 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
     if config.schedule == "cosine":
         done = (step - config.warmup) / max(config.steps - 1 - config.warmup, 1)
         return floor + (peak - floor) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
-    cooldown = config.cooldown or max(config.steps // 5, 1)
-    left = (config.steps - 1 - step) / cooldown
+    left = (config.steps - 1 - step) / config.decay_steps
     return floor + (peak - floor) * min(left, 1.0)
 
 
