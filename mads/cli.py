@@ -111,6 +111,7 @@ def train(
     recipe: options.RecipeOption = None,
     changes: options.SetOption = None,
     generation: options.GenerationOption = None,
+    source: options.SourceOption = "",
     as_json: options.JsonOption = False,
 ) -> None:
     """Pretrain a model; its feedback decides what it reads next. The same call resumes."""
@@ -118,21 +119,26 @@ def train(
     from mads.layout import RunDir
     from mads.processes import hold_lifeline
     from mads.recipe import load_recipe
-    from mads.run.reader import open_store
+    from mads.run.branch import parse_source
+    from mads.run.reader import Run, open_store
     from mads.run.ready import check_run
     from mads.tables import show_weights
     from mads.terminal import RunView, loading, print_json, say
 
     hold_lifeline()
+    parent = parse_source(source) if source else None
+    known = out if RunDir(out).provenance.is_file() else parent.run if parent else None
+    if parent is not None and recipe is None and known is not None:
+        recipe = Run(known).dir.recipe
     settings = load_recipe(recipe, changes or ())
-    opened = open_store(store, out if RunDir(out).provenance.is_file() else None, generation)
-    check_run(opened, out, settings)
+    opened = open_store(store, known, generation)
+    check_run(opened, out, settings, parent)
     with loading("torch"):
         from mads.run import loop
 
     begun = time.perf_counter()
     with RunView(settings.training.steps) as view:
-        result = loop.train(opened, out, settings, view)
+        result = loop.train(opened, out, settings, view, source=parent)
     seconds = time.perf_counter() - begun
     if as_json:
         print_json({"run": str(out), **to_json(result), "seconds": seconds})

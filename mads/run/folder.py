@@ -31,6 +31,15 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True)
+class Branch:
+    """The checkpoint that a run was branched from: of which run, and the sha256 of its recipe."""
+
+    run: str
+    step: int
+    recipe: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunProvenance:
     """provenance.json: what made the run. It is written last, so without it there is no run."""
 
@@ -44,6 +53,7 @@ class RunProvenance:
     store_path: str
     recipe: str  # sha256 of recipe.toml
     recipe_before: str = ""  # of the recipe that the run had before it was extended
+    branched: Branch | None = None
 
 
 def read_provenance(run: RunDir) -> RunProvenance:
@@ -124,6 +134,7 @@ def extend(run: RunDir, store: Store, recipe: Recipe, before: Recipe) -> str:
     The last checkpoint of a run that had ended is kept under ``RunDir.ended``. Returns what the
     user should know. Killed at any place, the run is of one of the two recipes.
     """
+    branched = to_json(read_provenance(run).branched)
     steps, end, there = before.training.steps, open_end(before), run.checkpoints
     told = f"the run is extended from {steps} to {recipe.training.steps} steps."
     if there and there[-1] > end:
@@ -136,7 +147,7 @@ def extend(run: RunDir, store: Store, recipe: Recipe, before: Recipe) -> str:
             told += f" The model of step {steps} is kept in {run.ended(steps)}."
     text = to_toml(to_table(recipe))
     sha256 = hashlib.sha256(run.recipe.read_bytes()).hexdigest()
-    _write_provenance(run, store, text, recipe_before=sha256)
+    _write_provenance(run, store, text, recipe_before=sha256, branched=branched)
     write_text(run.recipe, text)
     return told
 
@@ -155,13 +166,13 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], place: str = "")
     return found
 
 
-def begin(run: RunDir, store: Store, recipe: Recipe) -> None:
+def begin(run: RunDir, store: Store, recipe: Recipe, branched: Branch | None = None) -> None:
     """Make the folder this recipe's and this store's."""
     if run.provenance.is_file():
         return
     text = to_toml(to_table(recipe))
     write_text(run.recipe, text)
-    _write_provenance(run, store, text)
+    _write_provenance(run, store, text, branched=to_json(branched))
 
 
 def _write_provenance(run: RunDir, store: Store, text: str, **extra: Any) -> None:

@@ -23,6 +23,7 @@ from mads.errors import DataError, Interrupted
 from mads.files import exclusive
 from mads.layout import RunDir, refuse_inside
 from mads.run.alarms import Alarms, alarms
+from mads.run.branch import Source, check_branch, fetch
 from mads.run.feedback import (
     RoundFeedback,
     category_losses,
@@ -31,7 +32,7 @@ from mads.run.feedback import (
     learn,
     spread_before,
 )
-from mads.run.folder import begin, check_folder, extend, forget_after
+from mads.run.folder import Branch, begin, check_folder, extend, forget_after, read_provenance
 from mads.run.prior import with_prior
 from mads.run.reader import RunRound
 from mads.run.ready import check_evidence, check_influence, started
@@ -62,6 +63,7 @@ from mads.strategies.strategy import Evidence, Strategy
 from mads.tasks.contamination import refuse_contamination
 from mads.training.checkpoint import (
     Checkpoint,
+    checkpoint_at,
     load_checkpoint,
     point_to,
     remove_newer,
@@ -78,9 +80,16 @@ WASTE = 1.5  # tokens selected per token read above which the user is told
 
 
 def train(
-    store: Store, out: Path, recipe: Recipe, watcher: Watcher, world: World = ALONE
+    store: Store,
+    out: Path,
+    recipe: Recipe,
+    watcher: Watcher,
+    world: World = ALONE,
+    source: Source | None = None,
 ) -> TrainResult:
     """Train until the recipe's last step, going on where an earlier call stopped.
+
+    With ``source`` a new run is branched from a checkpoint of another one.
 
     Raises UsageError for a recipe that cannot be used or is not the run's own, DataError for a
     damaged run or another store, Interrupted after a signal (the work is saved).
@@ -91,19 +100,25 @@ def train(
     with exclusive(out) if world.is_main else contextlib.nullcontext():
         run = RunDir(out)
         before: Recipe | None = None  # of a run that is to be extended
+        branch: Branch | None = None
         if world.is_main:
             before = check_folder(run, store, recipe)
+            if source is not None:
+                branch = check_branch(source, run, store, recipe)
+            elif run.provenance.is_file():
+                branch = read_provenance(run).branched
             if not run.provenance.is_file():
                 refuse_contamination(recipe, watcher.note)
         try:
             # All that can be wrong with the recipe is found before the folder is the recipe's.
             told = watcher if world.is_main else Silent()
-            strategy = started(store.cells, with_prior(run, store, recipe, told.note))
+            begun = recipe if source else with_prior(run, store, recipe, told.note)
+            strategy = started(store.cells, begun)
             loop = _Loop(store, run, recipe, told, world, strategy)
             if before is not None:
                 told.note(extend(run, store, recipe, before))
             elif world.is_main:
-                begin(run, store, recipe)
+                _begin(run, store, recipe, branch)
             world.barrier()
             with stopping(loop.stop):
                 return loop.run()
@@ -114,6 +129,15 @@ def train(
                 f"the RAM is full: {str(error) or 'no words from the system'}. Run again with a "
                 "smaller training.micro_batch and rewards.batch_size, into another --out."
             ) from error
+
+
+def _begin(run: RunDir, store: Store, recipe: Recipe, branch: Branch | None) -> None:
+    """Make the folder this run's, with the past of the one that it is branched from."""
+    wanted = branch is not None and not run.latest.is_file()
+    saved = checkpoint_at(RunDir(Path(branch.run)), branch.step) if branch and wanted else None
+    begin(run, store, recipe, branch)
+    if branch is not None and saved is not None:
+        fetch(run, branch, saved.round, saved.metrics.size)
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,6 +165,11 @@ def whole_checkpoint(
     )
 
 
+def checkpoint_at(run: RunDir, step: int) -> Checkpoint:
+    """Return the checkpoint of a step; raises DataError when it is damaged."""
+    return _read(run, run.checkpoint(step).name)
+
+
 def point_to(run: RunDir, step: int) -> None:
     """Make the checkpoint of a step the latest one."""
     name = run.checkpoint(step).name
