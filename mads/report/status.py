@@ -10,6 +10,7 @@ from typing import Literal
 
 from mads.files import is_held
 from mads.layout import check_kind
+from mads.run.ledger import Ledger, ledger_of
 from mads.run.reader import Run
 from mads.run.records import EndRecord, RoundRecord, SkippedRecord, StepRecord, guards_of
 
@@ -40,6 +41,7 @@ class Status:
     losses: Mapping[str, float]
     losses_step: int
     guards: Mapping[str, int]
+    ledger: Ledger
 
 
 def status(root: Path) -> Status:
@@ -75,4 +77,5 @@ def status(root: Path) -> Status:
         losses=told[-1].losses if told else {},
         losses_step=told[-1].step if told else 0,
         guards=guards_of(records),
+        ledger=ledger_of(records),
     )

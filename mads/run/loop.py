@@ -33,10 +33,12 @@ from mads.run.feedback import (
     spread_before,
 )
 from mads.run.folder import Branch, begin, check_folder, extend, forget_after, read_provenance
+from mads.run.ledger import effort_of, ledger_of
 from mads.run.prior import with_prior
 from mads.run.reader import RunRound
 from mads.run.ready import check_evidence, check_influence, started
 from mads.run.records import (
+    Effort,
     EndRecord,
     Metrics,
     Record,
@@ -208,18 +210,21 @@ class _Loop:
         if self.result is not None:
             self.watcher.round(EndRecord(step, self.result.losses))
             return self.result
-        ended = EndRecord(step, self.watched.losses(self.trainer.lm, {}))
+        losses, effort = self._evaluate(None)
+        ended = EndRecord(step, losses, effort)
         self._note(ended)
         self.watcher.round(ended)
+        records = self.metrics.read()
         result = TrainResult(
             steps=step,
             rounds=round_of(step - 1, self.recipe) + 1,
             tokens=step * self.recipe.training.batch_tokens,
             losses=ended.losses,
-            guards=guards_of(self.metrics.read()),
+            guards=guards_of(records),
             strategy=self.strategy.name,
             theta=self.strategy.theta,
             weights=self.strategy.weights,
+            ledger=ledger_of(records),
         )
         if self.world.is_main:
             write_result(self.dir.result, result)
@@ -295,6 +300,7 @@ class _Loop:
         chosen = RunRound(self.dir.round(number), number, self.recipe)
         self.cursors = chosen.cursors(self.store)
         self.data = self._round_data(number)
+        losses, effort = self._evaluate(found)
         record = RoundRecord(
             round=number,
             step=step,
@@ -302,13 +308,25 @@ class _Loop:
             num_docs=picked.num_docs,
             theta=self.strategy.theta,
             weights=self.strategy.weights,
-            losses=self.watched.losses(self.trainer.lm, found.task_losses if found else {}),
+            losses=losses,
             alarms=picked.alarms.counts or None,
             feedback=found.record if found else None,
             refresh=refreshed,
+            effort=effort,
         )
         self._note(record)
         self.watcher.round(record)
+
+    def _evaluate(self, found: RoundFeedback | None) -> tuple[dict[str, float], Effort]:
+        """Return the losses of all tasks, and what they and the round's rewards have cost."""
+        known = found.task_losses if found else {}
+        begun, lm = time.perf_counter(), self.trainer.lm
+        losses = self.watched.losses(lm, known)
+        seconds = time.perf_counter() - begun
+        tasks = {name: task for name, task in self.watched.tasks.items() if name not in known}
+        feedback = found.record if found else None
+        references = self.watched.references
+        return losses, effort_of(lm, self.recipe, tasks, references, seconds, feedback)
 
     def _refresh(self, number: int) -> RefreshRecord | None:
         """Fit the influence agent anew where it is due; every process goes on with what it gives.

@@ -84,6 +84,20 @@ class RefreshRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Effort:
+    """What a round's beginning (or a run's end) has cost, and a token of training until the next.
+
+    Operations are floating-point ones; ``gpus`` are the processes that have one.
+    """
+
+    eval_s: float  # the losses of tasks
+    eval_flops: float
+    reward_flops: float
+    token_flops: float
+    gpus: int
+
+
+@dataclass(frozen=True, slots=True)
 class RoundRecord:
     """The beginning of a round; ``theta`` and ``weights`` are empty under a strategy without."""
 
@@ -98,6 +112,7 @@ class RoundRecord:
     feedback: FeedbackRecord | None = None  # its keys stand among the others in the file
     alarms: Mapping[str, int] | None = None  # swing, collapse: of how many agents
     refresh: RefreshRecord | None = None
+    effort: Effort | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +122,7 @@ class EndRecord:
     kind: ClassVar[str] = "end"
     step: int
     losses: Mapping[str, float]
+    effort: Effort | None = None
 
 
 Record = StepRecord | SkippedRecord | RoundRecord | EndRecord
