@@ -312,6 +312,28 @@ def status(run: options.StatusArgument, as_json: options.JsonOption = False) -> 
 
 
 @app.command()
+def track(
+    run: options.StatusArgument,
+    to: options.TrackerOption,
+    follow: options.FollowOption = False,
+    project: options.ProjectOption = "mads",
+    as_json: options.JsonOption = False,
+) -> None:
+    """Replay what a run has measured to a tracker; a second call sends what is new."""
+    from mads.codec import to_json
+    from mads.layout import check_kind
+    from mads.terminal import print_json, say
+    from mads.track import replay
+
+    check_kind(run, "a run")
+    found = replay.track(run, to, project, follow=follow, note=lambda text: say(f"note: {text}"))
+    if as_json:
+        print_json(to_json(found))
+        return
+    say(f"{run}: {found.records:,} records sent to {to}, up to step {found.step:,}.")
+
+
+@app.command()
 def diff(
     a: options.OneArgument,
     b: options.OtherArgument,

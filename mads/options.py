@@ -124,6 +124,15 @@ CorpusArgument = Annotated[
     list[Path], _path_argument("Files or folders: .jsonl(.gz|.zst), .parquet.", "CORPUS")
 ]
 StatusArgument = Annotated[Path, _path_argument("What `mads train` writes.", "RUN")]
+TrackerOption = Annotated[
+    str, typer.Option("--to", metavar="NAME", help="tensorboard, wandb, mlflow or trackio.")
+]
+ProjectOption = Annotated[
+    str, typer.Option("--project", help="What the tracker calls the project or experiment.")
+]
+FollowOption = Annotated[
+    bool, typer.Option("--follow", help="Go on until the run has ended; Ctrl-C stops it.")
+]
 StoreArgument = Annotated[Path, _path_argument("What `mads annotate` wrote.", "STORE")]
 ReportedArgument = Annotated[
     Path, _path_argument("What `mads train` or `mads compare` wrote.", "RUN|COMPARISON")

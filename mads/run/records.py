@@ -182,18 +182,28 @@ class Metrics:
 
         Raises DataError, with the file and the line, for a damaged one.
         """
+        return self.since(0)[0]
+
+    def since(self, size: int) -> tuple[list[Record], int]:
+        """Return the records after the first ``size`` bytes, and the size of all whole lines.
+
+        Lines in an error's place are counted from there. Raises as ``read`` does.
+        """
         if not self._path.is_file():
-            return []
-        *lines, _ = self._path.read_bytes().split(b"\n")  # after the last "\n": half a line
+            return [], 0
+        with self._path.open("rb") as handle:
+            handle.seek(size)
+            *lines, _ = handle.read().split(b"\n")  # after the last "\n": half a line
         records = []
+        after = f" after byte {size}" if size else ""
         for number, line in enumerate(lines, start=1):
-            place = Path(f"{self._path}:{number}")
+            place = Path(f"{self._path}:{number}{after}")
             try:
                 value = json.loads(line)
             except (ValueError, RecursionError) as error:
                 raise DataError(f"{place} is not JSON: {error}. {REMEDY}") from error
             records.append(record_from_json(value, place))
-        return records
+        return records, size + sum(len(line) + 1 for line in lines)
 
     def _tail(self, size: int) -> tuple[list[bytes], bool]:
         """Return the whole lines among the last bytes, and whether they are all of the file's."""
@@ -261,13 +271,16 @@ class Metrics:
             return record.step + isinstance(record, StepRecord | SkippedRecord)
         return 0
 
+    def sha256(self, size: int) -> str:
+        """Return the sha256 of the file's first bytes."""
+        if not self._path.is_file():
+            return hashlib.sha256().hexdigest()
+        with self._path.open("rb") as handle:
+            return hashlib.sha256(handle.read(size)).hexdigest()
+
     def check(self, expected: Seal) -> None:
         """Raise DataError unless the file begins with what was written until a checkpoint."""
-        try:
-            with self._path.open("rb") as handle:
-                found = hashlib.sha256(handle.read(expected.size)).hexdigest()
-        except FileNotFoundError:
-            found = hashlib.sha256().hexdigest()
+        found = self.sha256(expected.size)
         if found != expected.sha256:
             raise DataError(
                 f"{self._path} was changed: the sha256 of its first {expected.size:,} bytes is "
