@@ -116,6 +116,7 @@ def train(
     recipe: options.RecipeOption = None,
     changes: options.SetOption = None,
     generation: options.GenerationOption = None,
+    source: options.SourceOption = "",
     as_json: options.JsonOption = False,
 ) -> None:
     """Pretrain a model; its feedback decides what it reads next. The same call resumes."""
@@ -123,22 +124,26 @@ def train(
     from mads.layout import RunDir
     from mads.processes import hold_lifeline, place_of
     from mads.recipe import load_recipe
-    from mads.run.reader import open_store
+    from mads.run.branch import parse_source
+    from mads.run.reader import Run, open_store
     from mads.run.ready import check_run
     from mads.run.watcher import Silent
     from mads.tables import show_weights
     from mads.terminal import RunView, loading, print_json, say
 
     hold_lifeline()
+    parent = parse_source(source) if source else None
+    known = out if RunDir(out).provenance.is_file() else parent.run if parent else None
+    if parent is not None and recipe is None and known is not None:
+        recipe = Run(known).dir.recipe
     is_main = place_of()[0] == 0
 
     def read() -> tuple[Store, Recipe]:
-        run_of = out if RunDir(out).provenance.is_file() else None
-        return open_store(store, run_of, generation), load_recipe(recipe, changes or ())
+        return open_store(store, known, generation), load_recipe(recipe, changes or ())
 
     if is_main:  # of several processes it alone looks for what can be wrong
         settings = load_recipe(recipe, changes or ())
-        check_run(read()[0], out, settings)
+        check_run(read()[0], out, settings, parent)
     with loading("torch") if is_main else nullcontext():
         from mads.run import loop
         from mads.training.world import joined_world
@@ -148,10 +153,10 @@ def train(
         world.barrier()
         opened, settings = read()
         if not is_main:
-            loop.train(opened, out, settings, Silent(), world)
+            loop.train(opened, out, settings, Silent(), world, parent)
             return
         with RunView(settings.training.steps) as view:
-            result = loop.train(opened, out, settings, view, world)
+            result = loop.train(opened, out, settings, view, world, parent)
     seconds = time.perf_counter() - begun
     if as_json:
         print_json({"run": str(out), **to_json(result), "seconds": seconds})
@@ -322,6 +327,28 @@ def status(run: options.StatusArgument, as_json: options.JsonOption = False) -> 
 
     found = read_status(run)
     print_json(to_json(found)) if as_json else show_status(found)
+
+
+@app.command()
+def track(
+    run: options.StatusArgument,
+    to: options.TrackerOption,
+    follow: options.FollowOption = False,
+    project: options.ProjectOption = "mads",
+    as_json: options.JsonOption = False,
+) -> None:
+    """Replay what a run has measured to a tracker; a second call sends what is new."""
+    from mads.codec import to_json
+    from mads.layout import check_kind
+    from mads.terminal import print_json, say
+    from mads.track import replay
+
+    check_kind(run, "a run")
+    found = replay.track(run, to, project, follow=follow, note=lambda text: say(f"note: {text}"))
+    if as_json:
+        print_json(to_json(found))
+        return
+    say(f"{run}: {found.records:,} records sent to {to}, up to step {found.step:,}.")
 
 
 @app.command()

@@ -206,8 +206,15 @@ class TrainingConfig:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto = bfloat16 on a GPU
     compile: bool = False
     checkpoint_every: Annotated[int, Within(1, 2**40)] = 200  # steps
+    # So many batches in a row without a finite loss and gradient are skipped, then the run stops
+    max_bad_steps: Annotated[int, Within(1, 2**20)] = 5
     keep_checkpoints: Annotated[int, Within(0, 2**31)] = 2  # the newest ones; 0 = all
     device: str = "auto"
+
+    @property
+    def decay_steps(self) -> int:
+        """The length of the final decay of ``wsd``."""
+        return self.cooldown or max(self.steps // 5, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

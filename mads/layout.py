@@ -215,6 +215,16 @@ class RunDir:
         """The name of the newest complete checkpoint."""
         return self.root / "checkpoints" / "latest"
 
+    def ended(self, step: int) -> Path:
+        """Return where the last checkpoint of a run is kept that was extended later."""
+        return self.root / "ended" / self.checkpoint(step).name
+
+    @property
+    def checkpoints(self) -> list[int]:
+        """The numbers of steps after which there are checkpoints, the oldest first."""
+        names = (path.name for path in self.latest.parent.glob("step-*"))
+        return sorted(int(name[5:]) for name in names if name[5:].isdecimal())
+
     def checkpoint(self, step: int) -> Path:
         """Return the folder of a checkpoint."""
         return self.root / "checkpoints" / f"step-{step:08d}"

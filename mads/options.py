@@ -54,6 +54,17 @@ StoreOption = Annotated[Path, _path_option("--store", "What `mads annotate` wrot
 OutOption = Annotated[Path, _path_option("--out", "The folder to write.")]
 NewStoreOption = Annotated[Path, _path_option("--out", "The store to write.")]
 NewRunOption = Annotated[Path, _path_option("--out", "The run to write, or to go on with.")]
+SourceOption = Annotated[
+    str,
+    typer.Option(
+        "--from",
+        metavar="RUN[@STEP]",
+        help="Branch from a checkpoint of another run on this store (the latest, or of a step): "
+        "the same past, then this recipe, which is that run's but for --recipe and --set. The "
+        "model, the strategy, tasks and batches must be the same; training.steps counts from "
+        "the start.",
+    ),
+]
 NewComparisonOption = Annotated[
     Path, _path_option("--out", "The comparison to write, or to go on with.")
 ]
@@ -113,6 +124,15 @@ CorpusArgument = Annotated[
     list[Path], _path_argument("Files or folders: .jsonl(.gz|.zst), .parquet.", "CORPUS")
 ]
 StatusArgument = Annotated[Path, _path_argument("What `mads train` writes.", "RUN")]
+TrackerOption = Annotated[
+    str, typer.Option("--to", metavar="NAME", help="tensorboard, wandb, mlflow or trackio.")
+]
+ProjectOption = Annotated[
+    str, typer.Option("--project", help="What the tracker calls the project or experiment.")
+]
+FollowOption = Annotated[
+    bool, typer.Option("--follow", help="Go on until the run has ended; Ctrl-C stops it.")
+]
 StoreArgument = Annotated[Path, _path_argument("What `mads annotate` wrote.", "STORE")]
 ReportedArgument = Annotated[
     Path, _path_argument("What `mads train` or `mads compare` wrote.", "RUN|COMPARISON")

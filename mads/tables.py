@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mads.agents.target import BINS
 from mads.annotate.annotate import AnnotateResult
+from mads.codec import to_json
 from mads.demo.harvest import HarvestSummary
 from mads.export.command import PartWritten, Selected
 from mads.report.compare import HELD_OUT, REFERENCES, Comparison, Needed
@@ -173,6 +174,10 @@ def show_shares(shares: Shares, titles: tuple[str, str]) -> None:
 
 def show_status(found: Status) -> None:
     """Show how a run stands."""
+    stages = to_json(found.ledger).items()
+    spent = [[name, *map(_amount, one.values())] for name, one in stages if one["seconds"]]
+    if spent:
+        table("Cost", ["stage", "seconds", "FLOPs", "GPU-seconds"], spent)
     if found.losses:
         rows = [
             [task, f"{found.first_losses[task]:.3f}", f"{loss:.3f}"]
@@ -192,6 +197,12 @@ def show_status(found: Status) -> None:
         acted = ", ".join(f"{name} {count}" for name, count in found.guards.items())
         parts.append(f"guards and alarms: {acted}")
     say("; ".join(parts) + ".")
+
+
+def _amount(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,.1f}" if value < 1e6 else f"{value:.3g}"
 
 
 def show_selected(found: Selected, seconds: float) -> None:

@@ -10,8 +10,9 @@ from typing import Literal
 
 from mads.files import is_held
 from mads.layout import check_kind
+from mads.run.ledger import Ledger, ledger_of
 from mads.run.reader import Run
-from mads.run.records import EndRecord, RoundRecord, StepRecord, guards_of
+from mads.run.records import EndRecord, RoundRecord, SkippedRecord, StepRecord, guards_of
 
 RECENT = 20  # steps over which speed and training loss are taken
 
@@ -40,6 +41,7 @@ class Status:
     losses: Mapping[str, float]
     losses_step: int
     guards: Mapping[str, int]
+    ledger: Ledger
 
 
 def status(root: Path) -> Status:
@@ -55,7 +57,8 @@ def status(root: Path) -> Status:
     told = [record for record in records if isinstance(record, RoundRecord | EndRecord)]
     recent, training = steps[-RECENT:], run.recipe.training
     speed = statistics.median(one.tokens_per_s for one in recent) if recent else None
-    done = steps[-1].step + 1 if steps else 0
+    seen = [record for record in records if isinstance(record, StepRecord | SkippedRecord)]
+    done = seen[-1].step + 1 if seen else 0
     state: State = "done" if run.result is not None else "stopped" if records else "not begun"
     if run.result is None and is_held(root):
         state = "running"
@@ -74,4 +77,5 @@ def status(root: Path) -> Status:
         losses=told[-1].losses if told else {},
         losses_step=told[-1].step if told else 0,
         guards=guards_of(records),
+        ledger=ledger_of(records),
     )

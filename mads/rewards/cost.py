@@ -1,7 +1,8 @@
-"""What a round of rewards costs, in floating-point operations for each parameter of the model.
+"""What passes of a model and a round of rewards cost, in floating-point operations.
 
-A forward pass takes 2 for each token and a backward pass 4 (Kaplan et al. 2020); attention and
-padding are left out.
+For each parameter and token a forward pass takes 2 and a backward pass 4 (Kaplan et al. 2020).
+Attention adds 12·L·d·T to the 6·N of a token's two passes (Chowdhery et al. 2022, appendix B):
+2·L·d·T for each that N has. What rewards cost is counted for each parameter.
 """
 
 from __future__ import annotations
@@ -12,6 +13,22 @@ from dataclasses import dataclass
 FORWARD = 2
 BACKWARD = 4
 STEP = FORWARD + BACKWARD
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """Trainable parameters N, layers L and the width d of a model's attention."""
+
+    parameters: int
+    layers: int
+    width: int
+
+    def token_flops(self, passes: int, length: float) -> float:
+        """Return a token's operations in a sequence of T = ``length``: passes · (N + 2·L·d·T).
+
+        ``passes``: FORWARD, BACKWARD, or STEP for both.
+        """
+        return passes * (self.parameters + 2 * self.layers * self.width * length)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from mads.errors import DataError, Interrupted
 from mads.files import exclusive
 from mads.layout import RunDir, refuse_inside
 from mads.run.alarms import Alarms, alarms
+from mads.run.branch import Source, check_branch, fetch
 from mads.run.feedback import (
     RoundFeedback,
     category_losses,
@@ -31,21 +32,25 @@ from mads.run.feedback import (
     learn,
     spread_before,
 )
-from mads.run.folder import begin, check_folder, forget_after
+from mads.run.folder import Branch, begin, check_folder, extend, forget_after, read_provenance
+from mads.run.ledger import effort_of, ledger_of
 from mads.run.prior import with_prior
 from mads.run.reader import RunRound
 from mads.run.ready import check_evidence, check_influence, started
 from mads.run.records import (
+    Effort,
     EndRecord,
     Metrics,
+    Record,
     RefreshRecord,
     RoundRecord,
+    SkippedRecord,
     StepRecord,
     guards_of,
 )
 from mads.run.refresh import is_due, joined, refresh
 from mads.run.result import TrainResult, whole_result, write_result
-from mads.run.schedule import round_bounds, round_of
+from mads.run.schedule import open_end, round_bounds, round_of
 from mads.run.signals import stopping
 from mads.run.watched import Watched
 from mads.run.watcher import Silent, Watcher
@@ -62,12 +67,14 @@ from mads.training.build import build_model
 from mads.training.checkpoint import (
     Checkpoint,
     Saver,
-    latest_checkpoint,
+    checkpoint_at,
     load_checkpoint,
+    point_to,
     remove_newer,
+    whole_checkpoint,
 )
 from mads.training.data import RoundData
-from mads.training.trainer import Trainer
+from mads.training.trainer import StepResult, Trainer
 from mads.training.world import ALONE, World
 from mads.units import Budget
 
@@ -75,9 +82,16 @@ WASTE = 1.5  # tokens selected per token read above which the user is told
 
 
 def train(
-    store: Store, out: Path, recipe: Recipe, watcher: Watcher, world: World = ALONE
+    store: Store,
+    out: Path,
+    recipe: Recipe,
+    watcher: Watcher,
+    world: World = ALONE,
+    source: Source | None = None,
 ) -> TrainResult:
     """Train until the recipe's last step, going on where an earlier call stopped.
+
+    With ``source`` a new run is branched from a checkpoint of another one.
 
     Raises UsageError for a recipe that cannot be used or is not the run's own, DataError for a
     damaged run or another store, Interrupted after a signal (the work is saved).
@@ -87,8 +101,14 @@ def train(
     refuse_inside(out)
     with exclusive(out) if world.is_main else contextlib.nullcontext():
         run = RunDir(out)
+        before: Recipe | None = None  # of a run that is to be extended
+        branch: Branch | None = None
         if world.is_main:
-            check_folder(run, store, recipe)
+            before = check_folder(run, store, recipe)
+            if source is not None:
+                branch = check_branch(source, run, store, recipe)
+            elif run.provenance.is_file():
+                branch = read_provenance(run).branched
             if not run.provenance.is_file():
                 refuse_contamination(recipe, watcher.note)
         try:
@@ -96,10 +116,13 @@ def train(
             told = watcher if world.is_main else Silent()
             world.barrier()  # the main process has found nothing wrong
             with world.together():
-                strategy = started(store.cells, with_prior(run, store, recipe, told.note))
+                begun = recipe if source else with_prior(run, store, recipe, told.note)
+                strategy = started(store.cells, begun)
                 loop = _Loop(store, run, recipe, told, world, strategy)
-            if world.is_main:
-                begin(run, store, recipe)
+            if world.is_main and before is not None:
+                told.note(extend(run, store, recipe, before))
+            elif world.is_main:
+                _begin(run, store, recipe, branch)
             world.barrier()
             with stopping(loop.stop):
                 return loop.run()
@@ -110,6 +133,15 @@ def train(
                 f"the RAM is full: {str(error) or 'no words from the system'}. Run again with a "
                 "smaller training.micro_batch and rewards.batch_size, into another --out."
             ) from error
+
+
+def _begin(run: RunDir, store: Store, recipe: Recipe, branch: Branch | None) -> None:
+    """Make the folder this run's, with the past of the one that it is branched from."""
+    wanted = branch is not None and not run.latest.is_file()
+    saved = checkpoint_at(RunDir(Path(branch.run)), branch.step) if branch and wanted else None
+    begin(run, store, recipe, branch)
+    if branch is not None and saved is not None:
+        fetch(run, branch, saved.round, saved.metrics.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +175,13 @@ class _Loop:
         lm = build_model(recipe.model, recipe.training, vocab_size, seed, world)
         self.trainer = Trainer(lm, recipe.training, derive(recipe.seed, "training"))
         tokenizer, keep = store.dir.tokenizer, recipe.training.keep_checkpoints
-        self.saver = Saver(run, self.trainer, tokenizer, keep)
+        spared = open_end(recipe)  # a longer run would go on from here
+        self.saver = Saver(run, self.trainer, tokenizer, keep, spared)
         self.cursors = Cursors.start(len(store.cells))
         self.data: RoundData | None = None
         self.select_ms: Mapping[int, float] = {}
+        self.skipped = 0  # steps in a row
+        self.told_of_skipping = False
         self.metrics = Metrics(run.metrics)
         self.result: TrainResult | None = None  # of a run that has ended
 
@@ -165,7 +200,8 @@ class _Loop:
             self._step(step, number)
             step += 1
             last, stopped = step == config.steps, self.world.any(bool(self.stopped_by))
-            if step % config.checkpoint_every == 0 or last or stopped:
+            due = step % config.checkpoint_every == 0 or step == open_end(self.recipe)
+            if due or last or stopped:
                 self._save(step, number)
             if stopped and not last:
                 self.saver.wait()
@@ -182,31 +218,33 @@ class _Loop:
         if self.result is not None:
             self.watcher.round(EndRecord(step, self.result.losses))
             return self.result
-        ended = EndRecord(step, self.watched.losses(self.trainer.lm, {}))
+        losses, effort = self._evaluate(None)
+        ended = EndRecord(step, losses, effort)
         self._note(ended)
         self.watcher.round(ended)
+        records = self.metrics.read()
         result = TrainResult(
             steps=step,
             rounds=round_of(step - 1, self.recipe) + 1,
             tokens=step * self.recipe.training.batch_tokens,
             losses=ended.losses,
-            guards=guards_of(self.metrics.read()),
+            guards=guards_of(records),
             strategy=self.strategy.name,
             theta=self.strategy.theta,
             weights=self.strategy.weights,
+            ledger=ledger_of(records),
         )
         if self.world.is_main:
             write_result(self.dir.result, result)
         return result
 
     def _resume(self) -> int:
-        """Load the latest checkpoint; return the number of steps that are done.
+        """Load the latest checkpoint that is whole; return the number of steps that are done.
 
         Nothing on disk is changed before the checkpoint and its round are known to be whole.
         """
-        saved = latest_checkpoint(self.dir)
+        saved, flaws = whole_checkpoint(self.dir, self._misfit)
         if saved is not None:
-            self._refuse_misfit(saved)
             number = saved.round
             before = RunRound(self.dir.round(number), number, self.recipe)
             self.store = before.store(self.store)
@@ -217,32 +255,38 @@ class _Loop:
         step = 0 if saved is None else saved.step
         if step == self.recipe.training.steps:
             self.result = whole_result(self.dir.result)
+        for flaw in flaws:
+            self.watcher.note(f"{flaw} Going on from step {step} instead.")
         if self.world.is_main and self.result is None:
+            if saved is not None:
+                point_to(self.dir, step)  # before anything goes, so a kill leaves a whole one named
             self.metrics.cut(0 if saved is None else saved.metrics.size)
             forget_after(self.dir, -1 if saved is None else saved.round)
             if saved is not None:
                 remove_newer(self.dir, step)
         self.world.barrier()
+        bad = self.metrics.skipped_in_a_row() if self.world.is_main else 0
+        self.skipped = self.world.broadcast(bad)
         if saved is not None:
             self.watcher.note(f"going on from step {step} (round {saved.round}).")
         return step
 
-    def _refuse_misfit(self, saved: Checkpoint) -> None:
-        """Raise DataError for a checkpoint that this recipe cannot have written."""
+    def _misfit(self, saved: Checkpoint) -> str:
+        """Return why this recipe cannot have written a checkpoint, or an empty text."""
         steps = self.recipe.training.steps
-        remedy = f"Put the name of an older one into {self.dir.latest}."
         folder = self.dir.checkpoint(saved.step)
         if not 0 < saved.step <= steps:
-            raise DataError(
+            return (
                 f"checkpoint {folder} is after the end: found step {saved.step}, expected 1 to "
-                f"{steps} (training.steps). {remedy}"
+                f"{steps} (training.steps)."
             )
         expected = round_of(saved.step - 1, self.recipe)
         if saved.round != expected:
-            raise DataError(
+            return (
                 f"checkpoint {folder} does not fit the recipe: found round {saved.round}, expected "
-                f"{expected} at step {saved.step}. {remedy}"
+                f"{expected} at step {saved.step}."
             )
+        return ""
 
     def _begin_round(self, number: int, step: int) -> None:
         """Gather evidence, let the strategy learn, and select what the round reads."""
@@ -264,6 +308,7 @@ class _Loop:
         chosen = RunRound(self.dir.round(number), number, self.recipe)
         self.cursors = chosen.cursors(self.store)
         self.data = self._round_data(number)
+        losses, effort = self._evaluate(found)
         record = RoundRecord(
             round=number,
             step=step,
@@ -271,13 +316,25 @@ class _Loop:
             num_docs=picked.num_docs,
             theta=self.strategy.theta,
             weights=self.strategy.weights,
-            losses=self.watched.losses(self.trainer.lm, found.task_losses if found else {}),
+            losses=losses,
             alarms=picked.alarms.counts or None,
             feedback=found.record if found else None,
             refresh=refreshed,
+            effort=effort,
         )
         self._note(record)
         self.watcher.round(record)
+
+    def _evaluate(self, found: RoundFeedback | None) -> tuple[dict[str, float], Effort]:
+        """Return the losses of all tasks, and what they and the round's rewards have cost."""
+        known = found.task_losses if found else {}
+        begun, lm = time.perf_counter(), self.trainer.lm
+        losses = self.watched.losses(lm, known)
+        seconds = time.perf_counter() - begun
+        tasks = {name: task for name, task in self.watched.tasks.items() if name not in known}
+        feedback = found.record if found else None
+        references = self.watched.references
+        return losses, effort_of(lm, self.recipe, tasks, references, seconds, feedback)
 
     def _refresh(self, number: int) -> RefreshRecord | None:
         """Fit the influence agent anew where it is due; every process goes on with what it gives.
@@ -382,6 +439,11 @@ class _Loop:
         begun = time.perf_counter()
         names = self.store.cells.categories.get(self.strategy.losses_of, ())
         result = self.trainer.step(step, self.data.batch(step), len(names))
+        speed = config.batch_tokens / (time.perf_counter() - begun)
+        if not result.taken:
+            self._skip(step, number, result, speed)
+            return
+        self.skipped = 0
         record = StepRecord(
             step=step,
             round=number,
@@ -389,14 +451,35 @@ class _Loop:
             grad_norm=result.grad_norm,
             learning_rate=result.learning_rate,
             tokens=config.batch_tokens,
-            tokens_per_s=config.batch_tokens / (time.perf_counter() - begun),
+            tokens_per_s=speed,
             select_ms=self.select_ms.get(step),
             category_losses=category_losses(names, result.loss_G, result.tokens_G),
         )
         self._note(record)
         self.watcher.step(record)
 
-    def _note(self, record: StepRecord | RoundRecord | EndRecord) -> None:
+    def _skip(self, step: int, number: int, result: StepResult, speed: float) -> None:
+        """Note a step that was not taken; raises DataError after too many in a row."""
+        config = self.recipe.training
+        why = f"the loss is {result.loss} (gradient norm {result.grad_norm})"
+        picked = self.select_ms.get(step)
+        self._note(SkippedRecord(step, number, why, config.batch_tokens, speed, picked))
+        self.skipped += 1
+        if not self.told_of_skipping:
+            self.told_of_skipping = True
+            self.watcher.note(
+                f"step {step}: {why}, so the batch is skipped and no weight changes. More of them "
+                f"are counted in result.json; after {config.max_bad_steps} in a row "
+                "(training.max_bad_steps) the run stops."
+            )
+        if self.skipped >= config.max_bad_steps:
+            raise DataError(
+                f"step {step}: {why}, as in the {self.skipped} steps in a row that were skipped "
+                "(training.max_bad_steps). The last checkpoint is as it was. Go on from an older "
+                "one with a lower training.learning_rate, into another --out."
+            )
+
+    def _note(self, record: Record) -> None:
         """Append to metrics.jsonl."""
         if self.world.is_main:
             self.metrics.write(record)

@@ -199,8 +199,7 @@ class Run:
     @property
     def checkpoints(self) -> list[int]:
         """The numbers of steps after which there are checkpoints, the oldest first."""
-        names = (path.name for path in self.dir.latest.parent.glob("step-*"))
-        return sorted(int(name[5:]) for name in names if name[5:].isdecimal())
+        return self.dir.checkpoints
 
     @property
     def num_parameters(self) -> int:

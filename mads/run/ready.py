@@ -9,6 +9,7 @@ import numpy as np
 from mads.config import INFLUENCE, Recipe
 from mads.errors import UsageError
 from mads.layout import RunDir, refuse_inside
+from mads.run.branch import Source, check_branch
 from mads.run.folder import check_folder
 from mads.run.schedule import strategy_name
 from mads.selection.bounds import find_bounds, with_shares
@@ -19,7 +20,7 @@ from mads.tasks.formats import load_examples
 from mads.types import Cells
 
 
-def check_run(store: Store, out: Path, recipe: Recipe) -> None:
+def check_run(store: Store, out: Path, recipe: Recipe, source: Source | None = None) -> None:
     """Raise UsageError or DataError for a recipe that cannot be trained on a store into ``out``.
 
     Tasks are read, weights, shares and bounds are compared with the store's agents.
@@ -27,6 +28,8 @@ def check_run(store: Store, out: Path, recipe: Recipe) -> None:
     check_evidence(recipe)
     check_influence(store, recipe)
     refuse_inside(out)
+    if source is not None:
+        check_branch(source, RunDir(out), store, recipe)
     if out.exists():
         check_folder(RunDir(out), store, recipe)
     started(store.cells, recipe)

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -44,6 +44,19 @@ class StepRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class SkippedRecord:
+    """A step whose batch had no finite loss or gradient norm, so that no weight was changed."""
+
+    kind: ClassVar[str] = "skipped"
+    step: int
+    round: int
+    why: str
+    tokens: int
+    tokens_per_s: float
+    select_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class FeedbackRecord:
     """What a round's rewards said; those that are not finite are left out."""
 
@@ -71,6 +84,20 @@ class RefreshRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Effort:
+    """What a round's beginning (or a run's end) has cost, and a token of training until the next.
+
+    Operations are floating-point ones; ``gpus`` are the processes that have one.
+    """
+
+    eval_s: float  # the losses of tasks
+    eval_flops: float
+    reward_flops: float
+    token_flops: float
+    gpus: int
+
+
+@dataclass(frozen=True, slots=True)
 class RoundRecord:
     """The beginning of a round; ``theta`` and ``weights`` are empty under a strategy without."""
 
@@ -85,6 +112,7 @@ class RoundRecord:
     feedback: FeedbackRecord | None = None  # its keys stand among the others in the file
     alarms: Mapping[str, int] | None = None  # swing, collapse: of how many agents
     refresh: RefreshRecord | None = None
+    effort: Effort | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,22 +122,26 @@ class EndRecord:
     kind: ClassVar[str] = "end"
     step: int
     losses: Mapping[str, float]
+    effort: Effort | None = None
 
 
-Record = StepRecord | RoundRecord | EndRecord
+Record = StepRecord | SkippedRecord | RoundRecord | EndRecord
 
 
 def guards_of(records: Iterable[Record]) -> dict[str, int]:
-    """Return how often guard rails and alarms acted, in all rounds."""
+    """Return how often guard rails and alarms acted, in all rounds, and how many steps skipped."""
     total = Counter[str]()
     for record in records:
+        total["skipped"] += isinstance(record, SkippedRecord)
         if isinstance(record, RoundRecord):
             total.update(record.feedback.guards if record.feedback else {})
             total.update(record.alarms or {})
-    return dict(total)
+    return dict(+total)
 
 
-_KINDS: dict[str, type[Record]] = {c.kind: c for c in (StepRecord, RoundRecord, EndRecord)}
+_KINDS: dict[str, type[Record]] = {
+    c.kind: c for c in (StepRecord, SkippedRecord, RoundRecord, EndRecord)
+}
 _FEEDBACK = {field.name for field in dataclasses.fields(FeedbackRecord)}
 
 
@@ -150,18 +182,28 @@ class Metrics:
 
         Raises DataError, with the file and the line, for a damaged one.
         """
+        return self.since(0)[0]
+
+    def since(self, size: int) -> tuple[list[Record], int]:
+        """Return the records after the first ``size`` bytes, and the size of all whole lines.
+
+        Lines in an error's place are counted from there. Raises as ``read`` does.
+        """
         if not self._path.is_file():
-            return []
-        *lines, _ = self._path.read_bytes().split(b"\n")  # after the last "\n": half a line
+            return [], 0
+        with self._path.open("rb") as handle:
+            handle.seek(size)
+            *lines, _ = handle.read().split(b"\n")  # after the last "\n": half a line
         records = []
+        after = f" after byte {size}" if size else ""
         for number, line in enumerate(lines, start=1):
-            place = Path(f"{self._path}:{number}")
+            place = Path(f"{self._path}:{number}{after}")
             try:
                 value = json.loads(line)
             except (ValueError, RecursionError) as error:
                 raise DataError(f"{place} is not JSON: {error}. {REMEDY}") from error
             records.append(record_from_json(value, place))
-        return records
+        return records, size + sum(len(line) + 1 for line in lines)
 
     def _tail(self, size: int) -> tuple[list[bytes], bool]:
         """Return the whole lines among the last bytes, and whether they are all of the file's."""
@@ -177,21 +219,42 @@ class Metrics:
         The file alone says what a round's evidence is, so a run that goes on from the middle of a
         round has the same. Raises DataError for a damaged line.
         """
-        size, whole = _END, False
+        found: list[StepRecord] = []
+        for record in self._backwards():
+            if isinstance(record, StepRecord) and record.round == number:
+                found.append(record)
+            elif not isinstance(record, SkippedRecord) or record.round != number:
+                break
+        return found[::-1]
+
+    def skipped_in_a_row(self) -> int:
+        """Return how many steps were skipped since the last one that was taken.
+
+        Raises DataError for a damaged line.
+        """
+        count = 0
+        for record in self._backwards():
+            if isinstance(record, StepRecord):
+                break
+            count += isinstance(record, SkippedRecord)
+        return count
+
+    def _backwards(self) -> Iterator[Record]:
+        """Yield the records from the last one on; raises DataError for a damaged line."""
+        if not self._path.is_file():
+            return
+        size, seen, whole = _END, 0, False
         while not whole:
-            found: list[StepRecord] = []
             lines, whole = self._tail(size)
-            for line in reversed(lines):
+            for line in lines[: len(lines) - seen][::-1]:
                 try:
                     record = record_from_json(json.loads(line), self._path)
                 except (ValueError, RecursionError, DataError):
                     self.read()  # it names the line
                     raise
-                if not isinstance(record, StepRecord) or record.round != number:
-                    return found[::-1]
-                found.append(record)
+                yield record
+            seen = max(seen, len(lines))
             size *= 2
-        return found[::-1]
 
     def steps_done(self) -> int:
         """Return how many steps the end of the file tells of; 0 where it tells of none.
@@ -205,16 +268,19 @@ class Metrics:
                 record = record_from_json(json.loads(line), self._path)
             except (ValueError, RecursionError, DataError):
                 continue
-            return record.step + isinstance(record, StepRecord)
+            return record.step + isinstance(record, StepRecord | SkippedRecord)
         return 0
+
+    def sha256(self, size: int) -> str:
+        """Return the sha256 of the file's first bytes."""
+        if not self._path.is_file():
+            return hashlib.sha256().hexdigest()
+        with self._path.open("rb") as handle:
+            return hashlib.sha256(handle.read(size)).hexdigest()
 
     def check(self, expected: Seal) -> None:
         """Raise DataError unless the file begins with what was written until a checkpoint."""
-        try:
-            with self._path.open("rb") as handle:
-                found = hashlib.sha256(handle.read(expected.size)).hexdigest()
-        except FileNotFoundError:
-            found = hashlib.sha256().hexdigest()
+        found = self.sha256(expected.size)
         if found != expected.sha256:
             raise DataError(
                 f"{self._path} was changed: the sha256 of its first {expected.size:,} bytes is "

@@ -9,6 +9,7 @@ from pathlib import Path
 from mads.codec import from_json, to_json
 from mads.errors import DataError
 from mads.files import read_sealed_json, write_sealed_json
+from mads.run.ledger import Ledger
 
 REMEDY = "Run the same `mads train` again; it writes the file anew."
 
@@ -25,6 +26,7 @@ class TrainResult:
     strategy: str
     theta: Mapping[str, float]
     weights: Mapping[str, Mapping[str, float]]
+    ledger: Ledger | None = None  # what the run has cost, by stage
 
 
 def write_result(path: Path, result: TrainResult) -> None:

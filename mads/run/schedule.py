@@ -22,6 +22,25 @@ def round_bounds(number: int, recipe: Recipe) -> tuple[int, int]:
     return start, min(first + number * every, recipe.training.steps)
 
 
+def open_end(recipe: Recipe) -> int:
+    """Return the last step up to which a run with more ``training.steps`` would be the same.
+
+    A round that is cut short by the end reads something else where it goes on, ``wsd`` falls at the
+    end, and under ``cosine`` every step's learning rate follows from the last one: 0.
+    """
+    training = recipe.training
+    if training.schedule == "cosine":
+        return 0
+    last = training.steps
+    number = round_of(last - 1, recipe)
+    start, _ = round_bounds(number, recipe)
+    if last < training.first_update + number * training.update_every:
+        last = start
+    if training.schedule == "wsd":
+        last = min(last, training.steps - training.decay_steps)
+    return max(last, 0)
+
+
 def strategy_name(recipe: Recipe) -> str:
     """Return the name of the strategy that decides in a run.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -26,6 +26,7 @@ from mads.files import (
     file_sha256,
     publish,
     read_sealed_json,
+    unreadable,
     write_sealed_json,
     write_text,
 )
@@ -89,11 +90,15 @@ def _copy(part: Tensor, like: Tensor, world: World) -> Tensor:
 class Saver:
     """Saves checkpoints in a thread of its own, one at a time, while the training goes on.
 
-    Of older checkpoints the newest are kept, ``keep`` in all (0 = all).
+    Of older checkpoints the newest are kept, ``keep`` in all (0 = all), and that of the step
+    ``spared``.
     """
 
-    def __init__(self, run: RunDir, trainer: Trainer, tokenizer: Path, keep: int) -> None:
-        self._run, self._trainer, self._tokenizer, self._keep = run, trainer, tokenizer, keep
+    def __init__(
+        self, run: RunDir, trainer: Trainer, tokenizer: Path, keep: int, spared: int = 0
+    ) -> None:
+        self._run, self._trainer, self._tokenizer = run, trainer, tokenizer
+        self._keep, self._spared = keep, spared
         self._going: Thread | None = None
         self._failure: DataError | None = None
 
@@ -157,7 +162,12 @@ class Saver:
         write_text(run.latest, folder.name + "\n")
         older = [path for path in _checkpoints(run) if path.name < folder.name]
         for path in older[: len(older) - self._keep + 1] if self._keep else []:
-            shutil.rmtree(path)
+            if path != run.checkpoint(self._spared):
+                shutil.rmtree(path)
+
+
+class _Damaged(DataError):
+    """A checkpoint that is not whole, whatever the machine does about it."""
 
 
 def latest_checkpoint(run: RunDir) -> Checkpoint | None:
@@ -167,40 +177,112 @@ def latest_checkpoint(run: RunDir) -> Checkpoint | None:
     """
     if not run.latest.is_file():
         return None
-    remedy = f"Put the name of an older one into {run.latest}, or delete it to begin again."
-    name = run.latest.read_text(encoding="utf-8", errors="replace").strip()
-    if not (known := _NAME.fullmatch(name)):
+    try:
+        return _read(run, _named(run))
+    except _Damaged as error:
         raise DataError(
-            f"{run.latest} names no checkpoint: found {shorten(name)}, expected step-00000100, "
-            f"say. {remedy}"
+            f"{error} `mads train` goes on from the checkpoint before it; or put the name of an "
+            f"older one into {run.latest}."
+        ) from error
+
+
+def whole_checkpoint(
+    run: RunDir, misfit: Callable[[Checkpoint], str]
+) -> tuple[Checkpoint | None, tuple[str, ...]]:
+    """Return the latest checkpoint that is whole, and what is wrong with those after it.
+
+    A checkpoint is looked at when all that would come before it are damaged; ``misfit`` says what
+    keeps a whole one from being this run's, or "". One that is newer than what ``latest`` names is
+    never taken: the user may have gone back. None without ``latest``, which begins a run again.
+
+    Raises DataError when none is whole, or when the machine cannot read one. Nothing is changed.
+    """
+    if not run.latest.is_file():
+        return None, ()
+    flaws: list[str] = []
+    try:
+        name = _named(run)
+    except _Damaged as error:
+        name = ""
+        flaws.append(str(error))
+    there = sorted(p.name for p in run.latest.parent.iterdir() if _NAME.fullmatch(p.name))
+    older = [one for one in there if not name or one < name]
+    for one in ([name] if name else []) + older[::-1]:
+        try:
+            found = _read(run, one)
+            if not (flaw := misfit(found)):
+                return found, tuple(flaws)
+            flaws.append(flaw)
+        except _Damaged as error:
+            flaws.append(str(error))
+    newer = f" There are newer ones: {', '.join(there)}." if there and not older else ""
+    raise DataError(
+        f"no checkpoint is whole: {' '.join(flaws)}{newer} Put one back, name another one in "
+        f"{run.latest}, or delete that file to begin again."
+    )
+
+
+def checkpoint_at(run: RunDir, step: int) -> Checkpoint:
+    """Return the checkpoint of a step; raises DataError when it is damaged."""
+    return _read(run, run.checkpoint(step).name)
+
+
+def point_to(run: RunDir, step: int) -> None:
+    """Make the checkpoint of a step the latest one."""
+    name = run.checkpoint(step).name
+    if run.latest.read_text(encoding="utf-8", errors="replace").strip() != name:
+        write_text(run.latest, name + "\n")
+
+
+def _named(run: RunDir) -> str:
+    """Return which checkpoint is the latest; raises _Damaged where the file names none."""
+    name = run.latest.read_text(encoding="utf-8", errors="replace").strip()
+    if not _NAME.fullmatch(name):
+        raise _Damaged(
+            f"{run.latest} names no checkpoint: found {shorten(name)}, expected step-00000100, say."
         )
+    return name
+
+
+def _read(run: RunDir, name: str) -> Checkpoint:
+    """Return a checkpoint's state, after all its files were compared.
+
+    Raises _Damaged for one that is not whole, DataError where the machine cannot read it: that one
+    may be whole.
+    """
     folder = run.latest.parent / name
     path = folder / STATE
     try:
-        value = read_sealed_json(path, remedy)
+        found = from_json(Checkpoint, read_sealed_json(path, ""), path, "a checkpoint's state", "")
     except DataError as error:
-        text = str(error).removesuffix(remedy).rstrip()
-        raise DataError(f"checkpoint {folder} is damaged: {text} {remedy}") from error
-    found = from_json(Checkpoint, value, path, "a checkpoint's state", remedy)
-    if found.step != int(known[1]):
-        raise DataError(
-            f"{path} is of another checkpoint: found step {found.step}, expected {int(known[1])}. "
-            f"{remedy}"
+        cause = error.__cause__
+        if isinstance(cause, OSError) and machine_problem(cause):
+            raise
+        raise _Damaged(f"checkpoint {folder} is damaged: {str(error).rstrip()}") from error
+    step = int(name.removeprefix("step-"))
+    if found.step != step:
+        raise _Damaged(
+            f"{path} is of another checkpoint: found step {found.step}, expected {step}."
         )
     for file, expected in found.files.items():
         damage = _damage(folder / file, expected)
         if damage:
-            raise DataError(f"checkpoint {folder} is damaged: {file} {damage}. {remedy}")
+            raise _Damaged(f"checkpoint {folder} is damaged: {file} {damage}.")
     return found
 
 
 def _damage(path: Path, expected: str) -> str:
-    """Return what is wrong with a file of a checkpoint, or an empty text."""
+    """Return what is wrong with a file of a checkpoint, or an empty text.
+
+    Raises DataError where the machine is at fault and the file may be whole.
+    """
     try:
         found = file_sha256(path)
     except FileNotFoundError:
         return "is missing"
     except OSError as error:
+        if machine_problem(error):
+            raise unreadable(path, error, "") from error
         return f"cannot be read ({error.strerror})"
     if found != expected:
         return f"was changed: its sha256 is {found[:16]}, expected {expected[:16]}"

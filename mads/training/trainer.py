@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from mads.config import TrainingConfig
-from mads.errors import DataError
 from mads.seeds import derive
 from mads.training.model import NO_LABEL, LanguageModel, TokenBatch
 from mads.training.sharded import own_part
@@ -33,8 +32,7 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
     if config.schedule == "cosine":
         done = (step - config.warmup) / max(config.steps - 1 - config.warmup, 1)
         return floor + (peak - floor) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
-    cooldown = config.cooldown or max(config.steps // 5, 1)
-    left = (config.steps - 1 - step) / cooldown
+    left = (config.steps - 1 - step) / config.decay_steps
     return floor + (peak - floor) * min(left, 1.0)
 
 
@@ -42,6 +40,8 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
 class StepResult:
     """The loss (nats per token), gradient norm before clipping and learning rate of a step.
 
+    ``taken`` is False where one of the two is not finite: then nothing of model or optimizer has
+    changed.
     ``loss_G`` and ``tokens_G`` are the summed losses and the number of labels of each group; they
     are empty where no groups were asked for.
     """
@@ -51,6 +51,7 @@ class StepResult:
     learning_rate: float
     loss_G: Floats
     tokens_G: Floats
+    taken: bool = True
 
 
 def sums_by_group(loss_BT: Tensor, batch: TokenBatch, num_groups: int) -> Tensor:
@@ -89,10 +90,11 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(groups, betas=(beta1, beta2), fused=True)
 
     def step(self, number: int, batch: TokenBatch, num_groups: int = 0) -> StepResult:
-        """Take one step on a whole batch, in micro-batches; raises DataError on a NaN loss.
+        """Take one step on a whole batch, in micro-batches.
 
-        Every process is given the same batch, and reads its own sequences of it. ``num_groups``:
-        into how many groups the batch's labels fall, 0 = nobody asks.
+        Every process is given the same batch, and reads its own sequences of it. A batch whose loss
+        or gradient norm is not finite on any of them is skipped by all. ``num_groups``: into how
+        many groups the batch's labels fall, 0 = nobody asks.
         """
         rate = learning_rate(number, self._config)
         for group in self.optimizer.param_groups:
@@ -117,10 +119,8 @@ class Trainer:
         )
         norm = math.sqrt(square)
         if not math.isfinite(loss) or not math.isfinite(norm):
-            raise DataError(
-                f"step {number}: the loss is {loss} (gradient norm {norm}). Resume from "
-                "the last checkpoint with a lower training.learning_rate."
-            )
+            self._drop_gradients()
+            return StepResult(loss, norm, rate, np.zeros(0), np.zeros(0), taken=False)
         limit = self._config.grad_clip or math.inf
         clip_grads_with_norm_(self.parts.values(), limit, torch.tensor(norm, device=self.lm.device))
         self.optimizer.step()

@@ -6,10 +6,18 @@ from dataclasses import replace
 
 import pytest
 
-from mads.rewards.cost import COSTS, Work, reward_flops
+from mads.rewards.cost import BACKWARD, COSTS, FORWARD, STEP, ModelShape, Work, reward_flops
 from mads.rewards.estimators import ESTIMATORS
 
 WORK = Work(probes=10, probe_tokens=1000, directions=3, reference_tokens=50, oracle_docs=0)
+
+
+def test_a_tokens_operations_by_hand() -> None:
+    """6·N + 12·L·d·T for a step, a third of it for a forward pass."""
+    shape = ModelShape(parameters=1000, layers=3, width=10)
+    assert shape.token_flops(STEP, 5) == 6 * 1000 + 12 * 3 * 10 * 5
+    assert shape.token_flops(FORWARD, 5) == 2 * 1000 + 4 * 3 * 10 * 5
+    assert shape.token_flops(STEP, 5) == sum(shape.token_flops(p, 5) for p in (FORWARD, BACKWARD))
 
 
 def test_every_estimator_has_a_cost() -> None:

@@ -16,6 +16,7 @@ from mads.run.records import (
     Metrics,
     Record,
     RoundRecord,
+    SkippedRecord,
     StepRecord,
     guards_of,
     record_from_json,
@@ -41,6 +42,7 @@ RECORDS: list[Record] = [
     ROUND,
     RoundRecord(0, 0, 1.5, 30, {}, {}, {}),
     RoundRecord(1, 5, 1.5, 30, {}, {}, {}, FeedbackRecord(0.5, 8, 200, "nothing", {"refused": 1})),
+    SkippedRecord(5, 0, "the loss is nan", 512, 1e4),
     EndRecord(20, {"planted": 1.5}),
 ]
 
@@ -196,7 +198,28 @@ def test_a_round_longer_than_the_end_that_is_read_first(
     assert whole.steps_of(0) == steps[:30]
 
 
+def test_skipped_steps_are_passed_over_and_counted_from_the_end(tmp_path: Path) -> None:
+    steps = [StepRecord(n, 0, 3.0, 1.0, 1e-3, 512, 9.0) for n in range(3)]
+    bad = [SkippedRecord(n, 0, "the loss is nan", 512, 9.0) for n in range(3, 6)]
+    metrics = write(tmp_path / "m.jsonl", [*steps[:2], bad[0], steps[2], *bad[1:]])
+    assert metrics.skipped_in_a_row() == 2
+    assert metrics.steps_of(0) == steps
+    assert metrics.steps_done() == 6
+    ahead = write(tmp_path / "n.jsonl", [steps[0], bad[0], replace(ROUND, round=1), bad[1]])
+    assert ahead.skipped_in_a_row() == 2
+    assert ahead.steps_of(1) == []
+    assert write(tmp_path / "o.jsonl", bad).skipped_in_a_row() == 3
+    assert Metrics(tmp_path / "none").skipped_in_a_row() == 0
+    assert guards_of([*steps, *bad]) == {"skipped": 3}
+    assert guards_of(steps) == {}
+
+
 def test_guards_and_alarms_are_counted_over_all_rounds() -> None:
     other = replace(ROUND, feedback=None, alarms={"swing": 2})
     both = replace(ROUND, alarms={"swing": 1})
-    assert guards_of([*RECORDS, other, both]) == {"entropy": 2, "refused": 1, "swing": 3}
+    assert guards_of([*RECORDS, other, both]) == {
+        "skipped": 1,
+        "entropy": 2,
+        "refused": 1,
+        "swing": 3,
+    }

@@ -83,6 +83,12 @@ def finished(folder: Path, store: Store, told: Quiet) -> Path:
     return folder / "finished"
 
 
+@pytest.fixture(scope="module")
+def without_it(folder: Path, store: Store) -> Path:
+    train(store, folder / "without", recipe(folder, every=0), Quiet())
+    return folder / "without"
+
+
 @pytest.fixture
 def at_round_3(finished: Path, tmp_path: Path) -> Path:
     """A run that stands at the end of round 3; the next one begins with a fit."""
@@ -114,12 +120,11 @@ def share_of_useful(run: Path, number: int) -> float:
 
 
 def test_quality_that_no_category_shows_is_found(
-    folder: Path, store: Store, finished: Path, told: Quiet
+    finished: Path, without_it: Path, told: Quiet
 ) -> None:
-    train(store, folder / "without", recipe(folder, every=0), Quiet())
     with_it, without = (
-        np.mean([share_of_useful(folder / name, number) for number in (3, 4)])
-        for name in ("finished", "without")
+        np.mean([share_of_useful(run, number) for number in (3, 4)])
+        for run in (finished, without_it)
     )
     assert without < 0.65  # about as in the corpus
     assert with_it > without + 0.15
@@ -137,9 +142,9 @@ def test_quality_that_no_category_shows_is_found(
     assert [note for note in told.notes if "round 4: influence was fitted to" in note]
 
 
-def test_nothing_of_it_is_there_when_it_is_off(folder: Path, finished: Path) -> None:
-    assert not (folder / "without" / "generations").exists()
-    lines = (folder / "without" / "metrics.jsonl").read_text()
+def test_nothing_of_it_is_there_when_it_is_off(without_it: Path) -> None:
+    assert not (without_it / "generations").exists()
+    lines = (without_it / "metrics.jsonl").read_text()
     assert "influence" not in lines
     assert "refresh" not in lines
 

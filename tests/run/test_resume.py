@@ -1,7 +1,9 @@
-"""Going on from a damaged run: refused by name, and nothing is changed before that."""
+"""Going on from a damaged run: a whole checkpoint is used, all else is refused by name."""
 
 from __future__ import annotations
 
+import errno
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +13,8 @@ import planted
 import pytest
 from run.watching import Quiet, facts
 
-from mads.errors import DataError, UsageError
+from mads.config import Recipe
+from mads.errors import DataError, Interrupted, UsageError
 from mads.files import read_sealed_json, write_sealed_json
 from mads.run.loop import train
 from mads.store.store import Store
@@ -46,14 +49,11 @@ def damage_metrics(run: Path) -> None:
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "weights": (
         lambda run: flip(run / "checkpoints" / "step-00000010" / "model.safetensors"),
-        r"step-00000010 is damaged: model\.safetensors was changed.* older one",
+        r"no checkpoint is whole: .*step-00000010 is damaged: model\.safetensors was changed.* "
+        r"There are newer ones: step-00000010, step-00000020\. Put one back, name another one in",
     ),
     "the round": (lambda run: restate(run, round=2), "does not fit the recipe: found round 2, exp"),
     "the step": (lambda run: restate(run, step=11), "of another checkpoint: found step 11, expec"),
-    "latest": (
-        lambda run: (run / "checkpoints" / "latest").write_text("../.."),
-        r"names no checkpoint: found '\.\./\.\.'",
-    ),
     "console.json": (lambda run: flip(run / "rounds" / "0001" / "console.json"), "console.json"),
     "plan.json": (lambda run: flip(run / "rounds" / "0001" / "plan.json"), r"plan\.json"),
     "selection.parquet": (
@@ -78,8 +78,130 @@ def test_damage_is_named_and_nothing_else_is_changed(
     assert {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()} == before
 
 
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def empty_latest(folder: Path) -> None:
+    (folder / "latest").write_text("")
+    cut(folder / "step-00000015" / "config.json")
+
+
+def point_nowhere(folder: Path) -> None:
+    (folder / "latest").write_text("step-00000012\n")
+    shutil.rmtree(folder / "step-00000015")
+
+
+LOST: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a corrupted byte": (
+        lambda folder: flip(folder / "step-00000015" / "optimizer.safetensors"),
+        r"step-00000015 is damaged: optimizer\.safetensors was changed: its sha256 is",
+    ),
+    "a missing file": (
+        lambda folder: (folder / "step-00000015" / "model.safetensors").unlink(),
+        r"step-00000015 is damaged: model\.safetensors is missing\.",
+    ),
+    "half a state": (
+        lambda folder: cut(folder / "step-00000015" / "state.json"),
+        r"step-00000015 is damaged: .*state\.json cannot be read as JSON",
+    ),
+    "a deleted folder": (
+        lambda folder: shutil.rmtree(folder / "step-00000015"),
+        r"step-00000015 is damaged: .*state\.json does not exist\.",
+    ),
+    "latest is empty": (
+        empty_latest,
+        r"latest names no checkpoint: found '', expected step-00000100, say\. Going on from",
+    ),
+    "latest points nowhere": (
+        point_nowhere,
+        r"step-00000012 is damaged: .*state\.json does not exist\.",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def at_15(folder: Path, store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was stopped after step 15 of 20, with checkpoints after 5, 10 and 15."""
+    run = tmp_path_factory.mktemp("at-15") / "run"
+    with pytest.raises(Interrupted):
+        train(store, run, recipe_of(folder), Quiet(stop_after=15))
+    return run
+
+
+def recipe_of(folder: Path) -> Recipe:
+    return planted.recipe(folder, steps=20, checkpoint_every=5, keep_checkpoints=0)
+
+
+@pytest.mark.parametrize("what", sorted(LOST))
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(
+    folder: Path, store: Store, at_15: Path, finished: Path, tmp_path: Path, what: str
+) -> None:
+    """With the same end, bit for bit, as a run that was never damaged."""
+    run = Path(shutil.copytree(at_15, tmp_path / "run"))
+    damage, message = LOST[what]
+    damage(run / "checkpoints")
+    watcher = Quiet()
+    train(store, run, recipe_of(folder), watcher)
+    assert watcher.steps[0].step == 10
+    *told, last = watcher.notes[: [n.startswith("going on") for n in watcher.notes].index(True) + 1]
+    assert any(re.search(message, note) for note in told), told
+    assert all(note.endswith("Going on from step 10 instead.") for note in told)
+    assert last == "going on from step 10 (round 1)."
+    assert facts(run) == facts(finished)
+    assert (run / "checkpoints" / "latest").read_text() == "step-00000020\n"
+
+
+def test_of_several_damaged_ones_each_is_named(
+    folder: Path, store: Store, at_15: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(at_15, tmp_path / "run"))
+    for step in (10, 15):
+        flip(run / "checkpoints" / f"step-{step:08d}" / "model.safetensors")
+    watcher = Quiet()
+    train(store, run, recipe_of(folder), watcher)
+    assert watcher.steps[0].step == 5
+    assert ["step-00000015" in watcher.notes[0], "step-00000010" in watcher.notes[1]] == [True] * 2
+
+
+def test_a_kill_after_the_choice_finds_the_same_checkpoint(
+    folder: Path, store: Store, at_15: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``latest`` moves before anything is removed, and nothing whole goes before that."""
+    run = Path(shutil.copytree(at_15, tmp_path / "run"))
+    flip(run / "checkpoints" / "step-00000015" / "model.safetensors")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mads.run.records.Metrics.cut", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(store, run, recipe_of(folder), Quiet())
+    after = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    latest = run / "checkpoints" / "latest"
+    assert after == before | {latest: b"step-00000010\n"}
+
+
+def test_a_checkpoint_that_the_machine_cannot_read_is_no_damage(
+    folder: Path, store: Store, at_15: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be whole: the run stops, and nothing of it is touched."""
+    run = Path(shutil.copytree(at_15, tmp_path / "run"))
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+    def broken(path: Path) -> str:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr("mads.training.checkpoint.file_sha256", broken)
+    with pytest.raises(DataError, match=r"step-00000015/.* cannot be read: .*The disk does not an"):
+        train(store, run, recipe_of(folder), Quiet())
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
 def test_a_checkpoint_after_the_end_is_refused(folder: Path, store: Store, copy: Path) -> None:
     checkpoints = copy / "checkpoints"
+    shutil.rmtree(checkpoints / "step-00000020")
     (checkpoints / "step-00000010").rename(checkpoints / "step-00000030")
     (checkpoints / "latest").write_text("step-00000030")
     path = checkpoints / "step-00000030" / "state.json"

@@ -51,7 +51,7 @@ def test_the_result_as_json_has_what_people_ask_for(
     found = json.loads(out)
     assert found.keys() == {
         *("run", "steps", "rounds", "tokens", "losses", "guards", "strategy", "theta", "weights"),
-        "seconds",
+        *("ledger", "seconds"),
     }
     assert (found["steps"], found["rounds"], found["strategy"]) == (10, 2, "console")
     assert found["run"] == str(tmp_path / "run")

@@ -43,6 +43,7 @@ def facts(run: Path) -> dict[str, Any]:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     for line in lines:
         line.get("refresh", {}).pop("seconds", None)
+        line.get("effort", {}).pop("eval_s", None)
     noisy = {"tokens_per_s", "select_ms", "reward_s"}
     found: dict[str, Any] = {
         "metrics": [{k: v for k, v in line.items() if k not in noisy} for line in lines]

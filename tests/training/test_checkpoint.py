@@ -206,7 +206,7 @@ def test_a_damaged_file_is_named_with_what_to_do(
     else:
         path.write_bytes(content if damage == "flipped" else content[:-100])
     what = "is missing" if damage == "missing" else "was changed: its sha256 is"
-    with pytest.raises(DataError, match=rf"step-00000001 is damaged: {name} {what}.*an older one"):
+    with pytest.raises(DataError, match=rf"step-00000001 is damaged: {name} {what}.*n older one"):
         latest_checkpoint(run)
 
 
@@ -220,7 +220,9 @@ def test_a_damaged_state_says_what_to_do(tmp_path: Path, tokenizer: Path) -> Non
         latest_checkpoint(run)
     value = json.loads(text)
     write_sealed_json(path, {"step": 1, "round": 0})
-    with pytest.raises(DataError, match=r"is not a checkpoint's state: files: missing\. Put the"):
+    with pytest.raises(
+        DataError, match=r"is not a checkpoint's state: files: missing\. `mads train`"
+    ):
         latest_checkpoint(run)
     del value["sha256"]
     write_sealed_json(path, value | {"step": 2})

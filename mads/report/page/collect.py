@@ -15,6 +15,7 @@ from mads.errors import DataError
 from mads.layout import RunDir
 from mads.report.page.documents import RewardedDocument, rewarded_documents
 from mads.run.folder import RunProvenance
+from mads.run.ledger import Ledger, ledger_of
 from mads.run.reader import Run, RunRound, open_store
 from mads.run.records import EndRecord, FeedbackRecord, RoundRecord, StepRecord
 from mads.run.result import whole_result
@@ -53,6 +54,7 @@ class Cost:
     reward_s: float
     reward_tokens: int
     select_s: float
+    ledger: Ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ def collect(path: Path, store_path: Path | None) -> RunData:
         held_out=frozenset(recipe.evaluation.tasks) & frozenset(names),
         rounds=_rounds(begun, rounds),
         effects=_effects(rounds[-1]) if rounds else None,
-        cost=_cost(steps, begun),
+        cost=_cost(steps, begun, ledger_of(records)),
         provenance=run.provenance,
         recipe=run.dir.recipe.read_text(encoding="utf-8"),
         store=None if store is None else _store_data(_as_last_seen(store, rounds), rounds),
@@ -201,14 +203,15 @@ def _effects(one: RunRound) -> Effects | None:
     return Effects(mean, deviation)
 
 
-def _cost(steps: list[StepRecord], rounds: list[RoundRecord]) -> Cost:
+def _cost(steps: list[StepRecord], rounds: list[RoundRecord], ledger: Ledger) -> Cost:
     feedback = [record.feedback for record in rounds if record.feedback is not None]
     return Cost(
         training_s=math.fsum(r.tokens / r.tokens_per_s for r in steps if r.tokens_per_s > 0),
         training_tokens=sum(record.tokens for record in steps),
         reward_s=math.fsum(one.reward_s for one in feedback),
         reward_tokens=sum(one.probe_tokens for one in feedback),
-        select_s=math.fsum(record.select_ms for record in rounds) / 1000,
+        select_s=ledger.select.seconds,
+        ledger=ledger,
     )
 
 

@@ -6,6 +6,7 @@ from mads.report.page import run_figures as figures
 from mads.report.page.collect import RunData
 from mads.report.page.html import Excerpt, Page, Section, Table
 from mads.report.page.scale import fixed, number, percent, short, signed
+from mads.run.ledger import Spent
 
 NEEDS_STORE = (
     "What each round has read, the agents' labels and how far they agree, and the documents with "
@@ -200,22 +201,32 @@ def _cost(run: RunData) -> Section | None:
     if not cost.training_tokens:
         return None
 
-    def row(name: str, seconds: float, tokens: int | None) -> tuple[str, ...]:
+    def row(name: str, seconds: float, tokens: int | None, spent: Spent) -> tuple[str, ...]:
+        flops = f"{spent.flops:.3g}" if spent.flops is not None else "–"
         share = percent(seconds / cost.training_s) if cost.training_s else "–"
         part = percent(tokens / cost.training_tokens) if tokens is not None else "–"
-        return (name, f"{seconds:,.1f}", share, f"{tokens:,}" if tokens is not None else "–", part)
+        return (
+            name,
+            f"{seconds:,.1f}",
+            share,
+            f"{tokens:,}" if tokens is not None else "–",
+            part,
+            flops,
+        )
 
     rows = (
-        row("training steps", cost.training_s, cost.training_tokens),
-        row("measuring rewards", cost.reward_s, cost.reward_tokens),
-        row("selecting", cost.select_s, None),
+        row("training steps", cost.training_s, cost.training_tokens, cost.ledger.training),
+        row("measuring rewards", cost.reward_s, cost.reward_tokens, cost.ledger.rewards),
+        row("evaluating tasks", cost.ledger.evaluation.seconds, None, cost.ledger.evaluation),
+        row("selecting", cost.select_s, None, cost.ledger.select),
     )
     text = (
         "Time and tokens, as shares of those of the training steps. Probes are read with forward "
-        "passes only under the default estimator, so a token of theirs costs less. Evaluation, and "
-        "labelling the corpus once for all runs, are not counted."
+        "passes only under the default estimator, so a token of theirs costs less. FLOPs are the "
+        "model's: 6·N + 12·L·d·T for each token trained. Labelling the corpus, once for all runs, "
+        "is not counted."
     )
-    columns = ("", "seconds", "of training", "tokens", "of training")
+    columns = ("", "seconds", "of training", "tokens", "of training", "FLOPs")
     return Section("Cost", text, tables=(("", Table(columns, rows)),))
 
 
