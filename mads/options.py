@@ -110,7 +110,7 @@ RewardsRunOption = Annotated[Path, _path_option("--run", "The run whose rewards 
 ExplainRunOption = Annotated[Path, _path_option("--run", "What `mads train` wrote.")]
 PlanOption = Annotated[Path, _path_option("--plan", "The selection's plan.json.")]
 CorpusArgument = Annotated[
-    list[Path], _path_argument("Files or folders: .jsonl(.gz|.zst), .parquet.", "CORPUS")
+    list[Path], _path_argument("Files or folders: JSON, CSV, text, Parquet, Arrow.", "CORPUS")
 ]
 StatusArgument = Annotated[Path, _path_argument("What `mads train` writes.", "RUN")]
 StoreArgument = Annotated[Path, _path_argument("What `mads annotate` wrote.", "STORE")]

@@ -52,6 +52,12 @@ def show_annotated(out: Path, found: AnnotateResult, cells: Cells, seconds: floa
         say(f"{name}: bins by quantiles begin at {', '.join(f'{edge:.6g}' for edge in edges)}.")
     statuses = ", ".join(f"{count:,} {name}" for name, count in found.statuses.items() if count)
     what = f"took {seconds:.1f} s" if found.new_index else "was complete already"
+    if found.left_out:
+        more = f" and {len(found.left_out) - 3} more" if len(found.left_out) > 3 else ""
+        say(
+            f"Left out, as notes beside the documents: {', '.join(found.left_out[:3])}{more}. "
+            "Name them to take them in."
+        )
     say(
         f"{out}: {found.rows:,} documents ({statuses}), {found.text_bytes / 1e6:,.1f} MB of "
         f"text, {found.tokens:,} tokens, {found.cells} cells; {what}."

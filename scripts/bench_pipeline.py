@@ -28,7 +28,8 @@ import pyarrow as pa
 from mads.config import Recipe
 from mads.console import initial_state
 from mads.console.scores import cell_scores
-from mads.corpus.rows import RowFormat, RowReader
+from mads.corpus.readers.reader import RowFormat
+from mads.corpus.rows import RowReader
 from mads.demo.harvest import harvest
 from mads.recipe import load_recipe
 from mads.rewards.direction import reference

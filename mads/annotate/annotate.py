@@ -24,8 +24,9 @@ from mads.annotate.seen import Seen
 from mads.annotate.spans import make_spans
 from mads.annotate.verify import check_files, check_tokens
 from mads.config import Recipe
-from mads.corpus.files import corpus_root, find_files
-from mads.corpus.rows import RowFormat, RowReader
+from mads.corpus.files import Found, corpus_root, find_files
+from mads.corpus.readers.reader import RowFormat
+from mads.corpus.rows import RowReader
 from mads.corpus.tokenizer import (
     check_tokenizer,
     fetch_tokenizer,
@@ -62,6 +63,7 @@ class AnnotateResult:
     new_agents: Sequence[str]  # agents, new or changed, that it did not have before
     new_shards: int  # shards that this call worked on
     new_index: bool  # whether this call built an index
+    left_out: Sequence[str]  # files of its folders that are taken for notes beside the documents
 
 
 def annotate(
@@ -73,7 +75,7 @@ def annotate(
     another size or time than when they were read last. Raises UsageError for a corpus or recipe
     that cannot be used, DataError for damaged data or for what a store cannot become.
     """
-    files = find_files(paths)
+    given = find_files(paths)
     agents = {name: open_agent(name, config) for name, config in recipe.agents.items()}
     workers = recipe.corpus.workers or os.cpu_count() or 1
     refuse_inside(out)
@@ -83,7 +85,7 @@ def annotate(
         before, seen = look(store), Seen(store.seen, trust=not verify)
         if before.manifest is not None:
             check_files(store, before.manifest, seen, on_progress)
-        found = scan_files(files, before.spec, seen, recipe, workers, on_progress)
+        found = scan_files(given.files, before.spec, seen, recipe, workers, on_progress)
         spec = next_spec(store, before, corpus_root(paths), found, recipe, agents)
         if spec != before.begun:
             write_spec(store, spec)
@@ -95,7 +97,7 @@ def annotate(
         for path in _own_files(Store(out)):
             seen.note(path)
         seen.write()
-        return _result(before, manifest, new_shards, new_index=new_index)
+        return _result(before, manifest, given, new_shards, new_index=new_index)
 
 
 def _refuse_foreign(store: StoreDir) -> None:
@@ -155,7 +157,7 @@ def _tokenizer_sample(spec: StoreSpec, recipe: Recipe, on_progress: Report) -> I
     done, rows = 0, sum(file.num_rows for file in spec.files)
     for number, file in enumerate(spec.files):
         first = 0
-        reader = RowReader(Path(spec.root) / file.path, row_format)
+        reader = RowReader(Path(spec.root) / file.path, row_format, file.path)
         for batch in reader.batches(0, file.num_rows):
             numbers = np.arange(first, first + len(batch), dtype=np.uint64)
             chosen = uniform(numbers, derive(seed, number)) < keep
@@ -319,7 +321,7 @@ def _count_documents(store: StoreDir, spec: StoreSpec) -> DocumentCounts:
 
 
 def _result(
-    before: Before, manifest: Manifest, new_shards: int, *, new_index: bool
+    before: Before, manifest: Manifest, given: Found, new_shards: int, *, new_index: bool
 ) -> AnnotateResult:
     found = manifest.generations[str(manifest.generation)]
     known = before.agents()
@@ -338,4 +340,5 @@ def _result(
         ],
         new_shards=new_shards,
         new_index=new_index,
+        left_out=[str(path) for path in given.left_out],
     )

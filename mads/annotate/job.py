@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from mads.agents import open_agent
 from mads.agents.agent import QuantileBins
 from mads.config import AgentConfig
-from mads.corpus.rows import RowFormat, RowReader
+from mads.corpus.readers.reader import RowFormat
+from mads.corpus.rows import RowReader
 from mads.corpus.tokenizer import StoreTokenizer, open_tokenizer
 from mads.corpus.tokens import TokenWriter, write_token_sums
 from mads.errors import DataError
@@ -168,9 +169,10 @@ class _Source:
     def batches(self, shard: int) -> Iterator[tuple[Path, DocumentBatch]]:
         """Yield a shard's batches, each with the file that it is from."""
         for segment in self._spec.shards[shard].segments:
-            path = Path(self._spec.root) / self._spec.files[segment.file].path
+            name = self._spec.files[segment.file].path
+            path = Path(self._spec.root) / name
             if self._reader is None or self._reader.path != path:
-                self._reader = RowReader(path, self._format)
+                self._reader = RowReader(path, self._format, name)
             rows = segment.first_row, segment.num_rows, segment.first_byte
             for batch in self._reader.batches(*rows):
                 yield path, batch

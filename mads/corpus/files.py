@@ -10,21 +10,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from mads.corpus.readers import KNOWN, is_text, reader_of, suffix_of
+from mads.corpus.streams import damaged
 from mads.errors import DataError, UsageError
-from mads.files import PARTIAL, file_sha256
+from mads.files import PARTIAL
 from mads.layout import kind_of
 from mads.processes import end_with_parent, worker_pool
 
-COMPRESSION = {".jsonl": None, ".jsonl.gz": "gzip", ".jsonl.zst": "zstd"}
-SUFFIXES = (*COMPRESSION, ".parquet")
-CHUNK_BYTES = 1024 * 1024
 INLINE_BYTES = 32 * 1024 * 1024  # of all files; starting processes takes longer than to read these
-HEAD_BYTES = 4096
-BOM = b"\xef\xbb\xbf"  # some editors begin a UTF-8 file with it; it is no part of the first line
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +27,8 @@ class CorpusFile:
     """One corpus file: its size and rows, and the sha256 of its bytes as they lie on disk.
 
     ``path`` counts from the corpus's root. ``first_bytes`` are the places (in the uncompressed
-    text) of the rows 0, K, 2K, … of a file of JSON lines, K being the rows of a shard.
+    text) of the rows 0, K, 2K, … of a file that is a stream of records (JSON, CSV), K being the
+    rows of a shard.
     """
 
     path: str
@@ -43,41 +39,43 @@ class CorpusFile:
     first_bytes: tuple[int, ...] = ()
 
 
-def suffix_of(path: Path) -> str | None:
-    """Return the known suffix of a corpus file, or None."""
-    return next((suffix for suffix in SUFFIXES if path.name.endswith(suffix)), None)
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The files of a corpus, and those of its folders that are taken for notes beside them."""
+
+    files: list[Path]
+    left_out: list[Path]
 
 
-def seekable(name: str) -> bool:
-    """Return whether a file can be read from any place: it is not compressed as a whole."""
-    return COMPRESSION.get(suffix_of(Path(name)) or "") is None
-
-
-def find_files(paths: Sequence[Path]) -> list[Path]:
+def find_files(paths: Sequence[Path]) -> Found:
     """Return the corpus files among ``paths``; a folder stands for all in it, sorted by name.
 
-    What mads itself has made in such a folder, a store or a selection, is left out.
+    What mads itself has made in such a folder, a store or a selection, is left out. So are plain
+    ``.json`` files beside other ones (as ``dataset_info.json`` is), and texts beside either
+    (``README.md``), unless they are named themselves.
 
     Links keep their own names: a Hugging Face cache links to files without a suffix. Raises
     UsageError for a path that does not exist or has no known format.
     """
     found: list[Path] = []
+    notes: list[Path] = []
     for path in paths:
         if path.is_dir():
             inside = [p for p in sorted(path.rglob("*")) if suffix_of(p) and not p.is_dir()]
             inside = [p for p in inside if not p.name.startswith(".")]
-            inside = _foreign(path, inside)
+            inside, beside = _main_kind(_foreign(path, inside))
+            notes += beside
             if not inside and (kind := kind_of(path)):
                 raise UsageError(f"{path} is {kind} that mads made. Give a folder of a corpus.")
             if not inside:
-                raise UsageError(f"{path} holds no corpus file ({', '.join(SUFFIXES)}).")
+                raise UsageError(f"{path} holds no corpus file ({KNOWN}).")
             found += inside
         elif not path.exists():
             raise UsageError(f"{path} does not exist.")
         elif suffix_of(path) is None:
             raise UsageError(
                 f"{path} has no known format: found {path.suffix or 'no suffix'!r}, "
-                f"expected one of {', '.join(SUFFIXES)}."
+                f"expected one of {KNOWN}."
             )
         else:
             found.append(path)
@@ -92,7 +90,16 @@ def find_files(paths: Sequence[Path]) -> list[Path]:
     for path in files.values():
         if os.fsencode(path).decode("utf-8", "replace") != str(path):
             raise UsageError(f"{str(path)!r}: a file's name must be UTF-8. Rename it.")
-    return list(files.values())
+    named = set(files.values())
+    return Found(list(files.values()), [path for path in notes if _plain_file(path) not in named])
+
+
+def _main_kind(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Return the files that are a folder's documents, and those that are notes beside them."""
+    data = [path for path in files if not is_text(path)]
+    main = [path for path in data if suffix_of(path) != ".json"] or data or list(files)
+    kept = set(main)
+    return main, [path for path in files if path not in kept]
 
 
 def _foreign(root: Path, files: Sequence[Path]) -> list[Path]:
@@ -119,6 +126,10 @@ def corpus_root(paths: Sequence[Path]) -> Path:
     """Return the folder below which a corpus lies: what was given, or what all of it lies in."""
     folders = [path if path.is_dir() else path.parent for path in paths]
     return Path(os.path.commonpath([_plain(folder) for folder in folders]))
+
+
+def _plain_file(path: Path) -> Path:
+    return _plain(path.parent) / path.name
 
 
 def _plain(folder: Path) -> Path:
@@ -174,17 +185,18 @@ def scan_file(path: Path, shard_docs: int) -> CorpusFile:
     """
     try:
         size = path.stat().st_size
-        if size == 0:
+        if size == 0 and not is_text(path):
             raise DataError(f"{path} is empty (0 bytes). Copy it again, or leave it out.")
         _refuse_foreign(path)
     except OSError as error:  # a link to nothing (git-annex), no permission
         raise DataError(f"{path} cannot be opened: {error.strerror}.") from error
-    if suffix_of(path) == ".parquet":
-        num_rows, text_bytes = _scan_parquet(path)
-        first_bytes: tuple[int, ...] = ()
-    else:
-        num_rows, text_bytes, first_bytes = _scan_lines(path, shard_docs)
-    return CorpusFile(str(path), size, num_rows, text_bytes, file_sha256(path), first_bytes)
+    try:
+        found = reader_of(path).scan(path, shard_docs)
+    except (OSError, pa.ArrowException) as error:
+        raise damaged(path, error) from error
+    return CorpusFile(
+        str(path), size, found.num_rows, found.text_bytes, found.sha256, found.first_bytes
+    )
 
 
 def _refuse_foreign(path: Path) -> None:
@@ -192,69 +204,5 @@ def _refuse_foreign(path: Path) -> None:
         head = handle.read(64)
     if head.startswith(b"version https://git-lfs"):
         raise DataError(f"{path} is a git-LFS pointer, not the data. Run `git lfs pull`.")
-    if head.lstrip().startswith((b"<!", b"<html", b"<?xml", b"<HTML")):
+    if not is_text(path) and head.lstrip().startswith((b"<!", b"<html", b"<?xml", b"<HTML")):
         raise DataError(f"{path} is a web page, not a corpus file. Download it again.")
-
-
-def open_lines(path: Path) -> pa.NativeFile:
-    """Open a JSON-lines file, decompressed; reading raises OSError when it is damaged."""
-    return pa.input_stream(str(path), compression=COMPRESSION[suffix_of(path) or ""])
-
-
-def damaged(path: Path, error: Exception) -> DataError:
-    """Return the error for a file that cannot be read to its end."""
-    reason = str(error).splitlines()[0].rstrip(".")
-    return DataError(f"{path} is damaged or truncated: {reason}. Copy it again, or leave it out.")
-
-
-def _scan_lines(path: Path, shard_docs: int) -> tuple[int, int, tuple[int, ...]]:
-    """Return the number of lines and bytes, and where every ``shard_docs``-th line begins."""
-    _refuse_other_json(path)
-    num_lines = num_bytes = 0
-    firsts = [0]
-    last = b"\n"
-    try:
-        with open_lines(path) as stream:
-            while chunk := stream.read(CHUNK_BYTES):
-                found = chunk.count(b"\n")
-                if num_lines + found >= len(firsts) * shard_docs:
-                    ends = np.flatnonzero(np.frombuffer(chunk, np.uint8) == ord("\n"))
-                    while num_lines + found >= len(firsts) * shard_docs:
-                        end = ends[len(firsts) * shard_docs - num_lines - 1]
-                        firsts.append(num_bytes + int(end) + 1)
-                num_lines += found
-                num_bytes += len(chunk)
-                last = chunk[-1:]
-    except OSError as error:
-        raise damaged(path, error) from error
-    num_lines += last != b"\n"
-    return num_lines, num_bytes, tuple(firsts[: -(-num_lines // shard_docs) or 1])
-
-
-def _refuse_other_json(path: Path) -> None:
-    """Raise DataError for JSON that is not one record per line."""
-    try:
-        with open_lines(path) as stream:
-            head: bytes = stream.read(HEAD_BYTES)
-    except OSError as error:
-        raise damaged(path, error) from error
-    first = head.removeprefix(BOM).lstrip().split(b"\n")[0].strip()
-    if first.startswith(b"["):
-        what = "one JSON array"
-    elif first == b"{":
-        what = "JSON over several lines"
-    else:
-        return
-    raise DataError(
-        f"{path} is {what}, expected one JSON object per line. Write it as JSON lines, "
-        "such as with `jq -c '.[]?' old.jsonl > new.jsonl`."
-    )
-
-
-def _scan_parquet(path: Path) -> tuple[int, int]:
-    try:
-        with pq.ParquetFile(path) as file:
-            groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
-            return file.metadata.num_rows, sum(group.total_byte_size for group in groups)
-    except (OSError, pa.ArrowException) as error:
-        raise damaged(path, error) from error
