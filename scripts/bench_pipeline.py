@@ -28,6 +28,7 @@ import pyarrow as pa
 from mads.config import Recipe
 from mads.console import initial_state
 from mads.console.scores import cell_scores
+from mads.corpus.places import inside
 from mads.corpus.readers.reader import RowFormat
 from mads.corpus.rows import RowReader
 from mads.demo.harvest import harvest
@@ -70,7 +71,7 @@ def bench_annotate(corpus: Path, store: Path, recipe: str) -> dict[str, float]:
     batches = [
         batch.texts
         for file in opened.spec.files
-        for batch in RowReader(Path(opened.spec.root) / file.path, RowFormat()).batches(
+        for batch in RowReader(inside(opened.spec.root, file.path), RowFormat()).batches(
             0, file.num_rows
         )
     ]

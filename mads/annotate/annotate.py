@@ -24,7 +24,8 @@ from mads.annotate.seen import Seen
 from mads.annotate.spans import make_spans
 from mads.annotate.verify import check_files, check_tokens
 from mads.config import Recipe
-from mads.corpus.files import Found, corpus_root, find_files
+from mads.corpus.files import Found, find_files
+from mads.corpus.places import inside
 from mads.corpus.readers.reader import RowFormat
 from mads.corpus.rows import RowReader
 from mads.corpus.tokenizer import (
@@ -67,7 +68,12 @@ class AnnotateResult:
 
 
 def annotate(
-    paths: Sequence[Path], out: Path, recipe: Recipe, on_progress: Report, *, verify: bool = False
+    paths: Sequence[Path | str],
+    out: Path,
+    recipe: Recipe,
+    on_progress: Report,
+    *,
+    verify: bool = False,
 ) -> AnnotateResult:
     """Make, complete or extend a store.
 
@@ -86,7 +92,7 @@ def annotate(
         if before.manifest is not None:
             check_files(store, before.manifest, seen, on_progress)
         found = scan_files(given.files, before.spec, seen, recipe, workers, on_progress)
-        spec = next_spec(store, before, corpus_root(paths), found, recipe, agents)
+        spec = next_spec(store, before, given.root, found, recipe, agents)
         if spec != before.begun:
             write_spec(store, spec)
         _make_tokenizer(store, before.manifest, spec, recipe, on_progress)
@@ -157,7 +163,7 @@ def _tokenizer_sample(spec: StoreSpec, recipe: Recipe, on_progress: Report) -> I
     done, rows = 0, sum(file.num_rows for file in spec.files)
     for number, file in enumerate(spec.files):
         first = 0
-        reader = RowReader(Path(spec.root) / file.path, row_format, file.path)
+        reader = RowReader(inside(spec.root, file.path), row_format, file.path)
         for batch in reader.batches(0, file.num_rows):
             numbers = np.arange(first, first + len(batch), dtype=np.uint64)
             chosen = uniform(numbers, derive(seed, number)) < keep

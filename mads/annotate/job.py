@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from mads.agents import open_agent
 from mads.agents.agent import QuantileBins
 from mads.config import AgentConfig
+from mads.corpus.places import Place, inside
 from mads.corpus.readers.reader import RowFormat
 from mads.corpus.rows import RowReader
 from mads.corpus.tokenizer import StoreTokenizer, open_tokenizer
@@ -144,7 +145,7 @@ class Job:
 
     @staticmethod
     def _labelled(
-        batches: Iterator[tuple[Path, DocumentBatch]],
+        batches: Iterator[tuple[Place, DocumentBatch]],
         labels: Collection[_LabelColumns | _ScoreColumns],
         report: Report,
     ) -> Iterator[DocumentBatch]:
@@ -166,11 +167,11 @@ class _Source:
         self._spec, self._format = spec, row_format
         self._reader: RowReader | None = None
 
-    def batches(self, shard: int) -> Iterator[tuple[Path, DocumentBatch]]:
+    def batches(self, shard: int) -> Iterator[tuple[Place, DocumentBatch]]:
         """Yield a shard's batches, each with the file that it is from."""
         for segment in self._spec.shards[shard].segments:
             name = self._spec.files[segment.file].path
-            path = Path(self._spec.root) / name
+            path = inside(self._spec.root, name)
             if self._reader is None or self._reader.path != path:
                 self._reader = RowReader(path, self._format, name)
             rows = segment.first_row, segment.num_rows, segment.first_byte

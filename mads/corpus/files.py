@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import pyarrow as pa
 
+from mads.corpus.given import common_root, expand
+from mads.corpus.places import Place, Remote, list_remote, open_raw, size_of
 from mads.corpus.readers import KNOWN, is_text, reader_of, suffix_of
 from mads.corpus.streams import damaged
 from mads.errors import DataError, UsageError
@@ -41,14 +43,18 @@ class CorpusFile:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The files of a corpus, and those of its folders that are taken for notes beside them."""
+    """The files of a corpus, those of its folders that are taken for notes beside them, its root.
 
-    files: list[Path]
-    left_out: list[Path]
+    The root is the folder below which all files lie.
+    """
+
+    files: list[Place]
+    left_out: list[Place]
+    root: Place
 
 
-def find_files(paths: Sequence[Path]) -> Found:
-    """Return the corpus files among ``paths``; a folder stands for all in it, sorted by name.
+def find_files(given: Sequence[Path | str]) -> Found:
+    """Return the corpus files that are ``given``; a folder stands for all in it, sorted by name.
 
     What mads itself has made in such a folder, a store or a selection, is left out. So are plain
     ``.json`` files beside other ones (as ``dataset_info.json`` is), and texts beside either
@@ -57,44 +63,69 @@ def find_files(paths: Sequence[Path]) -> Found:
     Links keep their own names: a Hugging Face cache links to files without a suffix. Raises
     UsageError for a path that does not exist or has no known format.
     """
-    found: list[Path] = []
-    notes: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            inside = [p for p in sorted(path.rglob("*")) if suffix_of(p) and not p.is_dir()]
-            inside = [p for p in inside if not p.name.startswith(".")]
-            inside, beside = _main_kind(_foreign(path, inside))
-            notes += beside
-            if not inside and (kind := kind_of(path)):
-                raise UsageError(f"{path} is {kind} that mads made. Give a folder of a corpus.")
-            if not inside:
-                raise UsageError(f"{path} holds no corpus file ({KNOWN}).")
-            found += inside
-        elif not path.exists():
-            raise UsageError(f"{path} does not exist.")
-        elif suffix_of(path) is None:
-            raise UsageError(
-                f"{path} has no known format: found {path.suffix or 'no suffix'!r}, "
-                f"expected one of {KNOWN}."
-            )
-        else:
-            found.append(path)
-    if not found:
+    places = expand(given)
+    if not places:
         raise UsageError("no corpus: give at least one file or folder.")
+    found: list[Place] = []
+    notes: list[Place] = []
+    for place in places:
+        inside = _inside(place)
+        if inside is None:
+            found.append(place)
+            continue
+        main, beside = _main_kind([file for file in inside if suffix_of(file)])
+        if not main:
+            kind = kind_of(place) if isinstance(place, Path) else ""
+            if kind:
+                raise UsageError(f"{place} is {kind} that mads made. Give a folder of a corpus.")
+            raise UsageError(f"{place} holds no corpus file ({KNOWN}).")
+        found += main
+        notes += beside
+    remote = [place for place in found if isinstance(place, Remote)]
+    if remote:
+        files = list(dict.fromkeys(found))
+        root = common_root([place.parent for place in found])
+    else:
+        files = _distinct([path for path in found if isinstance(path, Path)])
+        root = corpus_root([path for path in places if isinstance(path, Path)])
+    named = set(files)
+    return Found(files, [place for place in notes if _plain_file(place) not in named], root)
+
+
+def _inside(place: Place) -> list[Place] | None:
+    """Return the files of a folder or a remote pattern; None for what is a file itself."""
+    if isinstance(place, Remote):
+        listed = list_remote(place)
+        if listed is not None:
+            return [file for file in listed if not file.name.startswith(".")]
+    elif place.is_dir():
+        files = [p for p in sorted(place.rglob("*")) if suffix_of(p) and not p.is_dir()]
+        return [*_foreign(place, [p for p in files if not p.name.startswith(".")])]
+    elif not place.exists():
+        raise UsageError(f"{place} does not exist.")
+    if suffix_of(place) is None:
+        raise UsageError(
+            f"{place} has no known format: found {PurePath(place.name).suffix or 'no suffix'!r}, "
+            f"expected one of {KNOWN}."
+        )
+    return None
+
+
+def _distinct(paths: Sequence[Path]) -> list[Place]:
+    """Return each file once, under the first name that it has; raises UsageError for bad names."""
     files: dict[Path, Path] = {}
     folders: dict[Path, Path] = {}
-    for path in found:
+    for path in paths:
         if path.parent not in folders:
             folders[path.parent] = _plain(path.parent)
         files.setdefault(_resolved(path), folders[path.parent] / path.name)
     for path in files.values():
         if os.fsencode(path).decode("utf-8", "replace") != str(path):
             raise UsageError(f"{str(path)!r}: a file's name must be UTF-8. Rename it.")
-    named = set(files.values())
-    return Found(list(files.values()), [path for path in notes if _plain_file(path) not in named])
+    return [*files.values()]
 
 
-def _main_kind(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+def _main_kind(files: Sequence[Place]) -> tuple[list[Place], list[Place]]:
     """Return the files that are a folder's documents, and those that are notes beside them."""
     data = [path for path in files if not is_text(path)]
     main = [path for path in data if suffix_of(path) != ".json"] or data or list(files)
@@ -128,8 +159,8 @@ def corpus_root(paths: Sequence[Path]) -> Path:
     return Path(os.path.commonpath([_plain(folder) for folder in folders]))
 
 
-def _plain_file(path: Path) -> Path:
-    return _plain(path.parent) / path.name
+def _plain_file(place: Place) -> Place:
+    return _plain(place.parent) / place.name if isinstance(place, Path) else place
 
 
 def _plain(folder: Path) -> Path:
@@ -139,7 +170,7 @@ def _plain(folder: Path) -> Path:
     return plain if there == meant else Path(meant)
 
 
-def scan(files: Sequence[Path], shard_docs: int, workers: int) -> Iterator[CorpusFile]:
+def scan(files: Sequence[Place], shard_docs: int, workers: int) -> Iterator[CorpusFile]:
     """Count and fingerprint every file, in order.
 
     Raises DataError that lists every damaged file, after all have been looked at.
@@ -155,9 +186,9 @@ def scan(files: Sequence[Path], shard_docs: int, workers: int) -> Iterator[Corpu
         raise DataError(f"{len(problems)} of {len(files)} corpus files cannot be read:\n{lines}")
 
 
-def _scanned(files: Sequence[Path], shard_docs: int, workers: int) -> Iterator[CorpusFile | str]:
+def _scanned(files: Sequence[Place], shard_docs: int, workers: int) -> Iterator[CorpusFile | str]:
     """Yield each file, or what is wrong with it; little work is done in this process."""
-    if sum(path.stat().st_size for path in files if path.is_file()) <= INLINE_BYTES:
+    if sum(_size(path) for path in files) <= INLINE_BYTES:
         for path in files:
             yield from _scan_some([path], shard_docs)
         return
@@ -168,7 +199,15 @@ def _scanned(files: Sequence[Path], shard_docs: int, workers: int) -> Iterator[C
             yield from future.result()
 
 
-def _scan_some(files: Sequence[Path], shard_docs: int) -> list[CorpusFile | str]:
+def _size(path: Place) -> int:
+    """Return a file's size, as far as it is known before it is looked at."""
+    try:
+        return size_of(path)
+    except (OSError, DataError):
+        return 0
+
+
+def _scan_some(files: Sequence[Place], shard_docs: int) -> list[CorpusFile | str]:
     found: list[CorpusFile | str] = []
     for path in files:
         try:
@@ -178,13 +217,13 @@ def _scan_some(files: Sequence[Path], shard_docs: int) -> list[CorpusFile | str]
     return found
 
 
-def scan_file(path: Path, shard_docs: int) -> CorpusFile:
+def scan_file(path: Place, shard_docs: int) -> CorpusFile:
     """Count and fingerprint one file; raises DataError when it is damaged or foreign.
 
     ``shard_docs`` is the number of rows from one place of ``first_bytes`` to the next.
     """
     try:
-        size = path.stat().st_size
+        size = size_of(path)
         if size == 0 and not is_text(path):
             raise DataError(f"{path} is empty (0 bytes). Copy it again, or leave it out.")
         _refuse_foreign(path)
@@ -199,8 +238,8 @@ def scan_file(path: Path, shard_docs: int) -> CorpusFile:
     )
 
 
-def _refuse_foreign(path: Path) -> None:
-    with path.open("rb") as handle:
+def _refuse_foreign(path: Place) -> None:
+    with open_raw(path) as handle:
         head = handle.read(64)
     if head.startswith(b"version https://git-lfs"):
         raise DataError(f"{path} is a git-LFS pointer, not the data. Run `git lfs pull`.")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 
 import pyarrow as pa
 
+from mads.corpus.places import Place
 from mads.corpus.readers import reader_of
 from mads.corpus.readers.reader import Row, RowFormat
 from mads.corpus.streams import damaged
@@ -26,7 +26,7 @@ class RowReader:
     together begins. ``name`` is the file's own in the corpus.
     """
 
-    def __init__(self, path: Path, row_format: RowFormat, name: str = "") -> None:
+    def __init__(self, path: Place, row_format: RowFormat, name: str = "") -> None:
         self.path, self._name = path, name or path.name
         self.row_format = row_format
         self._rows: Iterator[Row] = iter(())

@@ -8,11 +8,11 @@ from __future__ import annotations
 import hashlib
 import io
 import lzma
-from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import pyarrow as pa
 
+from mads.corpus.places import Place, Remote, open_raw
 from mads.errors import DataError
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".xz": "xz"}
@@ -40,16 +40,13 @@ def compression_of(name: str) -> str | None:
     return next((kind for suffix, kind in COMPRESSIONS.items() if name.endswith(suffix)), None)
 
 
-def open_raw(path: Path) -> BinaryIO:
-    """Open the bytes of a file as they lie on disk."""
-    return path.open("rb")
-
-
-def open_stream(path: Path, raw: Any = None) -> Stream:
+def open_stream(path: Place, raw: Any = None) -> Stream:
     """Open a file, decompressed; ``raw`` are its bytes where they are open already."""
     kind = compression_of(path.name)
     if kind == "xz":
         return _Xz(raw or open_raw(path))
+    if isinstance(path, Remote):
+        raw = raw or open_raw(path)
     stream: Stream = pa.input_stream(raw or str(path), compression=kind)
     return stream
 
@@ -118,7 +115,7 @@ def skip(stream: Stream, num_bytes: int, *, seekable: bool) -> None:
         num_bytes -= len(chunk)
 
 
-def damaged(path: Path, error: Exception) -> DataError:
+def damaged(path: Place, error: Exception) -> DataError:
     """Return the error for a file that cannot be read to its end."""
     reason = str(error).splitlines()[0].rstrip(".")
     return DataError(f"{path} is damaged or truncated: {reason}. Copy it again, or leave it out.")

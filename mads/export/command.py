@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mads.codec import to_json
 from mads.config import Recipe, SelectionConfig
+from mads.corpus.places import Place
 from mads.errors import DataError, UsageError
 from mads.export.megatron import TOKENS, write_tokens
 from mads.export.parts import find_part
@@ -81,7 +82,7 @@ class Request:
 class Exports:
     """What to write beside plan.json and selection.parquet."""
 
-    texts: Path | None  # the corpus's folder, below which its files are read
+    texts: Place | None  # the corpus's folder, below which its files are read
     megatron: bool
     on_progress: Callable[[int, int], None]
 

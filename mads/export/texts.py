@@ -18,11 +18,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mads.corpus.files import CorpusFile
+from mads.corpus.places import Place, Remote, inside, sha256_of, size_of
 from mads.corpus.readers import reader_of, suffix_of
 from mads.corpus.readers.columns import ColumnsReader
 from mads.corpus.readers.reader import RowFormat
 from mads.errors import DataError
-from mads.files import atomic_path, file_sha256, reason_of, unreadable
+from mads.files import atomic_path, reason_of, unreadable
 from mads.store.store import Store
 
 GROUP_ROWS, GROUP_BYTES = 65_536, 64 * 1024 * 1024  # of a row group that is written
@@ -40,11 +41,13 @@ def relative_path(store: Store, number: int) -> Path:
     return path
 
 
-def corpus_path(store: Store, number: int, root: Path) -> Path:
+def corpus_path(store: Store, number: int, root: Place) -> Place:
     """Return a corpus file below the folder that the user gives.
 
     Raises DataError when it is not there, or is a link that leads out of the folder.
     """
+    if isinstance(root, Remote):
+        return inside(root, str(relative_path(store, number)))
     path = root / relative_path(store, number)
     try:
         found, top = path.resolve(strict=True), root.resolve(strict=True)
@@ -104,7 +107,7 @@ def _take(taken: set[Path], folder: Path, stem: str, ending: str) -> Path:
 def write_texts(
     store: Store,
     doc_N: NDArray[np.uint64],
-    root: Path,
+    root: Place,
     out: Path,
     on_progress: Callable[[int, int], None],
 ) -> list[Path]:
@@ -135,13 +138,13 @@ def write_texts(
     return written
 
 
-def _check_content(path: Path, file: CorpusFile) -> None:
+def _check_content(path: Place, file: CorpusFile) -> None:
     """Raise DataError unless a corpus file has the bytes that were annotated."""
     try:
-        size = path.stat().st_size
-        found = file_sha256(path) if size == file.size else ""
+        size = size_of(path)
+        found = sha256_of(path) if size == file.size else ""
     except OSError as error:
-        raise unreadable(path, error, "Put the file back.") from error
+        raise unreadable(str(path), error, "Put the file back.") from error
     if size != file.size:
         what = f"it has {size} bytes, expected {file.size}"
     elif found != file.sha256:
@@ -161,7 +164,7 @@ def _write_lines(lines: Iterator[bytes], path: Path) -> None:
 
 
 def _write_parquet(
-    reader: ColumnsReader, source: Path, rows: NDArray[np.int64], path: Path
+    reader: ColumnsReader, source: Place, rows: NDArray[np.int64], path: Path
 ) -> None:
     """Copy rows (ascending) of a file of columns; a few of them are held at a time."""
     with pq.ParquetWriter(path, reader.schema(source), compression="zstd") as writer:
@@ -177,7 +180,7 @@ def _write_parquet(
 
 
 def _chosen_rows(
-    reader: ColumnsReader, source: Path, rows: NDArray[np.int64]
+    reader: ColumnsReader, source: Place, rows: NDArray[np.int64]
 ) -> Iterator[pa.RecordBatch]:
     """Yield the given rows (ascending); what is stored without any of them is not read."""
 

@@ -6,8 +6,7 @@ To add one: a class with the methods of ``Reader`` and a line below; the contrac
 
 from __future__ import annotations
 
-from pathlib import PurePath
-
+from mads.corpus.places import Place
 from mads.corpus.readers.columns import ArrowReader, ColumnsReader, ParquetReader
 from mads.corpus.readers.json_file import JsonReader
 from mads.corpus.readers.lines import LinesReader
@@ -34,7 +33,7 @@ KNOWN = (
 )
 
 
-def suffix_of(path: PurePath) -> str | None:
+def suffix_of(path: Place) -> str | None:
     """Return the known suffix of a corpus file, that of its compression too, or None."""
     packed = next((suffix for suffix in COMPRESSIONS if path.name.endswith(suffix)), "")
     stem = path.name.removesuffix(packed)
@@ -44,7 +43,7 @@ def suffix_of(path: PurePath) -> str | None:
     return found + packed
 
 
-def reader_of(path: PurePath) -> RecordReader | TextReader | ColumnsReader:
+def reader_of(path: Place) -> RecordReader | TextReader | ColumnsReader:
     """Return what reads a corpus file."""
     suffix = suffix_of(path)
     assert suffix is not None, path
@@ -52,7 +51,7 @@ def reader_of(path: PurePath) -> RecordReader | TextReader | ColumnsReader:
     return READERS[suffix.removesuffix(packed)]
 
 
-def is_text(path: PurePath) -> bool:
+def is_text(path: Place) -> bool:
     """Return whether a file is one document as a whole."""
     return isinstance(reader_of(path), TextReader)
 

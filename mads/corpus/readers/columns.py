@@ -9,9 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mads.corpus.places import Place, open_raw, sha256_of
 from mads.corpus.readers.reader import Extent, Row, RowFormat, make_row
-from mads.corpus.streams import open_raw
-from mads.files import file_sha256
 
 READ_ROWS = 64
 
@@ -22,16 +21,16 @@ Wanted = Callable[[int, int], bool]
 class ColumnsReader:
     """A kind of file that has a schema."""
 
-    def extent(self, path: Path) -> tuple[int, int]:
+    def extent(self, path: Place) -> tuple[int, int]:
         """Return the numbers of rows and of uncompressed bytes."""
         raise NotImplementedError
 
-    def schema(self, path: Path) -> pa.Schema:
+    def schema(self, path: Place) -> pa.Schema:
         """Return the schema."""
         raise NotImplementedError
 
     def batches(
-        self, path: Path, columns: list[str] | None, wanted: Wanted
+        self, path: Place, columns: list[str] | None, wanted: Wanted
     ) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Yield batches of at most READ_ROWS rows, each with its first row's number.
 
@@ -39,13 +38,13 @@ class ColumnsReader:
         """
         raise NotImplementedError
 
-    def scan(self, path: Path, shard_docs: int) -> Extent:
+    def scan(self, path: Place, shard_docs: int) -> Extent:
         """Count and fingerprint a file."""
         del shard_docs
-        return Extent(*self.extent(path), file_sha256(path))
+        return Extent(*self.extent(path), sha256_of(path))
 
     def rows(
-        self, path: Path, name: str, first_row: int, first_byte: int, row_format: RowFormat
+        self, path: Place, name: str, first_row: int, first_byte: int, row_format: RowFormat
     ) -> Iterator[Row]:
         """Yield the rows from a place on."""
         del name, first_byte
@@ -56,7 +55,7 @@ class ColumnsReader:
             for record in _records(batch.slice(min(max(first_row - start, 0), len(batch)))):
                 yield make_row(record, row_format)
 
-    def names(self, path: Path, num_rows: int) -> list[str]:
+    def names(self, path: Place, num_rows: int) -> list[str]:
         """Return the fields of the schema, with those of structs."""
         del num_rows
         return [name for field in self.schema(path) for name in _names(field)]
@@ -72,22 +71,22 @@ def _names(field: pa.Field) -> list[str]:
 class ParquetReader(ColumnsReader):
     """``.parquet``: the footer tells the rows; only the row groups that are wanted are read."""
 
-    def extent(self, path: Path) -> tuple[int, int]:
+    def extent(self, path: Place) -> tuple[int, int]:
         """Return what the footer says."""
-        with pq.ParquetFile(path) as file:
+        with _open_parquet(path) as file:
             groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
             return file.metadata.num_rows, sum(group.total_byte_size for group in groups)
 
-    def schema(self, path: Path) -> pa.Schema:
+    def schema(self, path: Place) -> pa.Schema:
         """Return the schema."""
-        with pq.ParquetFile(path) as file:
+        with _open_parquet(path) as file:
             return file.schema_arrow
 
     def batches(
-        self, path: Path, columns: list[str] | None, wanted: Wanted
+        self, path: Place, columns: list[str] | None, wanted: Wanted
     ) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Yield batches of the row groups that are wanted."""
-        with pq.ParquetFile(path) as file:
+        with _open_parquet(path) as file:
             stop = 0
             for group in range(file.num_row_groups):
                 start, stop = stop, stop + file.metadata.row_group(group).num_rows
@@ -97,6 +96,10 @@ class ParquetReader(ColumnsReader):
                         start += len(batch)
 
 
+def _open_parquet(path: Place) -> Any:
+    return pq.ParquetFile(path if isinstance(path, Path) else open_raw(path))
+
+
 MAGIC = b"ARROW1"  # of the file format; a stream has none
 END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 
@@ -104,7 +107,7 @@ END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 class ArrowReader(ColumnsReader):
     """``.arrow``: Arrow's stream format, as `datasets` writes it, or its file format (Feather)."""
 
-    def extent(self, path: Path) -> tuple[int, int]:
+    def extent(self, path: Place) -> tuple[int, int]:
         """Read all batches through; a stream has no footer, so a missing end is damage."""
         with open_raw(path) as raw:
             is_stream = not raw.read(len(MAGIC)).startswith(MAGIC)
@@ -117,13 +120,13 @@ class ArrowReader(ColumnsReader):
             num_bytes += batch.nbytes
         return num_rows, num_bytes
 
-    def schema(self, path: Path) -> pa.Schema:
+    def schema(self, path: Place) -> pa.Schema:
         """Return the schema."""
         with _open_arrow(path) as reader:
             return reader.schema
 
     def batches(
-        self, path: Path, columns: list[str] | None, wanted: Wanted
+        self, path: Place, columns: list[str] | None, wanted: Wanted
     ) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Yield batches, cut small."""
         stop = 0
@@ -135,16 +138,17 @@ class ArrowReader(ColumnsReader):
                     yield start + i, chosen.slice(i, READ_ROWS)
 
 
-def _open_arrow(path: Path) -> Any:
-    """Open either format; pages are mapped, so no more is in RAM than the system wants to keep."""
-    source = pa.memory_map(str(path))
+def _open_arrow(path: Place) -> Any:
+    """Open either format; a file of this machine is mapped, and the system keeps what it can."""
+    is_here = isinstance(path, Path)
+    source = pa.memory_map(str(path)) if is_here else pa.PythonFile(open_raw(path), "r")
     if source.read(len(MAGIC)) == MAGIC:
         return pa.ipc.open_file(source)
     source.seek(0)
     return pa.ipc.open_stream(source)
 
 
-def _arrow_batches(path: Path) -> Iterator[pa.RecordBatch]:
+def _arrow_batches(path: Place) -> Iterator[pa.RecordBatch]:
     with _open_arrow(path) as reader:
         if isinstance(reader, pa.ipc.RecordBatchFileReader):
             yield from (reader.get_batch(i) for i in range(reader.num_record_batches))

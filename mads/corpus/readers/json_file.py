@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from mads.corpus import streams
+from mads.corpus.places import Place
 from mads.corpus.readers.lines import LinesReader, head_of
 from mads.corpus.readers.records import Counting, Piece, RecordReader
 from mads.corpus.streams import Stream, compression_of, skip
@@ -28,12 +28,12 @@ class JsonReader(RecordReader):
     def __init__(self) -> None:
         self._lines, self._array = LinesReader(), ArrayReader()
 
-    def parser(self, path: Path) -> RecordReader:
+    def parser(self, path: Place) -> RecordReader:
         """Return the reader of lines or that of an array."""
         return self._array if head_of(path).startswith(b"[") else self._lines
 
     def count(
-        self, path: Path, stream: Counting, shard_docs: int
+        self, path: Place, stream: Counting, shard_docs: int
     ) -> tuple[int, int, tuple[int, ...]]:
         """Count lines or elements."""
         return self.parser(path).count(path, stream, shard_docs)
@@ -42,7 +42,9 @@ class JsonReader(RecordReader):
 class ArrayReader(RecordReader):
     """One JSON array: a row is an element, from 0."""
 
-    def split(self, path: Path, stream: Stream, max_bytes: int, first_byte: int) -> Iterator[Piece]:
+    def split(
+        self, path: Place, stream: Stream, max_bytes: int, first_byte: int
+    ) -> Iterator[Piece]:
         """Yield each element; raises OSError where the array has no end or something follows it."""
         skip(stream, first_byte, seekable=compression_of(path.name) is None)
         elements = _Elements(max_bytes, first_byte, begun=first_byte > 0)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
 from mads.corpus import streams
+from mads.corpus.places import Place
 from mads.corpus.readers.records import Counting, Piece, RecordReader
 from mads.corpus.streams import BOM, HEAD_BYTES, Stream, compression_of, open_stream, skip
 from mads.errors import DataError
@@ -18,7 +18,9 @@ NEWLINE = ord("\n")
 class LinesReader(RecordReader):
     """``.jsonl`` and ``.ndjson``: one JSON object on each line."""
 
-    def split(self, path: Path, stream: Stream, max_bytes: int, first_byte: int) -> Iterator[Piece]:
+    def split(
+        self, path: Place, stream: Stream, max_bytes: int, first_byte: int
+    ) -> Iterator[Piece]:
         """Yield each line."""
         skip(stream, first_byte, seekable=compression_of(path.name) is None)
         lines = raw_lines(stream, max_bytes, first_byte)
@@ -33,7 +35,7 @@ class LinesReader(RecordReader):
         return data
 
     def count(
-        self, path: Path, stream: Counting, shard_docs: int
+        self, path: Place, stream: Counting, shard_docs: int
     ) -> tuple[int, int, tuple[int, ...]]:
         """Return the numbers of lines and bytes, and where every ``shard_docs``-th line begins."""
         refuse_other_json(path)
@@ -78,13 +80,13 @@ def _without_bom(piece: Piece) -> Piece:
     return Piece(piece.data[len(BOM) :], piece.length - len(BOM), piece.start)
 
 
-def head_of(path: Path) -> bytes:
+def head_of(path: Place) -> bytes:
     """Return the beginning of a file's text, without what is no part of it."""
     with open_stream(path) as stream:
         return stream.read(HEAD_BYTES).removeprefix(BOM).lstrip()
 
 
-def refuse_other_json(path: Path) -> None:
+def refuse_other_json(path: Place) -> None:
     """Raise DataError for JSON that is not one record per line."""
     what = other_json(head_of(path))
     if what:

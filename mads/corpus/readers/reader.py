@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
+from mads.corpus.places import Place
 from mads.types import Status
 
 
@@ -48,21 +48,21 @@ class Extent:
 class Reader(Protocol):
     """One kind of corpus file."""
 
-    def scan(self, path: Path, shard_docs: int) -> Extent:
+    def scan(self, path: Place, shard_docs: int) -> Extent:
         """Count and fingerprint a file.
 
         Raises DataError for one of another kind, OSError or pyarrow's errors for a damaged one.
         """
 
     def rows(
-        self, path: Path, name: str, first_row: int, first_byte: int, row_format: RowFormat
+        self, path: Place, name: str, first_row: int, first_byte: int, row_format: RowFormat
     ) -> Iterator[Row]:
         """Yield the rows from ``first_row`` on, which begins at ``first_byte`` of the text.
 
         ``name`` is the file's own in the corpus. Raises as ``scan`` does.
         """
 
-    def names(self, path: Path, num_rows: int) -> list[str]:
+    def names(self, path: Place, num_rows: int) -> list[str]:
         """Return the fields that the first rows have, in their order."""
 
 

@@ -10,8 +10,8 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
+from mads.corpus.places import Place, open_raw
 from mads.corpus.readers.reader import (
     Extent,
     Row,
@@ -20,7 +20,7 @@ from mads.corpus.readers.reader import (
     paths_of,
     without_text,
 )
-from mads.corpus.streams import Hashing, Stream, open_raw, open_stream
+from mads.corpus.streams import Hashing, Stream, open_stream
 from mads.types import Status
 
 HELD_BYTES = 16 * 1024 * 1024  # of a record whose fields are looked at
@@ -38,12 +38,14 @@ class Piece:
 class RecordReader:
     """A kind of file that a splitter cuts into records."""
 
-    def pieces(self, path: Path, max_bytes: int, first_byte: int = 0) -> Iterator[Piece]:
+    def pieces(self, path: Place, max_bytes: int, first_byte: int = 0) -> Iterator[Piece]:
         """Yield the records from a place on, which is 0 or where a record begins."""
         with open_stream(path) as stream:
             yield from self.split(path, stream, max_bytes, first_byte)
 
-    def split(self, path: Path, stream: Stream, max_bytes: int, first_byte: int) -> Iterator[Piece]:
+    def split(
+        self, path: Place, stream: Stream, max_bytes: int, first_byte: int
+    ) -> Iterator[Piece]:
         """Yield the records of a stream that was just opened."""
         raise NotImplementedError
 
@@ -51,12 +53,12 @@ class RecordReader:
         """Return a record's value; raises ValueError or RecursionError for what is none."""
         return json.loads(data.decode("utf-8"))
 
-    def parser(self, path: Path) -> RecordReader:
+    def parser(self, path: Place) -> RecordReader:
         """Return what parses the records of a file, which its beginning may decide."""
         del path
         return self
 
-    def scan(self, path: Path, shard_docs: int) -> Extent:
+    def scan(self, path: Place, shard_docs: int) -> Extent:
         """Count and fingerprint a file in one pass."""
         with open_raw(path) as raw:
             whole = Hashing(raw)
@@ -65,7 +67,7 @@ class RecordReader:
             return Extent(*counted[:2], whole.sha256(), counted[2])
 
     def count(
-        self, path: Path, stream: Counting, shard_docs: int
+        self, path: Place, stream: Counting, shard_docs: int
     ) -> tuple[int, int, tuple[int, ...]]:
         """Return the numbers of records and bytes, and where every ``shard_docs``-th begins."""
         firsts, num_rows = [], 0
@@ -76,7 +78,7 @@ class RecordReader:
         return num_rows, stream.num_bytes, tuple(firsts) or (0,)
 
     def rows(
-        self, path: Path, name: str, first_row: int, first_byte: int, row_format: RowFormat
+        self, path: Place, name: str, first_row: int, first_byte: int, row_format: RowFormat
     ) -> Iterator[Row]:
         """Yield the rows from a place on."""
         del name, first_row  # which begins at first_byte
@@ -96,7 +98,7 @@ class RecordReader:
             return without_text(Status.UNDECODABLE, piece.length, row_format)
         return make_row(record, row_format)
 
-    def names(self, path: Path, num_rows: int) -> list[str]:
+    def names(self, path: Place, num_rows: int) -> list[str]:
         """Return the fields that the first rows have."""
         parser, found = self.parser(path), dict[str, None]()
         for piece in islice(parser.pieces(path, HELD_BYTES), num_rows):
@@ -107,7 +109,7 @@ class RecordReader:
         return list(found)
 
     def lines(
-        self, path: Path, name: str, rows: Sequence[int], row_format: RowFormat
+        self, path: Place, name: str, rows: Sequence[int], row_format: RowFormat
     ) -> Iterator[bytes]:
         """Yield the given rows (ascending), each as one line of JSON without its newline."""
         del name

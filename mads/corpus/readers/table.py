@@ -9,8 +9,8 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
+from mads.corpus.places import Place
 from mads.corpus.readers.lines import raw_lines
 from mads.corpus.readers.records import Piece, RecordReader
 from mads.corpus.streams import BOM, Stream, compression_of, open_stream, skip
@@ -28,13 +28,15 @@ class TableReader(RecordReader):
     def __init__(self, delimiter: str) -> None:
         self._delimiter = delimiter
 
-    def parser(self, path: Path) -> RecordReader:
+    def parser(self, path: Place) -> RecordReader:
         """Return the reader of a file with this header."""
         with open_stream(path) as stream:
             header = next(self._records(stream, MAX_HEADER_BYTES, 0), None)
         return _WithHeader(self._delimiter, self._names(path, header))
 
-    def split(self, path: Path, stream: Stream, max_bytes: int, first_byte: int) -> Iterator[Piece]:
+    def split(
+        self, path: Place, stream: Stream, max_bytes: int, first_byte: int
+    ) -> Iterator[Piece]:
         """Yield each record but the header; raises OSError where a quoted field has no end."""
         skip(stream, first_byte, seekable=compression_of(path.name) is None)
         records = self._records(stream, max(max_bytes, MAX_HEADER_BYTES), first_byte)
@@ -63,7 +65,7 @@ class TableReader(RecordReader):
         if quoted:
             raise OSError("a quoted field has no end")
 
-    def _names(self, path: Path, header: Piece | None) -> list[str]:
+    def _names(self, path: Place, header: Piece | None) -> list[str]:
         """Return the names in a header; raises DataError for what can be none."""
         problem, names = "no header", list[str]()
         if header is not None and header.data:

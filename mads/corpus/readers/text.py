@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from mads.corpus import streams
+from mads.corpus.places import Place, open_raw
 from mads.corpus.readers.reader import Extent, Row, RowFormat, make_row, without_text
-from mads.corpus.streams import BOM, Hashing, open_raw, open_stream
+from mads.corpus.streams import BOM, Hashing, open_stream
 from mads.types import Status
 
 FIELDS = ["text", "id"]
@@ -17,7 +17,7 @@ FIELDS = ["text", "id"]
 class TextReader:
     """One document, whatever ``text_field`` says; its other field is ``id``."""
 
-    def scan(self, path: Path, shard_docs: int) -> Extent:
+    def scan(self, path: Place, shard_docs: int) -> Extent:
         """Fingerprint a file; it has one row."""
         del shard_docs
         size = 0
@@ -29,7 +29,7 @@ class TextReader:
             return Extent(1, size, whole.sha256())
 
     def rows(
-        self, path: Path, name: str, first_row: int, first_byte: int, row_format: RowFormat
+        self, path: Place, name: str, first_row: int, first_byte: int, row_format: RowFormat
     ) -> Iterator[Row]:
         """Yield the row."""
         del first_byte
@@ -42,13 +42,13 @@ class TextReader:
             record: dict[str, object] = {"text": data, "id": name}
             yield make_row(record | {row_format.text_field: data}, row_format)
 
-    def names(self, path: Path, num_rows: int) -> list[str]:
+    def names(self, path: Place, num_rows: int) -> list[str]:
         """Return the fields of every such file."""
         del path, num_rows
         return FIELDS
 
     def lines(
-        self, path: Path, name: str, rows: Sequence[int], row_format: RowFormat
+        self, path: Place, name: str, rows: Sequence[int], row_format: RowFormat
     ) -> Iterator[bytes]:
         """Yield the document as one line of JSON, if it is among the rows."""
         for _ in rows:
@@ -58,7 +58,7 @@ class TextReader:
             yield json.dumps(record, ensure_ascii=False).encode()
 
 
-def _read(path: Path, max_bytes: int) -> tuple[bytes | None, int]:
+def _read(path: Place, max_bytes: int) -> tuple[bytes | None, int]:
     """Return a file's bytes, None where they are too many, and how many they are."""
     parts: list[bytes] = []
     size = 0
