@@ -17,6 +17,7 @@ import numpy as np
 
 from mads.agents import open_agent
 from mads.annotate.binned import bin_scores
+from mads.annotate.checks import check_bad_rows, check_corpus, with_fields
 from mads.annotate.executors import EXECUTORS
 from mads.annotate.growth import Before, look, next_spec, scan_files
 from mads.annotate.job import DOCUMENTS, Job, missing_parts
@@ -24,7 +25,8 @@ from mads.annotate.seen import Seen
 from mads.annotate.spans import make_spans
 from mads.annotate.verify import check_files, check_tokens
 from mads.config import Recipe
-from mads.corpus.files import Found, find_files
+from mads.corpus.files import find_files
+from mads.corpus.look import layout_of
 from mads.corpus.places import inside
 from mads.corpus.readers.reader import RowFormat
 from mads.corpus.rows import RowReader
@@ -41,8 +43,9 @@ from mads.provenance import provenance
 from mads.sealed import Seal
 from mads.seeds import derive, uniform
 from mads.store.build import build_index, index_seals
-from mads.store.documents import read_documents_header
-from mads.store.manifest import FORMAT, DocumentCounts, Generation, Manifest, write_spec
+from mads.store.documents import read_documents_header, read_ids
+from mads.store.ids import count_ids
+from mads.store.manifest import FORMAT, DocumentCounts, Generation, IdCounts, Manifest, write_spec
 from mads.store.spec import StoreSpec
 from mads.store.store import Store
 from mads.types import Report, Status
@@ -64,7 +67,11 @@ class AnnotateResult:
     new_agents: Sequence[str]  # agents, new or changed, that it did not have before
     new_shards: int  # shards that this call worked on
     new_index: bool  # whether this call built an index
-    left_out: Sequence[str]  # files of its folders that are taken for notes beside the documents
+    id_field: str  # where the user's ids are from; empty: there are none
+    ids: IdCounts | None
+    layout: str = ""  # of the corpus, where it is a known one
+    left_out: Sequence[str] = ()  # files of its folders that are taken for notes beside the others
+    skipped: Sequence[str] = ()  # what is said of files without a text
 
 
 def annotate(
@@ -83,6 +90,7 @@ def annotate(
     """
     given = find_files(paths)
     agents = {name: open_agent(name, config) for name, config in recipe.agents.items()}
+    max_bad = recipe.corpus.max_bad
     workers = recipe.corpus.workers or os.cpu_count() or 1
     refuse_inside(out)
     with exclusive(out):
@@ -91,8 +99,11 @@ def annotate(
         before, seen = look(store), Seen(store.seen, trust=not verify)
         if before.manifest is not None:
             check_files(store, before.manifest, seen, on_progress)
+        layout = layout_of(given.files)
+        recipe = with_fields(recipe, before, layout)
         found = scan_files(given.files, before.spec, seen, recipe, workers, on_progress)
-        spec = next_spec(store, before, given.root, found, recipe, agents)
+        checked = check_corpus(found, before, recipe, agents, workers)
+        spec = next_spec(store, before, given.root, checked.files, recipe, agents)
         if spec != before.begun:
             write_spec(store, spec)
         _make_tokenizer(store, before.manifest, spec, recipe, on_progress)
@@ -103,7 +114,14 @@ def annotate(
         for path in _own_files(Store(out)):
             seen.note(path)
         seen.write()
-        return _result(before, manifest, given, new_shards, new_index=new_index)
+        result = _result(before, manifest, new_shards, new_index=new_index)
+    check_bad_rows(store, manifest.generations[str(manifest.generation)].documents, max_bad)
+    return replace(
+        result,
+        layout=layout.name if layout is not None else "",
+        left_out=[str(path) for path in given.left_out],
+        skipped=checked.skipped,
+    )
 
 
 def _refuse_foreign(store: StoreDir) -> None:
@@ -323,11 +341,19 @@ def _count_documents(store: StoreDir, spec: StoreSpec) -> DocumentCounts:
         tokens=sum(header.tokens for header in headers),
         text_bytes=sum(header.text_bytes for header in headers),
         statuses=statuses,
+        ids=_count_ids(store, spec),
     )
 
 
+def _count_ids(store: StoreDir, spec: StoreSpec) -> IdCounts | None:
+    if not spec.id_field:
+        return None
+    paths = [store.documents(i) for i in range(len(spec.shards))]
+    return count_ids(lambda: map(read_ids, paths), spec.num_rows)
+
+
 def _result(
-    before: Before, manifest: Manifest, given: Found, new_shards: int, *, new_index: bool
+    before: Before, manifest: Manifest, new_shards: int, *, new_index: bool
 ) -> AnnotateResult:
     found = manifest.generations[str(manifest.generation)]
     known = before.agents()
@@ -346,5 +372,6 @@ def _result(
         ],
         new_shards=new_shards,
         new_index=new_index,
-        left_out=[str(path) for path in given.left_out],
+        id_field=manifest.spec.id_field,
+        ids=found.documents.ids,
     )

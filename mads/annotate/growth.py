@@ -142,6 +142,7 @@ def next_spec(
         tokenizer=recipe.tokenizer,
         agents=_agent_infos(before.agents(tuple(all_shards)), agents),
         seed=recipe.seed,
+        id_field=corpus.id_field,
     )
 
 
@@ -163,6 +164,7 @@ def _agent_infos(
 def _check_settings(store: StoreDir, old: StoreSpec, recipe: Recipe) -> None:
     pairs: list[tuple[str, object, object]] = [
         ("corpus.text_field", old.text_field, recipe.corpus.text_field),
+        ("corpus.id_field", old.id_field or "-", recipe.corpus.id_field or "-"),
         ("corpus.max_doc_bytes", old.max_doc_bytes, recipe.corpus.max_doc_bytes),
         ("seed", old.seed, recipe.seed),
     ]

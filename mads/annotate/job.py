@@ -32,6 +32,7 @@ from mads.store.documents import (
     status_codes,
     write_documents,
 )
+from mads.store.ids import id_of
 from mads.store.memory import (
     MemoryHeader,
     doc_numbers,
@@ -108,6 +109,8 @@ class Job:
         wanted = {name for parts in missing.values() for name in parts if name != DOCUMENTS}
         fields = {field for name in wanted for field in self.agents[name].fields}
         spec = self.spec
+        if spec.id_field:
+            fields.add(spec.id_field)
         source = _Source(
             spec, RowFormat(spec.text_field, tuple(sorted(fields)), spec.max_doc_bytes)
         )
@@ -134,7 +137,7 @@ class Job:
                 write_memory(path, header(name, shard), doc_N, columns.labels())
 
     def _write_documents(self, shard: int, batches: Iterator[DocumentBatch]) -> None:
-        store, columns = self.store, _DocumentColumns()
+        store, columns = self.store, _DocumentColumns(self.spec.id_field)
         paths = store.tokens_bin(shard), store.tokens_idx(shard)
         with TokenWriter(*paths, self.tokenizer.vocab_size) as tokens:
             for batch in batches:
@@ -239,7 +242,8 @@ def _columns(agent: Agent | QuantileBins) -> _LabelColumns | _ScoreColumns:
 class _DocumentColumns:
     """The documents' table of a shard so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, id_field: str) -> None:
+        self._id_field, self._ids = id_field, list[str | None]()
         self._num_tokens: list[int] = []
         self._num_bytes: list[int] = []
         self._hash: list[int] = []
@@ -254,6 +258,8 @@ class _DocumentColumns:
             digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
             self._hash.append(int.from_bytes(digest, "little"))
         self._num_bytes += batch.num_bytes
+        if self._id_field:
+            self._ids += map(id_of, batch.fields[self._id_field])
         self._status += status_codes(batch.statuses)
 
     def documents(self) -> Documents:
@@ -262,4 +268,5 @@ class _DocumentColumns:
             np.array(self._num_bytes, np.int64),
             np.array(self._hash, np.uint64),
             np.array(self._status, np.int8),
+            self._ids if self._id_field else None,
         )

@@ -6,21 +6,26 @@ The pass reads every byte once, so a truncated or foreign file is found before a
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import TypeVar
 
 import pyarrow as pa
 
 from mads.corpus.given import common_root, expand
-from mads.corpus.places import Place, Remote, list_remote, open_raw, size_of
+from mads.corpus.look import Head, look
+from mads.corpus.places import Place, Remote, list_remote, open_raw, place_of, size_of
 from mads.corpus.readers import KNOWN, is_text, reader_of, suffix_of
+from mads.corpus.readers.reader import RowFormat
 from mads.corpus.streams import damaged
 from mads.errors import DataError, UsageError
 from mads.files import PARTIAL
 from mads.layout import kind_of
 from mads.processes import end_with_parent, worker_pool
 
+F = TypeVar("F", bound="Place | CorpusFile")
+T = TypeVar("T")
 INLINE_BYTES = 32 * 1024 * 1024  # of all files; starting processes takes longer than to read these
 
 
@@ -186,35 +191,63 @@ def scan(files: Sequence[Place], shard_docs: int, workers: int) -> Iterator[Corp
         raise DataError(f"{len(problems)} of {len(files)} corpus files cannot be read:\n{lines}")
 
 
+def look_at(
+    files: Sequence[CorpusFile], row_format: RowFormat, workers: int
+) -> Iterator[tuple[CorpusFile, Head]]:
+    """Look at the beginning of scanned files, whose paths are whole."""
+    yield from zip(files, _in_groups(files, _Look(row_format), workers), strict=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    row_format: RowFormat
+
+    def __call__(self, files: Sequence[CorpusFile]) -> list[Head]:
+        return [look(place_of(f.path), f.num_rows, self.row_format) for f in files]
+
+
 def _scanned(files: Sequence[Place], shard_docs: int, workers: int) -> Iterator[CorpusFile | str]:
-    """Yield each file, or what is wrong with it; little work is done in this process."""
-    if sum(_size(path) for path in files) <= INLINE_BYTES:
-        for path in files:
-            yield from _scan_some([path], shard_docs)
+    """Yield each file, or what is wrong with it."""
+    yield from _in_groups(files, _Scan(shard_docs), workers)
+
+
+def _in_groups(
+    files: Sequence[F], work: Callable[[Sequence[F]], list[T]], workers: int
+) -> Iterator[T]:
+    """Yield what is found of each file; of large corpora little work is done in this process."""
+    if sum(_size(file) for file in files) <= INLINE_BYTES:
+        for file in files:
+            yield from work([file])
         return
     size = min(max(len(files) // (8 * workers), 1), 64)
     groups = [files[i : i + size] for i in range(0, len(files), size)]
     with worker_pool(workers, end_with_parent) as pool:
-        for future in [pool.submit(_scan_some, group, shard_docs) for group in groups]:
+        for future in [pool.submit(work, group) for group in groups]:
             yield from future.result()
 
 
-def _size(path: Place) -> int:
+def _size(file: Place | CorpusFile) -> int:
     """Return a file's size, as far as it is known before it is looked at."""
+    if isinstance(file, CorpusFile):
+        return file.size
     try:
-        return size_of(path)
+        return size_of(file)
     except (OSError, DataError):
         return 0
 
 
-def _scan_some(files: Sequence[Place], shard_docs: int) -> list[CorpusFile | str]:
-    found: list[CorpusFile | str] = []
-    for path in files:
-        try:
-            found.append(scan_file(path, shard_docs))
-        except DataError as error:
-            found.append(str(error))
-    return found
+@dataclass(frozen=True, slots=True)
+class _Scan:
+    shard_docs: int
+
+    def __call__(self, files: Sequence[Place]) -> list[CorpusFile | str]:
+        found: list[CorpusFile | str] = []
+        for path in files:
+            try:
+                found.append(scan_file(path, self.shard_docs))
+            except DataError as error:
+                found.append(str(error))
+        return found
 
 
 def scan_file(path: Place, shard_docs: int) -> CorpusFile:

@@ -36,6 +36,7 @@ from mads.selection.plan_file import (
     read_plan,
     read_selection,
     seals_of,
+    with_ids,
     write_plan,
     write_selection,
 )
@@ -198,7 +199,7 @@ def write_part(
         docs = part.documents["doc"].to_numpy()
         exports.write(store, docs, folder, asked.seed)
         files = RoundDir(folder)
-        write_sealed(files.selection, part.documents, compression="zstd")
+        write_sealed(files.selection, with_ids(store, part.documents), compression="zstd")
         own = replace(
             plan,
             num_docs=len(docs),
