@@ -71,7 +71,8 @@ def check_fields(paths: Sequence[Place], wanted: Mapping[str, str]) -> None:
     """Raise UsageError for a field that is in no record, with the fields that there are.
 
     ``wanted`` says who reads each field. The first record of each file is looked at, and the first
-    HEAD_ROWS of each only where that does not do.
+    HEAD_ROWS of each only where that does not do. Where no record can be read at all there is
+    nothing to say of fields.
     """
     missing, known = dict(wanted), dict[str, None]()
     for num_rows in (1, HEAD_ROWS):
@@ -81,15 +82,20 @@ def check_fields(paths: Sequence[Place], wanted: Mapping[str, str]) -> None:
             names = names_of(path, num_rows)
             known |= dict.fromkeys(names)
             missing = {field: who for field, who in missing.items() if not _has(names, field)}
-    if missing:
+    if missing and known:
         lines = "\n".join(
-            f"  - {who}: no record has {field!r}; {did_you_mean(field, known)}"
+            f"  - {who}: no record has {field!r}{_near(field, known)}"
             for field, who in missing.items()
         )
         raise UsageError(
             f"the corpus lacks fields (the first {HEAD_ROWS:,} rows of each file were looked "
             f"at):\n{lines}\nThe fields are {_listed(known)}."
         )
+
+
+def _near(field: str, known: Iterable[str]) -> str:
+    hint = did_you_mean(field, known)
+    return f"; {hint}" if hint.startswith("did you mean") else ""
 
 
 def layout_of(paths: Iterable[Place]) -> Layout | None:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from annotate.test_annotate import content
+from corpus.hostile import invalid_strings
 from corpus.kinds import NAMES, PACKERS, WRITERS, arrow, write_kind
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -120,6 +121,31 @@ def test_both_formats_of_arrow_are_read(tmp_path: Path) -> None:
     path.write_bytes(arrow(pa.ipc.new_file)(DOCUMENTS))
     assert scan_file(path, 100).num_rows == 300
     assert rows_of(path, 123, 2, 0) == [(d["text"], d["id"]) for d in DOCUMENTS[123:125]]
+
+
+def test_a_batch_whose_places_lead_out_of_it_is_damage(tmp_path: Path) -> None:
+    """Reading such a text would end the process."""
+    path = tmp_path / "a.arrow"
+    offsets = pa.py_buffer(np.array([0, -7, 5], np.int32).tobytes())
+    texts = pa.Array.from_buffers(pa.string(), 2, [None, offsets, pa.py_buffer(b"hello")])
+    path.write_bytes(stream_of(texts))
+    with pytest.raises(DataError, match=r"a\.arrow is damaged or truncated: "):
+        scan_file(path, 100)
+
+
+def test_an_arrow_text_that_is_not_utf_8_is_one_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.arrow"
+    path.write_bytes(stream_of(invalid_strings([b"one", b"caf\xe9", b"three"])))
+    assert scan_file(path, 100).num_rows == 3
+    (batch,) = RowReader(path, RowFormat()).batches(0, 3)
+    assert batch.statuses == [Status.OK, Status.UNDECODABLE, Status.OK]
+
+
+def stream_of(texts: pa.Array) -> bytes:
+    batch, buffer = pa.record_batch({"text": texts}), pa.BufferOutputStream()
+    with pa.ipc.new_stream(buffer, batch.schema) as writer:
+        writer.write_batch(batch)
+    return bytes(buffer.getvalue().to_pybytes())
 
 
 def elements(path: Path, text: str, limit: int = 100) -> list[tuple[object, int]]:

@@ -116,6 +116,7 @@ class ArrowReader(ColumnsReader):
                 raise OSError("the Arrow stream has no end")
         num_rows = num_bytes = 0
         for batch in _arrow_batches(path):
+            _check(batch)
             num_rows += len(batch)
             num_bytes += batch.nbytes
         return num_rows, num_bytes
@@ -134,6 +135,7 @@ class ArrowReader(ColumnsReader):
             start, stop = stop, stop + len(batch)
             if wanted(start, stop):
                 chosen = batch if columns is None else batch.select(columns)
+                _check(chosen)
                 for i in range(0, len(batch), READ_ROWS):
                     yield start + i, chosen.slice(i, READ_ROWS)
 
@@ -154,6 +156,22 @@ def _arrow_batches(path: Place) -> Iterator[pa.RecordBatch]:
             yield from (reader.get_batch(i) for i in range(reader.num_record_batches))
         else:
             yield from reader
+
+
+def _check(batch: pa.RecordBatch) -> None:
+    """Raise ArrowInvalid for places that lead out of a batch, which would end the process.
+
+    A text that is not UTF-8 is one row's problem and no damage.
+    """
+    for column in batch.columns:
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid as error:
+            text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+            if not text or "UTF8" not in str(error):
+                raise
+            wide = pa.types.is_large_string(column.type)
+            column.view(pa.large_binary() if wide else pa.binary()).validate(full=True)
 
 
 def _records(batch: pa.RecordBatch) -> Iterable[dict[str, Any]]:
