@@ -82,6 +82,10 @@ def annotate(
         str,
         typer.Option("--ram", metavar="SIZE", help="For building the index, e.g. 4GB (index_ram)."),
     ] = "",
+    max_bad: Annotated[
+        str,
+        typer.Option("--max-bad", metavar="X%", help="Fail when more rows are bad; default any."),
+    ] = "",
     verify: Annotated[
         bool, typer.Option("--verify", help="Read and compare every file, whatever its time.")
     ] = False,
@@ -96,9 +100,12 @@ def annotate(
     from mads.store.store import Store
     from mads.tables import show_annotated
     from mads.terminal import print_json, progress
+    from mads.units import parse_share
 
     begun = time.perf_counter()
     overrides = [*(changes or ()), *([f"index_ram={json.dumps(ram)}"] if ram else ())]
+    if max_bad:
+        overrides.append(f"corpus.max_bad={parse_share(max_bad, '--max-bad')}")
     with progress() as report:
         settings = load_recipe(recipe, overrides)
         result = stage.annotate(corpus, out, settings, report, verify=verify)

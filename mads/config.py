@@ -29,6 +29,12 @@ class CorpusConfig:
     """How corpus files are read."""
 
     text_field: str = "text"  # dotted path to the text of a document
+    # Dotted path to the user's own id, a text or a whole number, which comes back in selections and
+    # explanations. Empty: that of a layout which mads knows (`corpus/layouts.py`); "-": none
+    id_field: str = ""
+    # What to do with a file that has rows, but none with a text
+    files_without_text: Literal["refuse", "skip"] = "refuse"
+    max_bad: Annotated[float, Within(0, 1)] = 1.0  # largest share of rows whose status is not ok
     max_doc_bytes: Annotated[int, Within(1, 2**31 - 1)] = 4 * 1024 * 1024  # longer: too_long
     shard_docs: Annotated[int, Within(1, 2**31)] = 65_536  # documents in one shard, at most
     # Small files are joined into one shard while they have no more text than this together
@@ -246,6 +252,7 @@ RESERVED_NAMES = frozenset(
     {
         "cell",
         "doc",
+        "id",
         "num_docs",
         "num_tokens",
         "first_row",

@@ -14,6 +14,7 @@ from mads.units import parse_budget
 
 if TYPE_CHECKING:
     from mads.config import Recipe
+    from mads.corpus.places import Place
     from mads.export.command import Exports
     from mads.selection.plan import Cursors
     from mads.store.store import Store
@@ -29,6 +30,19 @@ def given_path(text: str) -> Path:
             "unset? The current folder is written as a dot."
         )
     return Path(text)
+
+
+def given_text(text: str) -> str:
+    """Return a path, pattern or address as it was written; an empty one is refused."""
+    given_path(text)
+    return text
+
+
+def given_place(text: str) -> Place:
+    """Return a path or an address."""
+    from mads.corpus.places import place_of
+
+    return place_of(given_text(text))
 
 
 def _path_option(name: str, text: str, metavar: str = "PATH") -> Any:
@@ -121,7 +135,12 @@ RewardsRunOption = Annotated[Path, _path_option("--run", "The run whose rewards 
 ExplainRunOption = Annotated[Path, _path_option("--run", "What `mads train` wrote.")]
 PlanOption = Annotated[Path, _path_option("--plan", "The selection's plan.json.")]
 CorpusArgument = Annotated[
-    list[Path], _path_argument("Files or folders: .jsonl(.gz|.zst), .parquet.", "CORPUS")
+    list[str],
+    typer.Argument(
+        parser=given_text,
+        metavar="CORPUS",
+        help="Files, folders, 'patterns*', s3:// addresses, @LIST or - for such lines on stdin.",
+    ),
 ]
 StatusArgument = Annotated[Path, _path_argument("What `mads train` writes.", "RUN")]
 TrackerOption = Annotated[
@@ -159,7 +178,12 @@ FractionOption = Annotated[
 TextsOption = Annotated[
     bool, typer.Option("--texts", help="Write the documents, in the corpus's own layout.")
 ]
-CorpusOption = Annotated[Path | None, _path_option("--corpus", "The corpus's folder, for --texts.")]
+CorpusOption = Annotated[
+    Any,  # a Place or None; typer knows no unions
+    typer.Option(
+        "--corpus", parser=given_place, metavar="PATH", help="The corpus's folder, for --texts."
+    ),
+]
 MegatronOption = Annotated[
     bool, typer.Option("--megatron", help="Write their tokens as a Megatron data set.")
 ]
@@ -194,7 +218,7 @@ def asked(
 def exports(
     store: Store,
     texts: bool,
-    corpus: Path | None,
+    corpus: Place | None,
     megatron: bool,
     report: Callable[[str, int, int], None],
 ) -> Exports:

@@ -53,10 +53,35 @@ def show_annotated(out: Path, found: AnnotateResult, cells: Cells, seconds: floa
         say(f"{name}: bins by quantiles begin at {', '.join(f'{edge:.6g}' for edge in edges)}.")
     statuses = ", ".join(f"{count:,} {name}" for name, count in found.statuses.items() if count)
     what = f"took {seconds:.1f} s" if found.new_index else "was complete already"
+    if found.layout or found.id_field:
+        layout = f"Layout: {found.layout}. " if found.layout else ""
+        say(layout + _told_of_ids(found))
+    for problem in found.skipped:
+        say(f"Skipped: {problem}.")
+    if found.left_out:
+        more = f" and {len(found.left_out) - 3} more" if len(found.left_out) > 3 else ""
+        say(
+            f"Left out, as notes beside the documents: {', '.join(found.left_out[:3])}{more}. "
+            "Name them to take them in."
+        )
     say(
         f"{out}: {found.rows:,} documents ({statuses}), {found.text_bytes / 1e6:,.1f} MB of "
         f"text, {found.tokens:,} tokens, {found.cells} cells; {what}."
     )
+
+
+def _told_of_ids(found: AnnotateResult) -> str:
+    if found.ids is None:
+        return "No ids are kept; corpus.id_field names their field."
+    wrong = [
+        f"{count:,} rows {what}"
+        for count, what in (
+            (found.ids.missing, "have none"),
+            (found.ids.repeated, "have that of a row before them"),
+        )
+        if count
+    ]
+    return f"Ids are from {found.id_field}" + (f"; {', '.join(wrong)}." if wrong else ".")
 
 
 def show_harvest(out: Path, found: HarvestSummary) -> None:
@@ -234,7 +259,8 @@ def show_weights(theta: Mapping[str, float], weights: Mapping[str, Mapping[str, 
 
 def show_explanation(found: Explanation) -> None:
     """Show what ``mads explain`` found."""
-    say(f"document {found.doc}: row {found.row} of {found.file}")
+    own = f", id {found.id}" if found.id is not None else ""
+    say(f"document {found.doc}: row {found.row} of {found.file}{own}")
     say(f"status {found.status}, {found.num_tokens:,} tokens, {found.num_bytes:,} bytes")
     if not found.labels:
         say("It has no labels and is never selected.")

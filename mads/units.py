@@ -73,6 +73,21 @@ def _parse_fraction(text: str) -> float:
     return share
 
 
+def parse_share(text: str, option: str) -> float:
+    """Return a share such as ``1%`` or ``0.01``; raises UsageError.
+
+    >>> parse_share("1%", "--max-bad"), parse_share("0", "--max-bad")
+    (0.01, 0.0)
+    """
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = math.nan
+    if not 0 <= share <= 1:
+        raise UsageError(f"{option} {shorten(text)}: expected 0 to 1, or 0% to 100%.")
+    return share
+
+
 def parse_count(text: str, option: str = "--tokens") -> int:
     """Return a number such as ``5M`` or ``1.5B``; raises UsageError.
 

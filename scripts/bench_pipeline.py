@@ -28,7 +28,9 @@ import pyarrow as pa
 from mads.config import Recipe
 from mads.console import initial_state
 from mads.console.scores import cell_scores
-from mads.corpus.rows import RowFormat, RowReader
+from mads.corpus.places import inside
+from mads.corpus.readers.reader import RowFormat
+from mads.corpus.rows import RowReader
 from mads.demo.harvest import harvest
 from mads.recipe import load_recipe
 from mads.rewards.direction import reference
@@ -70,7 +72,7 @@ def bench_annotate(corpus: Path, store: Path, recipe: str) -> dict[str, float]:
     batches = [
         batch.texts
         for file in opened.spec.files
-        for batch in RowReader(Path(opened.spec.root) / file.path, RowFormat()).batches(
+        for batch in RowReader(inside(opened.spec.root, file.path), RowFormat()).batches(
             0, file.num_rows
         )
     ]

@@ -38,8 +38,8 @@ from synthetic import index_store, write_store
 from mads.annotate.annotate import annotate
 from mads.blocks import Verifier
 from mads.config import Recipe
-from mads.corpus import rows as corpus_rows
-from mads.corpus.files import open_lines
+from mads.corpus.readers import records
+from mads.corpus.streams import Stream, open_stream
 from mads.demo.harvest import harvest
 from mads.recipe import load_recipe, recipe_from_table, to_table, to_toml
 from mads.store.store import Store
@@ -108,7 +108,7 @@ def bench_growth(folder: Path, figures: dict[str, float]) -> None:
 @contextmanager
 def counted_bytes() -> Iterator[list[int]]:
     """Count the bytes that are read of JSON-lines files, uncompressed."""
-    opened, total = open_lines, [0]
+    opened, total = open_stream, [0]
 
     class Counted:
         def __init__(self, path: Path) -> None:
@@ -118,7 +118,7 @@ def counted_bytes() -> Iterator[list[int]]:
             return self
 
         def __exit__(self, *_: object) -> None:
-            self._stream.close()
+            self._stream.__exit__(None, None, None)
 
         def seek(self, place: int) -> None:
             self._stream.seek(place)
@@ -128,7 +128,10 @@ def counted_bytes() -> Iterator[list[int]]:
             total[0] += len(chunk)
             return chunk
 
-    with patch.object(corpus_rows, "open_lines", Counted):
+    def counted(path: Path, raw: Any = None) -> Stream:
+        return opened(path, raw) if raw else Counted(path)  # a scan reads besides
+
+    with patch.object(records, "open_stream", counted):
         yield total
 
 

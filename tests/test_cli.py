@@ -313,7 +313,7 @@ def test_harvest_prints_what_it_found(
 def bad_annotate(tmp_path: Path) -> dict[str, tuple[list[Any], int, str]]:
     """Return calls that must fail: arguments, exit code, message."""
     good = write_jsonl(tmp_path / "good.jsonl", [{"text": "x", "quality": 1}])
-    (tmp_path / "x.csv").write_text("x")
+    (tmp_path / "x.doc").write_text("x")
     (tmp_path / "file").write_text("x")
     (tmp_path / "none").mkdir()
     (tmp_path / "other").mkdir()
@@ -330,7 +330,7 @@ def bad_annotate(tmp_path: Path) -> dict[str, tuple[list[Any], int, str]]:
         "empty out": ([good, "--out", ""], 2, "Invalid value for '--out': found an empty path"),
         "empty recipe": ([good, *out, "--recipe", ""], 2, "'--recipe': found an empty path"),
         "missing": ([tmp_path / "no.jsonl", *out], 2, "no.jsonl does not exist."),
-        "unknown": ([tmp_path / "x.csv", *out], 2, "x.csv has no known format: found '.csv'"),
+        "unknown": ([tmp_path / "x.doc", *out], 2, "x.doc has no known format: found '.doc'"),
         "nothing": ([tmp_path / "none", *out], 2, "none holds no corpus file"),
         "no recipe": ([good, *out, "--recipe", "no"], 2, "recipe 'no' does not exist."),
         "bad recipe": (

@@ -17,6 +17,7 @@ import numpy as np
 
 from mads.agents import open_agent
 from mads.annotate.binned import bin_scores
+from mads.annotate.checks import check_bad_rows, check_corpus, with_fields
 from mads.annotate.executors import EXECUTORS
 from mads.annotate.growth import Before, look, next_spec, scan_files
 from mads.annotate.job import DOCUMENTS, Job, missing_parts
@@ -24,8 +25,11 @@ from mads.annotate.seen import Seen
 from mads.annotate.spans import make_spans
 from mads.annotate.verify import check_files, check_tokens
 from mads.config import Recipe
-from mads.corpus.files import corpus_root, find_files
-from mads.corpus.rows import RowFormat, RowReader
+from mads.corpus.files import find_files
+from mads.corpus.look import layout_of
+from mads.corpus.places import inside
+from mads.corpus.readers.reader import RowFormat
+from mads.corpus.rows import RowReader
 from mads.corpus.tokenizer import (
     check_tokenizer,
     fetch_tokenizer,
@@ -39,8 +43,9 @@ from mads.provenance import provenance
 from mads.sealed import Seal
 from mads.seeds import derive, uniform
 from mads.store.build import build_index, index_seals
-from mads.store.documents import read_documents_header
-from mads.store.manifest import FORMAT, DocumentCounts, Generation, Manifest, write_spec
+from mads.store.documents import read_documents_header, read_ids
+from mads.store.ids import count_ids
+from mads.store.manifest import FORMAT, DocumentCounts, Generation, IdCounts, Manifest, write_spec
 from mads.store.spec import StoreSpec
 from mads.store.store import Store
 from mads.types import Report, Status
@@ -62,10 +67,20 @@ class AnnotateResult:
     new_agents: Sequence[str]  # agents, new or changed, that it did not have before
     new_shards: int  # shards that this call worked on
     new_index: bool  # whether this call built an index
+    id_field: str  # where the user's ids are from; empty: there are none
+    ids: IdCounts | None
+    layout: str = ""  # of the corpus, where it is a known one
+    left_out: Sequence[str] = ()  # files of its folders that are taken for notes beside the others
+    skipped: Sequence[str] = ()  # what is said of files without a text
 
 
 def annotate(
-    paths: Sequence[Path], out: Path, recipe: Recipe, on_progress: Report, *, verify: bool = False
+    paths: Sequence[Path | str],
+    out: Path,
+    recipe: Recipe,
+    on_progress: Report,
+    *,
+    verify: bool = False,
 ) -> AnnotateResult:
     """Make, complete or extend a store.
 
@@ -73,8 +88,9 @@ def annotate(
     another size or time than when they were read last. Raises UsageError for a corpus or recipe
     that cannot be used, DataError for damaged data or for what a store cannot become.
     """
-    files = find_files(paths)
+    given = find_files(paths)
     agents = {name: open_agent(name, config) for name, config in recipe.agents.items()}
+    max_bad = recipe.corpus.max_bad
     workers = recipe.corpus.workers or os.cpu_count() or 1
     refuse_inside(out)
     with exclusive(out):
@@ -83,8 +99,11 @@ def annotate(
         before, seen = look(store), Seen(store.seen, trust=not verify)
         if before.manifest is not None:
             check_files(store, before.manifest, seen, on_progress)
-        found = scan_files(files, before.spec, seen, recipe, workers, on_progress)
-        spec = next_spec(store, before, corpus_root(paths), found, recipe, agents)
+        layout = layout_of(given.files)
+        recipe = with_fields(recipe, before, layout)
+        found = scan_files(given.files, before.spec, seen, recipe, workers, on_progress)
+        checked = check_corpus(found, before, recipe, agents, workers)
+        spec = next_spec(store, before, given.root, checked.files, recipe, agents)
         if spec != before.begun:
             write_spec(store, spec)
         _make_tokenizer(store, before.manifest, spec, recipe, on_progress)
@@ -95,7 +114,14 @@ def annotate(
         for path in _own_files(Store(out)):
             seen.note(path)
         seen.write()
-        return _result(before, manifest, new_shards, new_index=new_index)
+        result = _result(before, manifest, new_shards, new_index=new_index)
+    check_bad_rows(store, manifest.generations[str(manifest.generation)].documents, max_bad)
+    return replace(
+        result,
+        layout=layout.name if layout is not None else "",
+        left_out=[str(path) for path in given.left_out],
+        skipped=checked.skipped,
+    )
 
 
 def _refuse_foreign(store: StoreDir) -> None:
@@ -155,7 +181,7 @@ def _tokenizer_sample(spec: StoreSpec, recipe: Recipe, on_progress: Report) -> I
     done, rows = 0, sum(file.num_rows for file in spec.files)
     for number, file in enumerate(spec.files):
         first = 0
-        reader = RowReader(Path(spec.root) / file.path, row_format)
+        reader = RowReader(inside(spec.root, file.path), row_format, file.path)
         for batch in reader.batches(0, file.num_rows):
             numbers = np.arange(first, first + len(batch), dtype=np.uint64)
             chosen = uniform(numbers, derive(seed, number)) < keep
@@ -315,7 +341,15 @@ def _count_documents(store: StoreDir, spec: StoreSpec) -> DocumentCounts:
         tokens=sum(header.tokens for header in headers),
         text_bytes=sum(header.text_bytes for header in headers),
         statuses=statuses,
+        ids=_count_ids(store, spec),
     )
+
+
+def _count_ids(store: StoreDir, spec: StoreSpec) -> IdCounts | None:
+    if not spec.id_field:
+        return None
+    paths = [store.documents(i) for i in range(len(spec.shards))]
+    return count_ids(lambda: map(read_ids, paths), spec.num_rows)
 
 
 def _result(
@@ -338,4 +372,6 @@ def _result(
         ],
         new_shards=new_shards,
         new_index=new_index,
+        id_field=manifest.spec.id_field,
+        ids=found.documents.ids,
     )

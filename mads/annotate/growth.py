@@ -7,15 +7,14 @@ memory of its own.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from mads.agents.agent import QuantileBins
-from mads.annotate.seen import Seen, facts_of
+from mads.annotate.seen import Seen
 from mads.config import Recipe
 from mads.corpus.files import CorpusFile, scan
+from mads.corpus.places import Place, facts_of, inside, path_below, place_of
 from mads.errors import DataError
 from mads.layout import StoreDir
 from mads.store.manifest import Manifest, read_manifest, read_spec, restored
@@ -87,7 +86,7 @@ def look(store: StoreDir) -> Before:
 
 
 def scan_files(
-    files: Sequence[Path],
+    files: Sequence[Place],
     before: StoreSpec | None,
     seen: Seen,
     recipe: Recipe,
@@ -95,8 +94,9 @@ def scan_files(
     on_progress: Report,
 ) -> list[CorpusFile]:
     """Return what is in each file; one that has not changed since it was read is not read again."""
-    root = Path(before.root) if before is not None else Path()
-    known = {root / file.path: file for file in before.files} if before is not None else {}
+    known: dict[Place, CorpusFile] = {}
+    if before is not None:
+        known = {inside(before.root, file.path): file for file in before.files}
     found = {path: known[path] for path in files if path in known and seen.holds(path)}
     todo = [path for path in files if path not in found]
     done = len(found)
@@ -114,7 +114,7 @@ def scan_files(
 def next_spec(
     store: StoreDir,
     before: Before,
-    root: Path,
+    root: Place,
     files: Sequence[CorpusFile],
     recipe: Recipe,
     agents: Mapping[str, Agent | QuantileBins],
@@ -131,7 +131,7 @@ def next_spec(
         _check_settings(store, old, recipe)
         ordered = _in_old_order(store, old, files)
         num_old = len(old.files)
-    named = tuple(replace(file, path=os.path.relpath(file.path, root)) for file in ordered)
+    named = tuple(replace(file, path=path_below(str(root), file.path)) for file in ordered)
     all_shards = [*(old.shards if old else ()), *make_shards(named, num_old, corpus)]
     return StoreSpec(
         root=str(root),
@@ -142,6 +142,7 @@ def next_spec(
         tokenizer=recipe.tokenizer,
         agents=_agent_infos(before.agents(tuple(all_shards)), agents),
         seed=recipe.seed,
+        id_field=corpus.id_field,
     )
 
 
@@ -163,6 +164,7 @@ def _agent_infos(
 def _check_settings(store: StoreDir, old: StoreSpec, recipe: Recipe) -> None:
     pairs: list[tuple[str, object, object]] = [
         ("corpus.text_field", old.text_field, recipe.corpus.text_field),
+        ("corpus.id_field", old.id_field or "-", recipe.corpus.id_field or "-"),
         ("corpus.max_doc_bytes", old.max_doc_bytes, recipe.corpus.max_doc_bytes),
         ("seed", old.seed, recipe.seed),
     ]
@@ -183,7 +185,7 @@ def _in_old_order(store: StoreDir, old: StoreSpec, files: Sequence[CorpusFile]) 
     given = {file.path: file for file in files}
     taken: dict[int, CorpusFile] = {}
     for number, file in enumerate(old.files):
-        same = given.get(str(Path(old.root) / file.path))
+        same = given.get(str(inside(old.root, file.path)))
         if same is not None and same.sha256 == file.sha256:
             taken[number] = given.pop(same.path)
     by_content: dict[str, list[str]] = {}
@@ -204,14 +206,14 @@ def _lost(
 ) -> DataError:
     lines = []
     for file in lost[:_NAMED]:
-        path = str(Path(old.root) / file.path)
+        path = str(inside(old.root, file.path))
         now = given.get(path)
         if now is not None:
             lines.append(
                 f"  - {path} has changed: found sha256 {now.sha256[:16]}, "
                 f"expected {file.sha256[:16]}"
             )
-        elif Path(path).exists():
+        elif facts_of(place_of(path)):
             lines.append(f"  - {path} was not given")
         else:
             lines.append(f"  - {path} is gone, and no file given has its content")

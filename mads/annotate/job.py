@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from mads.agents import open_agent
 from mads.agents.agent import QuantileBins
 from mads.config import AgentConfig
-from mads.corpus.rows import RowFormat, RowReader
+from mads.corpus.places import Place, inside
+from mads.corpus.readers.reader import RowFormat
+from mads.corpus.rows import RowReader
 from mads.corpus.tokenizer import StoreTokenizer, open_tokenizer
 from mads.corpus.tokens import TokenWriter, write_token_sums
 from mads.errors import DataError
@@ -30,6 +32,7 @@ from mads.store.documents import (
     status_codes,
     write_documents,
 )
+from mads.store.ids import id_of
 from mads.store.memory import (
     MemoryHeader,
     doc_numbers,
@@ -106,6 +109,8 @@ class Job:
         wanted = {name for parts in missing.values() for name in parts if name != DOCUMENTS}
         fields = {field for name in wanted for field in self.agents[name].fields}
         spec = self.spec
+        if spec.id_field:
+            fields.add(spec.id_field)
         source = _Source(
             spec, RowFormat(spec.text_field, tuple(sorted(fields)), spec.max_doc_bytes)
         )
@@ -132,7 +137,7 @@ class Job:
                 write_memory(path, header(name, shard), doc_N, columns.labels())
 
     def _write_documents(self, shard: int, batches: Iterator[DocumentBatch]) -> None:
-        store, columns = self.store, _DocumentColumns()
+        store, columns = self.store, _DocumentColumns(self.spec.id_field)
         paths = store.tokens_bin(shard), store.tokens_idx(shard)
         with TokenWriter(*paths, self.tokenizer.vocab_size) as tokens:
             for batch in batches:
@@ -143,7 +148,7 @@ class Job:
 
     @staticmethod
     def _labelled(
-        batches: Iterator[tuple[Path, DocumentBatch]],
+        batches: Iterator[tuple[Place, DocumentBatch]],
         labels: Collection[_LabelColumns | _ScoreColumns],
         report: Report,
     ) -> Iterator[DocumentBatch]:
@@ -165,12 +170,13 @@ class _Source:
         self._spec, self._format = spec, row_format
         self._reader: RowReader | None = None
 
-    def batches(self, shard: int) -> Iterator[tuple[Path, DocumentBatch]]:
+    def batches(self, shard: int) -> Iterator[tuple[Place, DocumentBatch]]:
         """Yield a shard's batches, each with the file that it is from."""
         for segment in self._spec.shards[shard].segments:
-            path = Path(self._spec.root) / self._spec.files[segment.file].path
+            name = self._spec.files[segment.file].path
+            path = inside(self._spec.root, name)
             if self._reader is None or self._reader.path != path:
-                self._reader = RowReader(path, self._format)
+                self._reader = RowReader(path, self._format, name)
             rows = segment.first_row, segment.num_rows, segment.first_byte
             for batch in self._reader.batches(*rows):
                 yield path, batch
@@ -236,7 +242,8 @@ def _columns(agent: Agent | QuantileBins) -> _LabelColumns | _ScoreColumns:
 class _DocumentColumns:
     """The documents' table of a shard so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, id_field: str) -> None:
+        self._id_field, self._ids = id_field, list[str | None]()
         self._num_tokens: list[int] = []
         self._num_bytes: list[int] = []
         self._hash: list[int] = []
@@ -251,6 +258,8 @@ class _DocumentColumns:
             digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
             self._hash.append(int.from_bytes(digest, "little"))
         self._num_bytes += batch.num_bytes
+        if self._id_field:
+            self._ids += map(id_of, batch.fields[self._id_field])
         self._status += status_codes(batch.statuses)
 
     def documents(self) -> Documents:
@@ -259,4 +268,5 @@ class _DocumentColumns:
             np.array(self._num_bytes, np.int64),
             np.array(self._hash, np.uint64),
             np.array(self._status, np.int8),
+            self._ids if self._id_field else None,
         )

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from stat import S_ISREG
 
+from mads.corpus.places import Place, Remote, facts_of, place_of
 from mads.errors import DataError
 from mads.files import read_sealed_json, write_sealed_json
 
@@ -33,12 +33,12 @@ class Seen:
             if isinstance(facts, list) and len(facts) == _FACTS
         }
 
-    def holds(self, path: Path) -> bool:
+    def holds(self, path: Place) -> bool:
         """Return whether a file is as it was when it was noted."""
         known = self._known.get(_name(path))
         return known is not None and known == facts_of(path)
 
-    def note(self, path: Path, facts: list[int] | None = None) -> None:
+    def note(self, path: Place, facts: list[int] | None = None) -> None:
         """Note that a file is verified, as it lies there now or as it was before it was read."""
         found = facts or facts_of(path)
         if found is not None:
@@ -46,18 +46,15 @@ class Seen:
 
     def write(self) -> None:
         """Write the notes; files that are gone are forgotten."""
-        kept = {name: facts for name, facts in self._known.items() if os.path.exists(name)}  # noqa: PTH110
+        kept = {name: facts for name, facts in self._known.items() if _may_be_there(name)}
         write_sealed_json(self._path, kept)
 
 
-def facts_of(path: Path) -> list[int] | None:
-    """Return a file's size and time of change; None when there is no such file."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return [stat.st_size, stat.st_mtime_ns] if S_ISREG(stat.st_mode) else None
+def _may_be_there(name: str) -> bool:
+    return isinstance(place_of(name), Remote) or os.path.exists(name)  # noqa: PTH110
 
 
-def _name(path: Path) -> str:
+def _name(path: Place) -> str:
+    if isinstance(path, Remote):
+        return path.url
     return os.path.abspath(path)  # noqa: PTH100, links keep their names

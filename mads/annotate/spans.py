@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from mads.annotate.job import Span
-from mads.corpus.files import seekable
+from mads.corpus.readers import seekable
 from mads.store.spec import StoreSpec
 
 SPANS_PER_WORKER = 4  # so that no worker waits long for the last one

@@ -6,25 +6,27 @@ The pass reads every byte once, so a truncated or foreign file is found before a
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import TypeVar
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from mads.corpus.given import common_root, expand
+from mads.corpus.look import Head, look
+from mads.corpus.places import Place, Remote, list_remote, open_raw, place_of, size_of
+from mads.corpus.readers import KNOWN, is_text, reader_of, suffix_of
+from mads.corpus.readers.reader import RowFormat
+from mads.corpus.streams import damaged
 from mads.errors import DataError, UsageError
-from mads.files import PARTIAL, file_sha256
+from mads.files import PARTIAL
 from mads.layout import kind_of
 from mads.processes import end_with_parent, worker_pool
 
-COMPRESSION = {".jsonl": None, ".jsonl.gz": "gzip", ".jsonl.zst": "zstd"}
-SUFFIXES = (*COMPRESSION, ".parquet")
-CHUNK_BYTES = 1024 * 1024
+F = TypeVar("F", bound="Place | CorpusFile")
+T = TypeVar("T")
 INLINE_BYTES = 32 * 1024 * 1024  # of all files; starting processes takes longer than to read these
-HEAD_BYTES = 4096
-BOM = b"\xef\xbb\xbf"  # some editors begin a UTF-8 file with it; it is no part of the first line
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,8 @@ class CorpusFile:
     """One corpus file: its size and rows, and the sha256 of its bytes as they lie on disk.
 
     ``path`` counts from the corpus's root. ``first_bytes`` are the places (in the uncompressed
-    text) of the rows 0, K, 2K, … of a file of JSON lines, K being the rows of a shard.
+    text) of the rows 0, K, 2K, … of a file that is a stream of records (JSON, CSV), K being the
+    rows of a shard.
     """
 
     path: str
@@ -43,56 +46,96 @@ class CorpusFile:
     first_bytes: tuple[int, ...] = ()
 
 
-def suffix_of(path: Path) -> str | None:
-    """Return the known suffix of a corpus file, or None."""
-    return next((suffix for suffix in SUFFIXES if path.name.endswith(suffix)), None)
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The files of a corpus, those of its folders that are taken for notes beside them, its root.
+
+    The root is the folder below which all files lie.
+    """
+
+    files: list[Place]
+    left_out: list[Place]
+    root: Place
 
 
-def seekable(name: str) -> bool:
-    """Return whether a file can be read from any place: it is not compressed as a whole."""
-    return COMPRESSION.get(suffix_of(Path(name)) or "") is None
+def find_files(given: Sequence[Path | str]) -> Found:
+    """Return the corpus files that are ``given``; a folder stands for all in it, sorted by name.
 
-
-def find_files(paths: Sequence[Path]) -> list[Path]:
-    """Return the corpus files among ``paths``; a folder stands for all in it, sorted by name.
-
-    What mads itself has made in such a folder, a store or a selection, is left out.
+    What mads itself has made in such a folder, a store or a selection, is left out. So are plain
+    ``.json`` files beside other ones (as ``dataset_info.json`` is), and texts beside either
+    (``README.md``), unless they are named themselves.
 
     Links keep their own names: a Hugging Face cache links to files without a suffix. Raises
     UsageError for a path that does not exist or has no known format.
     """
-    found: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            inside = [p for p in sorted(path.rglob("*")) if suffix_of(p) and not p.is_dir()]
-            inside = [p for p in inside if not p.name.startswith(".")]
-            inside = _foreign(path, inside)
-            if not inside and (kind := kind_of(path)):
-                raise UsageError(f"{path} is {kind} that mads made. Give a folder of a corpus.")
-            if not inside:
-                raise UsageError(f"{path} holds no corpus file ({', '.join(SUFFIXES)}).")
-            found += inside
-        elif not path.exists():
-            raise UsageError(f"{path} does not exist.")
-        elif suffix_of(path) is None:
-            raise UsageError(
-                f"{path} has no known format: found {path.suffix or 'no suffix'!r}, "
-                f"expected one of {', '.join(SUFFIXES)}."
-            )
-        else:
-            found.append(path)
-    if not found:
+    places = expand(given)
+    if not places:
         raise UsageError("no corpus: give at least one file or folder.")
+    found: list[Place] = []
+    notes: list[Place] = []
+    for place in places:
+        inside = _inside(place)
+        if inside is None:
+            found.append(place)
+            continue
+        main, beside = _main_kind([file for file in inside if suffix_of(file)])
+        if not main:
+            kind = kind_of(place) if isinstance(place, Path) else ""
+            if kind:
+                raise UsageError(f"{place} is {kind} that mads made. Give a folder of a corpus.")
+            raise UsageError(f"{place} holds no corpus file ({KNOWN}).")
+        found += main
+        notes += beside
+    remote = [place for place in found if isinstance(place, Remote)]
+    if remote:
+        files = list(dict.fromkeys(found))
+        root = common_root([place.parent for place in found])
+    else:
+        files = _distinct([path for path in found if isinstance(path, Path)])
+        root = corpus_root([path for path in places if isinstance(path, Path)])
+    named = set(files)
+    return Found(files, [place for place in notes if _plain_file(place) not in named], root)
+
+
+def _inside(place: Place) -> list[Place] | None:
+    """Return the files of a folder or a remote pattern; None for what is a file itself."""
+    if isinstance(place, Remote):
+        listed = list_remote(place)
+        if listed is not None:
+            return [file for file in listed if not file.name.startswith(".")]
+    elif place.is_dir():
+        files = [p for p in sorted(place.rglob("*")) if suffix_of(p) and not p.is_dir()]
+        return [*_foreign(place, [p for p in files if not p.name.startswith(".")])]
+    elif not place.exists():
+        raise UsageError(f"{place} does not exist.")
+    if suffix_of(place) is None:
+        raise UsageError(
+            f"{place} has no known format: found {PurePath(place.name).suffix or 'no suffix'!r}, "
+            f"expected one of {KNOWN}."
+        )
+    return None
+
+
+def _distinct(paths: Sequence[Path]) -> list[Place]:
+    """Return each file once, under the first name that it has; raises UsageError for bad names."""
     files: dict[Path, Path] = {}
     folders: dict[Path, Path] = {}
-    for path in found:
+    for path in paths:
         if path.parent not in folders:
             folders[path.parent] = _plain(path.parent)
         files.setdefault(_resolved(path), folders[path.parent] / path.name)
     for path in files.values():
         if os.fsencode(path).decode("utf-8", "replace") != str(path):
             raise UsageError(f"{str(path)!r}: a file's name must be UTF-8. Rename it.")
-    return list(files.values())
+    return [*files.values()]
+
+
+def _main_kind(files: Sequence[Place]) -> tuple[list[Place], list[Place]]:
+    """Return the files that are a folder's documents, and those that are notes beside them."""
+    data = [path for path in files if not is_text(path)]
+    main = [path for path in data if suffix_of(path) != ".json"] or data or list(files)
+    kept = set(main)
+    return main, [path for path in files if path not in kept]
 
 
 def _foreign(root: Path, files: Sequence[Path]) -> list[Path]:
@@ -121,6 +164,10 @@ def corpus_root(paths: Sequence[Path]) -> Path:
     return Path(os.path.commonpath([_plain(folder) for folder in folders]))
 
 
+def _plain_file(place: Place) -> Place:
+    return _plain(place.parent) / place.name if isinstance(place, Path) else place
+
+
 def _plain(folder: Path) -> Path:
     """Return a folder's absolute path without `..`, which behind a link leads elsewhere."""
     plain = Path(os.path.normpath(folder.absolute()))
@@ -128,7 +175,7 @@ def _plain(folder: Path) -> Path:
     return plain if there == meant else Path(meant)
 
 
-def scan(files: Sequence[Path], shard_docs: int, workers: int) -> Iterator[CorpusFile]:
+def scan(files: Sequence[Place], shard_docs: int, workers: int) -> Iterator[CorpusFile]:
     """Count and fingerprint every file, in order.
 
     Raises DataError that lists every damaged file, after all have been looked at.
@@ -144,117 +191,90 @@ def scan(files: Sequence[Path], shard_docs: int, workers: int) -> Iterator[Corpu
         raise DataError(f"{len(problems)} of {len(files)} corpus files cannot be read:\n{lines}")
 
 
-def _scanned(files: Sequence[Path], shard_docs: int, workers: int) -> Iterator[CorpusFile | str]:
-    """Yield each file, or what is wrong with it; little work is done in this process."""
-    if sum(path.stat().st_size for path in files if path.is_file()) <= INLINE_BYTES:
-        for path in files:
-            yield from _scan_some([path], shard_docs)
+def look_at(
+    files: Sequence[CorpusFile], row_format: RowFormat, workers: int
+) -> Iterator[tuple[CorpusFile, Head]]:
+    """Look at the beginning of scanned files, whose paths are whole."""
+    yield from zip(files, _in_groups(files, _Look(row_format), workers), strict=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    row_format: RowFormat
+
+    def __call__(self, files: Sequence[CorpusFile]) -> list[Head]:
+        return [look(place_of(f.path), f.num_rows, self.row_format) for f in files]
+
+
+def _scanned(files: Sequence[Place], shard_docs: int, workers: int) -> Iterator[CorpusFile | str]:
+    """Yield each file, or what is wrong with it."""
+    yield from _in_groups(files, _Scan(shard_docs), workers)
+
+
+def _in_groups(
+    files: Sequence[F], work: Callable[[Sequence[F]], list[T]], workers: int
+) -> Iterator[T]:
+    """Yield what is found of each file; of large corpora little work is done in this process."""
+    if sum(_size(file) for file in files) <= INLINE_BYTES:
+        for file in files:
+            yield from work([file])
         return
     size = min(max(len(files) // (8 * workers), 1), 64)
     groups = [files[i : i + size] for i in range(0, len(files), size)]
     with worker_pool(workers, end_with_parent) as pool:
-        for future in [pool.submit(_scan_some, group, shard_docs) for group in groups]:
+        for future in [pool.submit(work, group) for group in groups]:
             yield from future.result()
 
 
-def _scan_some(files: Sequence[Path], shard_docs: int) -> list[CorpusFile | str]:
-    found: list[CorpusFile | str] = []
-    for path in files:
-        try:
-            found.append(scan_file(path, shard_docs))
-        except DataError as error:
-            found.append(str(error))
-    return found
+def _size(file: Place | CorpusFile) -> int:
+    """Return a file's size, as far as it is known before it is looked at."""
+    if isinstance(file, CorpusFile):
+        return file.size
+    try:
+        return size_of(file)
+    except (OSError, DataError):
+        return 0
 
 
-def scan_file(path: Path, shard_docs: int) -> CorpusFile:
+@dataclass(frozen=True, slots=True)
+class _Scan:
+    shard_docs: int
+
+    def __call__(self, files: Sequence[Place]) -> list[CorpusFile | str]:
+        found: list[CorpusFile | str] = []
+        for path in files:
+            try:
+                found.append(scan_file(path, self.shard_docs))
+            except DataError as error:
+                found.append(str(error))
+        return found
+
+
+def scan_file(path: Place, shard_docs: int) -> CorpusFile:
     """Count and fingerprint one file; raises DataError when it is damaged or foreign.
 
     ``shard_docs`` is the number of rows from one place of ``first_bytes`` to the next.
     """
     try:
-        size = path.stat().st_size
-        if size == 0:
+        size = size_of(path)
+        if size == 0 and not is_text(path):
             raise DataError(f"{path} is empty (0 bytes). Copy it again, or leave it out.")
         _refuse_foreign(path)
     except OSError as error:  # a link to nothing (git-annex), no permission
         raise DataError(f"{path} cannot be opened: {error.strerror}.") from error
-    if suffix_of(path) == ".parquet":
-        num_rows, text_bytes = _scan_parquet(path)
-        first_bytes: tuple[int, ...] = ()
-    else:
-        num_rows, text_bytes, first_bytes = _scan_lines(path, shard_docs)
-    return CorpusFile(str(path), size, num_rows, text_bytes, file_sha256(path), first_bytes)
-
-
-def _refuse_foreign(path: Path) -> None:
-    with path.open("rb") as handle:
-        head = handle.read(64)
-    if head.startswith(b"version https://git-lfs"):
-        raise DataError(f"{path} is a git-LFS pointer, not the data. Run `git lfs pull`.")
-    if head.lstrip().startswith((b"<!", b"<html", b"<?xml", b"<HTML")):
-        raise DataError(f"{path} is a web page, not a corpus file. Download it again.")
-
-
-def open_lines(path: Path) -> pa.NativeFile:
-    """Open a JSON-lines file, decompressed; reading raises OSError when it is damaged."""
-    return pa.input_stream(str(path), compression=COMPRESSION[suffix_of(path) or ""])
-
-
-def damaged(path: Path, error: Exception) -> DataError:
-    """Return the error for a file that cannot be read to its end."""
-    reason = str(error).splitlines()[0].rstrip(".")
-    return DataError(f"{path} is damaged or truncated: {reason}. Copy it again, or leave it out.")
-
-
-def _scan_lines(path: Path, shard_docs: int) -> tuple[int, int, tuple[int, ...]]:
-    """Return the number of lines and bytes, and where every ``shard_docs``-th line begins."""
-    _refuse_other_json(path)
-    num_lines = num_bytes = 0
-    firsts = [0]
-    last = b"\n"
     try:
-        with open_lines(path) as stream:
-            while chunk := stream.read(CHUNK_BYTES):
-                found = chunk.count(b"\n")
-                if num_lines + found >= len(firsts) * shard_docs:
-                    ends = np.flatnonzero(np.frombuffer(chunk, np.uint8) == ord("\n"))
-                    while num_lines + found >= len(firsts) * shard_docs:
-                        end = ends[len(firsts) * shard_docs - num_lines - 1]
-                        firsts.append(num_bytes + int(end) + 1)
-                num_lines += found
-                num_bytes += len(chunk)
-                last = chunk[-1:]
-    except OSError as error:
+        found = reader_of(path).scan(path, shard_docs)
+    except (OSError, pa.ArrowException) as error:
         raise damaged(path, error) from error
-    num_lines += last != b"\n"
-    return num_lines, num_bytes, tuple(firsts[: -(-num_lines // shard_docs) or 1])
-
-
-def _refuse_other_json(path: Path) -> None:
-    """Raise DataError for JSON that is not one record per line."""
-    try:
-        with open_lines(path) as stream:
-            head: bytes = stream.read(HEAD_BYTES)
-    except OSError as error:
-        raise damaged(path, error) from error
-    first = head.removeprefix(BOM).lstrip().split(b"\n")[0].strip()
-    if first.startswith(b"["):
-        what = "one JSON array"
-    elif first == b"{":
-        what = "JSON over several lines"
-    else:
-        return
-    raise DataError(
-        f"{path} is {what}, expected one JSON object per line. Write it as JSON lines, "
-        "such as with `jq -c '.[]?' old.jsonl > new.jsonl`."
+    return CorpusFile(
+        str(path), size, found.num_rows, found.text_bytes, found.sha256, found.first_bytes
     )
 
 
-def _scan_parquet(path: Path) -> tuple[int, int]:
-    try:
-        with pq.ParquetFile(path) as file:
-            groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
-            return file.metadata.num_rows, sum(group.total_byte_size for group in groups)
-    except (OSError, pa.ArrowException) as error:
-        raise damaged(path, error) from error
+def _refuse_foreign(path: Place) -> None:
+    with open_raw(path) as handle:
+        head = handle.read(64)
+    if head.startswith(b"version https://git-lfs"):
+        raise DataError(f"{path} is a git-LFS pointer, not the data. Run `git lfs pull`.")
+    if not is_text(path) and head.lstrip().startswith((b"<!", b"<html", b"<?xml", b"<HTML")):
+        raise DataError(f"{path} is a web page, not a corpus file. Download it again.")

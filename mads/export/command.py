@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mads.codec import to_json
 from mads.config import Recipe, SelectionConfig
+from mads.corpus.places import Place
 from mads.errors import DataError, UsageError
 from mads.export.megatron import TOKENS, write_tokens
 from mads.export.parts import find_part
@@ -35,6 +36,7 @@ from mads.selection.plan_file import (
     read_plan,
     read_selection,
     seals_of,
+    with_ids,
     write_plan,
     write_selection,
 )
@@ -81,7 +83,7 @@ class Request:
 class Exports:
     """What to write beside plan.json and selection.parquet."""
 
-    texts: Path | None  # the corpus's folder, below which its files are read
+    texts: Place | None  # the corpus's folder, below which its files are read
     megatron: bool
     on_progress: Callable[[int, int], None]
 
@@ -197,7 +199,7 @@ def write_part(
         docs = part.documents["doc"].to_numpy()
         exports.write(store, docs, folder, asked.seed)
         files = RoundDir(folder)
-        write_sealed(files.selection, part.documents, compression="zstd")
+        write_sealed(files.selection, with_ids(store, part.documents), compression="zstd")
         own = replace(
             plan,
             num_docs=len(docs),

@@ -1,7 +1,8 @@
 """The selected rows in the corpus's own layout: its files, less the rows that are not selected.
 
-A Parquet file comes back as Parquet with its own schema, JSON lines as jsonl.zst with their own
-bytes. Names and folders are those of the corpus below what all its files share.
+Files of columns (Parquet, Arrow) come back as Parquet with their own schema, all else as jsonl.zst:
+JSON lines with their own bytes, the rows of a CSV file and a text file as one object each. Names
+and folders are those of the corpus below what all its files share.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mads.corpus.files import CorpusFile, suffix_of
-from mads.corpus.rows import RowFormat, raw_lines
+from mads.corpus.files import CorpusFile
+from mads.corpus.places import Place, Remote, inside, sha256_of, size_of
+from mads.corpus.readers import reader_of, suffix_of
+from mads.corpus.readers.columns import ColumnsReader
+from mads.corpus.readers.reader import RowFormat
 from mads.errors import DataError
-from mads.files import atomic_path, file_sha256, reason_of, unreadable
+from mads.files import atomic_path, reason_of, unreadable
 from mads.store.store import Store
 
-READ_ROWS = 64  # of Parquet at a time, as documents may be megabytes long
 GROUP_ROWS, GROUP_BYTES = 65_536, 64 * 1024 * 1024  # of a row group that is written
 
 
@@ -38,11 +41,13 @@ def relative_path(store: Store, number: int) -> Path:
     return path
 
 
-def corpus_path(store: Store, number: int, root: Path) -> Path:
+def corpus_path(store: Store, number: int, root: Place) -> Place:
     """Return a corpus file below the folder that the user gives.
 
     Raises DataError when it is not there, or is a link that leads out of the folder.
     """
+    if isinstance(root, Remote):
+        return inside(root, str(relative_path(store, number)))
     path = root / relative_path(store, number)
     try:
         found, top = path.resolve(strict=True), root.resolve(strict=True)
@@ -83,7 +88,7 @@ def text_paths(store: Store) -> list[Path]:
     for number in range(len(store.spec.files)):
         path = relative_path(store, number)
         suffix = suffix_of(path) or ""
-        ending = suffix if suffix == ".parquet" else ".jsonl.zst"
+        ending = ".parquet" if isinstance(reader_of(path), ColumnsReader) else ".jsonl.zst"
         stem = path.name.removesuffix(suffix)
         targets.append(_take(taken, folder_of(path.parent), stem, ending))
     return targets
@@ -102,7 +107,7 @@ def _take(taken: set[Path], folder: Path, stem: str, ending: str) -> Path:
 def write_texts(
     store: Store,
     doc_N: NDArray[np.uint64],
-    root: Path,
+    root: Place,
     out: Path,
     on_progress: Callable[[int, int], None],
 ) -> list[Path]:
@@ -112,7 +117,7 @@ def write_texts(
     DataError when a corpus file is gone or has changed since ``mads annotate``.
     """
     file_N, row_N = store.locate(doc_N)
-    max_doc_bytes = store.spec.max_doc_bytes
+    row_format = RowFormat(max_doc_bytes=store.spec.max_doc_bytes)
     targets = text_paths(store)
     out.mkdir(parents=True, exist_ok=True)
     written = []
@@ -123,21 +128,23 @@ def write_texts(
         rows = np.sort(row_N[file_N == number])
         written.append(out / targets[number])
         with atomic_path(written[-1]) as partial:
-            if suffix_of(source) == ".parquet":
-                _write_parquet(source, rows, partial)
+            reader = reader_of(source)
+            if isinstance(reader, ColumnsReader):
+                _write_parquet(reader, source, rows, partial)
             else:
-                _write_lines(source, rows, partial, max_doc_bytes)
+                name = store.spec.files[number].path
+                _write_lines(reader.lines(source, name, rows.tolist(), row_format), partial)
         on_progress(done + 1, len(files))
     return written
 
 
-def _check_content(path: Path, file: CorpusFile) -> None:
+def _check_content(path: Place, file: CorpusFile) -> None:
     """Raise DataError unless a corpus file has the bytes that were annotated."""
     try:
-        size = path.stat().st_size
-        found = file_sha256(path) if size == file.size else ""
+        size = size_of(path)
+        found = sha256_of(path) if size == file.size else ""
     except OSError as error:
-        raise unreadable(path, error, "Put the file back.") from error
+        raise unreadable(str(path), error, "Put the file back.") from error
     if size != file.size:
         what = f"it has {size} bytes, expected {file.size}"
     elif found != file.sha256:
@@ -150,21 +157,19 @@ def _check_content(path: Path, file: CorpusFile) -> None:
     )
 
 
-def _write_lines(source: Path, rows: NDArray[np.int64], path: Path, max_doc_bytes: int) -> None:
+def _write_lines(lines: Iterator[bytes], path: Path) -> None:
     with pa.output_stream(str(path), compression="zstd") as stream:
-        row_format = RowFormat(max_doc_bytes=max_doc_bytes)
-        for line in raw_lines(source, rows.tolist(), row_format.max_line_bytes):
+        for line in lines:
             stream.write(line + b"\n")
 
 
-def _write_parquet(source: Path, rows: NDArray[np.int64], path: Path) -> None:
-    """Copy rows (ascending) of a Parquet file; a few of them are held at a time."""
-    with (
-        pq.ParquetFile(source) as file,
-        pq.ParquetWriter(path, file.schema_arrow, compression="zstd") as writer,
-    ):
+def _write_parquet(
+    reader: ColumnsReader, source: Place, rows: NDArray[np.int64], path: Path
+) -> None:
+    """Copy rows (ascending) of a file of columns; a few of them are held at a time."""
+    with pq.ParquetWriter(path, reader.schema(source), compression="zstd") as writer:
         held: list[pa.RecordBatch] = []
-        for batch in _parquet_rows(file, rows):
+        for batch in _chosen_rows(reader, source, rows):
             held.append(batch)
             num_rows = sum(len(part) for part in held)
             if num_rows >= GROUP_ROWS or sum(part.nbytes for part in held) >= GROUP_BYTES:
@@ -174,16 +179,20 @@ def _write_parquet(source: Path, rows: NDArray[np.int64], path: Path) -> None:
             writer.write_table(pa.Table.from_batches(held))
 
 
-def _parquet_rows(file: pq.ParquetFile, rows: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
-    """Yield the given rows (ascending); only their row groups are read."""
-    start = 0
-    for group in range(file.num_row_groups):
-        stop = start + file.metadata.row_group(group).num_rows
-        low, high = np.searchsorted(rows, [start, stop])
+def _chosen_rows(
+    reader: ColumnsReader, source: Place, rows: NDArray[np.int64]
+) -> Iterator[pa.RecordBatch]:
+    """Yield the given rows (ascending); what is stored without any of them is not read."""
+
+    def place(start: int, stop: int) -> tuple[int, int]:
+        low, high = np.searchsorted(rows, [start, stop]).tolist()
+        return low, high
+
+    def wanted(start: int, stop: int) -> bool:
+        low, high = place(start, stop)
+        return low < high
+
+    for start, batch in reader.batches(source, None, wanted):
+        low, high = place(start, start + len(batch))
         if low < high:
-            for batch in file.iter_batches(READ_ROWS, row_groups=[group]):
-                low, high = np.searchsorted(rows, [start, start + len(batch)])
-                if low < high:
-                    yield batch.take(pa.array(rows[low:high] - start))
-                start += len(batch)
-        start = stop
+            yield batch.take(pa.array(rows[low:high] - start))

@@ -65,6 +65,7 @@ class Explanation:
     place_in_cell: int = 0
     docs_before_it: int = 0  # that the next selections from its cell take first
     cell_docs_last_round: int = 0  # that the last round took of its cell
+    id: str | None = None  # the user's own
 
 
 def find_document(store: Store, text: str) -> int:
@@ -135,6 +136,7 @@ def explain(store: Store, run: Path, doc: int) -> Explanation:
         status=documents.status(row).value,
         num_tokens=int(documents.num_tokens_N[row]),
         num_bytes=int(documents.num_bytes_N[row]),
+        id=documents.ids[row] if documents.ids is not None else None,
     )
     if found.status != Status.OK.value:
         return found

@@ -26,6 +26,7 @@ from mads.sealed import Seal, read_seal, read_sealed, write_sealed
 from mads.selection.plan import Cursors
 from mads.selection.ranges import Range, joined_ranges
 from mads.selection.take import FIRST_TOKEN, STEP, Selection
+from mads.store.documents import ID
 from mads.store.store import Store
 from mads.types import Cells, Ints
 from mads.units import LARGEST_COUNT, Budget, shorten
@@ -153,6 +154,8 @@ def write_selection(
     """
     write_sealed_json(folder.console, state)
     table = pa.concat_tables([c.to_table(store.cells) for c in chosen])
+    if head.request is not None:  # by hand: whoever gets it knows the documents by their own ids
+        table = with_ids(store, table)
     write_sealed(folder.selection, table, compression="zstd")
     cursors = chosen[-1].selection.cursors
     ranges = tuple(joined_ranges(part for c in chosen for part in c.selection.ranges))
@@ -173,6 +176,13 @@ def write_selection(
     )
     write_plan(folder.plan, plan)
     return plan
+
+
+def with_ids(store: Store, table: pa.Table) -> pa.Table:
+    """Return a table of documents with the user's ids, where the store keeps them."""
+    if not store.spec.id_field:
+        return table
+    return table.append_column(ID, pa.array(store.ids(table["doc"].to_numpy()), ID.type))
 
 
 def seals_of(folder: RoundDir) -> dict[str, Seal]:

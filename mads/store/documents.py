@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ DOCUMENTS_SCHEMA = pa.schema(
         pa.field("status", pa.dictionary(pa.int8(), pa.string()), nullable=False),
     ]
 )
+ID = pa.field("id", pa.string())  # of the user's own, where there is one; a column of its own
 _CODES = {status: code for code, status in enumerate(Status)}
 
 
@@ -47,6 +48,7 @@ class Documents:
     num_bytes_N: NDArray[np.int64]
     content_hash_N: NDArray[np.uint64]
     status_N: NDArray[np.int8]  # places in Status
+    ids: Sequence[str | None] | None = None  # the user's; None where the store has none
 
     def status(self, row: int) -> Status:
         """Return what became of a row."""
@@ -84,6 +86,8 @@ def write_documents(
         ),
     ]
     table = pa.table(columns, schema=DOCUMENTS_SCHEMA)
+    if documents.ids is not None:
+        table = table.append_column(ID, pa.array(documents.ids, ID.type))
     write_sealed(path, table, to_json(header), compression="zstd")
 
 
@@ -96,7 +100,8 @@ def read_documents_header(path: Path) -> DocumentsHeader:
 def read_documents(path: Path, shard: int, num_rows: int, seal: Seal | None = None) -> Documents:
     """Read a shard's table; raises DataError when it was changed or is another shard's."""
     table = read_sealed(path, expected=seal)
-    same = table.num_rows == num_rows and table.column_names == DOCUMENTS_SCHEMA.names
+    names = DOCUMENTS_SCHEMA.names
+    same = table.num_rows == num_rows and table.column_names in (names, [*names, ID.name])
     if not same or (table["doc"].to_numpy() != doc_numbers(shard, num_rows)).any():
         raise DataError(f"{path} does not list the {num_rows} documents of its shard. {REMEDY}")
     return Documents(
@@ -104,7 +109,14 @@ def read_documents(path: Path, shard: int, num_rows: int, seal: Seal | None = No
         table["num_bytes"].to_numpy().astype(np.int64),
         table["content_hash"].to_numpy(),
         _codes(table["status"]),
+        table[ID.name].to_pylist() if ID.name in table.column_names else None,
     )
+
+
+def read_ids(path: Path, seal: Seal | None = None) -> list[str | None]:
+    """Return the user's ids of a shard's rows; raises DataError when the table was changed."""
+    found: list[str | None] = read_sealed(path, [ID.name], seal)[ID.name].to_pylist()
+    return found
 
 
 def _codes(status: pa.ChunkedArray) -> NDArray[np.int8]:

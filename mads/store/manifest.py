@@ -20,6 +20,14 @@ REMEDY = "Put the file back, or run `mads annotate` with another --out."
 
 
 @dataclass(frozen=True, slots=True)
+class IdCounts:
+    """The rows without an id of the user's, and those whose id an earlier row has."""
+
+    missing: Count
+    repeated: Count
+
+
+@dataclass(frozen=True, slots=True)
 class DocumentCounts:
     """What all documents of a store add up to."""
 
@@ -27,6 +35,7 @@ class DocumentCounts:
     tokens: Count
     text_bytes: Count
     statuses: Mapping[str, int]
+    ids: IdCounts | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,7 @@ class StoreSpec:
     tokenizer: TokenizerConfig
     agents: Mapping[str, AgentInfo]
     seed: int
+    id_field: str = ""  # where the user's ids are from; empty: there are none
 
     def memory_header(self, agent: str, shard: int) -> MemoryHeader:
         """Return what a memory of this store must say of itself."""

@@ -20,7 +20,7 @@ from mads.index.cells import read_cells
 from mads.index.order import Order
 from mads.layout import RefreshDir, StoreDir, check_kind
 from mads.sealed import REMEDY, Seal, check_seal
-from mads.store.documents import Documents, read_documents
+from mads.store.documents import Documents, read_documents, read_ids
 from mads.store.manifest import Generation, Manifest, read_manifest
 from mads.store.memory import read_memory
 from mads.store.refreshed import read_refreshed, refreshed_remedy
@@ -130,6 +130,22 @@ class Store:
         """Return the table of a shard's documents; raises DataError when it was changed."""
         path = self.dir.documents(shard)
         return read_documents(path, shard, self.spec.shards[shard].num_rows, self.seal(path))
+
+    def ids(self, doc_N: NDArray[np.uint64]) -> list[str | None]:
+        """Return the user's ids of documents; None where one has none, or the store keeps none.
+
+        Raises DataError when a table of documents was changed.
+        """
+        found: list[str | None] = [None] * len(doc_N)
+        if not self.spec.id_field:
+            return found
+        shard_N = (doc_N >> np.uint64(ROW_BITS)).astype(np.int64)
+        for shard in np.unique(shard_N).tolist():
+            path = self.dir.documents(shard)
+            ids = read_ids(path, self.seal(path))
+            for place in np.flatnonzero(shard_N == shard).tolist():
+                found[place] = ids[int(doc_N[place]) & _ROW]
+        return found
 
     def memory(self, agent: str, shard: int) -> Labels:
         """Return an agent's labels of a shard; raises DataError when they were changed."""

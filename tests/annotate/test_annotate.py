@@ -427,7 +427,7 @@ def test_the_tokenizer_sample_is_seeded_and_of_the_size_asked_for(
     toy_recipe: MakeRecipe, toy_corpus: Path
 ) -> None:
     samples = []
-    files = list(scan(find_files([toy_corpus]), 65_536, 1))
+    files = list(scan(find_files([toy_corpus]).files, 65_536, 1))
     for seed, sample_bytes in ((0, 20_000), (0, 20_000), (1, 20_000), (0, 10**9)):
         table = {"sample_bytes": sample_bytes}
         recipe = toy_recipe(seed=seed, tokenizer=table)

@@ -74,13 +74,14 @@ def test_a_job_reads_a_compressed_file_once(
 ) -> None:
     import gzip
 
-    from mads.corpus import rows as module
-    from mads.corpus.files import open_lines
+    from mads.corpus import streams
+    from mads.corpus.readers import records
+    from mads.corpus.streams import open_stream
 
     data = "".join(json.dumps(d) + "\n" for d in toy_documents).encode()
     (tmp_path / "c.jsonl.gz").write_bytes(gzip.compress(data))
     recipe = toy_recipe(corpus={"workers": 1, "executor": "inline", **SHARDS})
-    read, opened = 0, open_lines
+    read, opened = 0, open_stream
 
     class Counted:
         def __init__(self, path: Path) -> None:
@@ -90,7 +91,7 @@ def test_a_job_reads_a_compressed_file_once(
             return self
 
         def __exit__(self, *_: object) -> None:
-            self.stream.close()
+            self.stream.__exit__(None, None, None)
 
         def read(self, length: int) -> bytes:
             nonlocal read
@@ -105,8 +106,10 @@ def test_a_job_reads_a_compressed_file_once(
     train_tokenizer(["the river"], 300, store.tokenizer)
     (store.root / "annotate.json").touch()
     store.spec.unlink()
-    monkeypatch.setattr(module, "open_lines", Counted)
-    monkeypatch.setattr(module, "CHUNK_BYTES", 512)
+    monkeypatch.setattr(
+        records, "open_stream", lambda path, raw=None: opened(path, raw) if raw else Counted(path)
+    )
+    monkeypatch.setattr(streams, "CHUNK_BYTES", 512)
     for path in store.root.iterdir():
         assert path.name == "tokenizer"
     monkeypatch.setattr("mads.annotate.annotate._refuse_foreign", lambda _: None)

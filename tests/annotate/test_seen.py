@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mads.annotate.seen import Seen, facts_of
+from mads.annotate.seen import Seen
+from mads.corpus.places import facts_of
 
 
 def test_a_file_that_changes_is_not_seen(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mads.corpus import files as module
+from mads.corpus import streams
 from mads.corpus.files import corpus_root, find_files, scan, scan_file
+from mads.corpus.places import path_below
 from mads.errors import DataError, UsageError
 
 LINES = "".join(f'{{"text": "line {i} of {i * i}"}}\n' for i in range(500)).encode()
@@ -35,7 +36,7 @@ def test_a_folder_stands_for_its_files_sorted_by_name(tmp_path: Path) -> None:
     for name in ("b.jsonl", "a.jsonl.zst", "in/c.parquet", "in/d.jsonl.gz", "x.txt", ".e.jsonl"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x")
-    found = [str(path.relative_to(tmp_path)) for path in find_files([tmp_path])]
+    found = [path_below(str(tmp_path), str(path)) for path in find_files([tmp_path]).files]
     assert found == ["a.jsonl.zst", "b.jsonl", "in/c.parquet", "in/d.jsonl.gz"]
 
 
@@ -43,7 +44,7 @@ def test_a_file_counts_once_and_stays_where_it_was_named(tmp_path: Path) -> None
     for name in ("a.jsonl", "b.jsonl"):
         (tmp_path / name).write_text("x")
     (tmp_path / "z.jsonl").symlink_to("b.jsonl")
-    found = find_files([tmp_path / "z.jsonl", tmp_path, tmp_path / "a.jsonl"])
+    found = find_files([tmp_path / "z.jsonl", tmp_path, tmp_path / "a.jsonl"]).files
     assert [path.name for path in found] == ["z.jsonl", "a.jsonl"]
 
 
@@ -51,7 +52,7 @@ def test_a_link_to_a_file_without_a_suffix_is_read(tmp_path: Path) -> None:
     """As in a Hugging Face cache: snapshots/…/x.jsonl.gz -> blobs/<sha256>."""
     (tmp_path / "blob").write_bytes(gzip.compress(LINES))
     (tmp_path / "x.jsonl.gz").symlink_to("blob")
-    (path,) = find_files([tmp_path])
+    (path,) = find_files([tmp_path]).files
     assert scan_file(path, 100).num_rows == 500
 
 
@@ -59,15 +60,18 @@ def test_a_link_to_a_file_without_a_suffix_is_read(tmp_path: Path) -> None:
     ("name", "message"),
     [
         ("missing.jsonl", r"missing\.jsonl does not exist\."),
-        ("empty", r"empty holds no corpus file \(\.jsonl, \.jsonl\.gz, \.jsonl\.zst, \.parquet\)"),
-        ("x.csv", r"x\.csv has no known format: found '\.csv', expected one of \.jsonl,"),
+        (
+            "empty",
+            r"empty holds no corpus file \(\.jsonl, .*\(plain or \.gz, .*\), \.parquet, \.arrow\)",
+        ),
+        ("x.doc", r"x\.doc has no known format: found '\.doc', expected one of \.jsonl,"),
         ("plain", r"plain has no known format: found 'no suffix', expected one of"),
         (os.fsdecode(b"bad\xff.jsonl"), r"a file's name must be UTF-8\. Rename it\."),
     ],
 )
 def test_a_path_that_cannot_be_used_is_refused(tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / "empty").mkdir()
-    for file in ("x.csv", "plain", os.fsdecode(b"bad\xff.jsonl")):
+    for file in ("x.doc", "plain", os.fsdecode(b"bad\xff.jsonl")):
         (tmp_path / file).write_text("x")
     with pytest.raises(UsageError, match=message):
         find_files([tmp_path / name])
@@ -81,11 +85,11 @@ def test_the_folder_above_a_link_is_that_of_the_system(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("far/in")
     above = tmp_path / "link" / ".."
     expected = [tmp_path / "far" / "x.jsonl", tmp_path / "x.jsonl"]
-    assert find_files([above / "x.jsonl", tmp_path / "x.jsonl"]) == expected
+    assert find_files([above / "x.jsonl", tmp_path / "x.jsonl"]).files == expected
     assert corpus_root([above / "x.jsonl", tmp_path / "x.jsonl"]) == tmp_path
-    assert find_files([above]) == [tmp_path / "far/in/y.jsonl", tmp_path / "far/x.jsonl"]
+    assert find_files([above]).files == [tmp_path / "far/in/y.jsonl", tmp_path / "far/x.jsonl"]
     assert corpus_root([above]) == tmp_path / "far"
-    assert find_files([tmp_path / "link"]) == [tmp_path / "link" / "y.jsonl"]
+    assert find_files([tmp_path / "link"]).files == [tmp_path / "link" / "y.jsonl"]
 
 
 def test_a_loop_of_links_is_named(tmp_path: Path) -> None:
@@ -128,7 +132,7 @@ def test_lines_are_counted_with_and_without_the_last_newline(
 def test_a_scan_tells_where_every_kth_line_begins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int, chunk: int
 ) -> None:
-    monkeypatch.setattr(module, "CHUNK_BYTES", chunk)
+    monkeypatch.setattr(streams, "CHUNK_BYTES", chunk)
     for name, pack in (("a.jsonl", bytes), ("a.jsonl.gz", gzip.compress)):
         (tmp_path / name).write_bytes(pack(LINES))
         starts = [0, *(i + 1 for i, byte in enumerate(LINES) if byte == ord("\n"))]
@@ -223,7 +227,7 @@ def test_all_damaged_files_are_listed_at_once(tmp_path: Path) -> None:
     expected = damaged_files(tmp_path)
     (tmp_path / "good.jsonl").write_bytes(LINES)
     with pytest.raises(DataError) as error:
-        list(scan(find_files([tmp_path]), 100, workers=1))
+        list(scan(find_files([tmp_path]).files, 100, workers=1))
     text = str(error.value)
     assert error.value.exit_code == 1
     assert text.startswith(f"{len(expected)} of {len(expected) + 1} corpus files cannot be read:")

@@ -12,13 +12,16 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from corpus.hostile import HOSTILE, MAX, PARQUET_STATUSES, hostile_parquet
+from corpus.hostile import HOSTILE, PARQUET_STATUSES, hostile_parquet
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mads.corpus import rows as module
-from mads.corpus.files import open_lines, scan_file
-from mads.corpus.rows import RowFormat, RowReader, lookup, raw_lines
+from mads.corpus import streams
+from mads.corpus.files import scan_file
+from mads.corpus.readers import reader_of, records
+from mads.corpus.readers.reader import RowFormat, lookup
+from mads.corpus.rows import RowReader
+from mads.corpus.streams import open_stream
 from mads.errors import DataError
 from mads.types import DocumentBatch, Status
 
@@ -36,6 +39,12 @@ def read(path: Path, first: int, count: int, row_format: RowFormat) -> DocumentB
             for name in row_format.fields
         },
     )
+
+
+def raw_lines(path: Path, rows: list[int]) -> list[bytes]:
+    reader = reader_of(path)
+    assert isinstance(reader, records.RecordReader)
+    return list(reader.lines(path, path.name, rows, RowFormat()))
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
@@ -85,7 +94,7 @@ def test_a_pass_through_a_file_reads_each_byte_once(
     path, size = tmp_path / "a.jsonl.gz", 0
     data = b'{"text": "x"}\n' * 3000
     path.write_bytes(gzip.compress(data))
-    read_from = open_lines
+    read_from = open_stream
 
     class Counted:
         def __init__(self, path: Path) -> None:
@@ -95,7 +104,7 @@ def test_a_pass_through_a_file_reads_each_byte_once(
             return self
 
         def __exit__(self, *_: object) -> None:
-            self.stream.close()
+            self.stream.__exit__(None, None, None)
 
         def read(self, length: int) -> bytes:
             nonlocal size
@@ -103,8 +112,8 @@ def test_a_pass_through_a_file_reads_each_byte_once(
             size += len(chunk)
             return chunk
 
-    monkeypatch.setattr(module, "open_lines", Counted)
-    monkeypatch.setattr(module, "CHUNK_BYTES", 1000)
+    monkeypatch.setattr(records, "open_stream", Counted)
+    monkeypatch.setattr(streams, "CHUNK_BYTES", 1000)
     reader = RowReader(path, RowFormat())
     for first in range(0, 3000, 100):
         assert sum(map(len, reader.batches(first, 100, first * 14))) == 100
@@ -159,7 +168,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path: Path, name: str
     found = read(path, 0, 2, RowFormat())
     assert found.texts == ["one", ""]
     assert found.statuses == [Status.OK, Status.UNDECODABLE]  # at the beginning of a file only
-    assert list(raw_lines(path, [0], 100)) == [b'{"text": "one"}']
+    assert raw_lines(path, [0]) == [b'{"text": "one"}']
 
 
 def test_a_file_of_a_byte_order_mark_alone_is_one_blank_line(tmp_path: Path) -> None:
@@ -175,7 +184,7 @@ def test_a_blank_line_is_an_empty_row_and_the_others_keep_their_numbers(tmp_path
     empty = Status.EMPTY
     assert found.statuses == [Status.OK, empty, empty, Status.OK, empty]
     assert found.num_bytes == [3, 0, 3, 3, 0]
-    assert list(raw_lines(path, [3], 100)) == [b'{"text": "two"}']
+    assert raw_lines(path, [3]) == [b'{"text": "two"}']
 
 
 def test_lookup_of_a_path() -> None:
@@ -243,8 +252,8 @@ def test_raw_lines_are_the_lines_as_they_stand(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     lines = [f'{{"text":  "{i}", "more": [{i}]}}'.encode() for i in range(50)]
     path.write_bytes(b"\n".join(lines))
-    assert list(raw_lines(path, [0, 7, 49], MAX)) == [lines[0], lines[7], lines[49]]
-    assert list(raw_lines(path, [], MAX)) == []
+    assert raw_lines(path, [0, 7, 49]) == [lines[0], lines[7], lines[49]]
+    assert raw_lines(path, []) == []
 
 
 documents = st.lists(st.text(max_size=60), min_size=1, max_size=12)
@@ -260,8 +269,10 @@ def test_chunks_of_any_size_give_the_same_rows(
     lines = [json.dumps({"text": text}).encode() for text in texts]
     path.write_bytes(b"\n".join(lines))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "CHUNK_BYTES", chunk)
-        found = list(module._lines(path, limit))
+        patch.setattr(streams, "CHUNK_BYTES", chunk)
+        reader = reader_of(path)
+        assert isinstance(reader, records.RecordReader)
+        found = [(piece.data, piece.length) for piece in reader.pieces(path, limit)]
     wanted = [(line if len(line) <= limit else None, len(line)) for line in lines]
     assert found == wanted
 
@@ -270,8 +281,9 @@ BOMB = """
 import sys
 from pathlib import Path
 import pyarrow as pa
-from mads.corpus.files import open_lines, scan_file
-from mads.corpus.rows import RowFormat, RowReader
+from mads.corpus.files import scan_file
+from mads.corpus.readers.reader import RowFormat
+from mads.corpus.rows import RowReader
 
 path = Path(sys.argv[1])
 with pa.OSFile(str(path), "wb") as raw, pa.CompressedOutputStream(raw, "zstd") as stream:

@@ -25,6 +25,7 @@ class RewardedDocument:
     labels: Mapping[str, str]
     excerpt: str
     num_tokens: int
+    id: str | None = None  # the user's own
 
 
 def rewarded_documents(
@@ -60,6 +61,7 @@ def _document(store: Store, doc: int, reward: float, labels: Mapping[str, str]) 
     file_N, row_N = store.locate(np.array([doc], np.uint64))
     return RewardedDocument(
         doc=doc,
+        id=store.ids(np.array([doc], np.uint64))[0],
         file=store.spec.files[int(file_N[0])].path,
         row=int(row_N[0]),
         reward=reward,

@@ -131,7 +131,9 @@ def _documents(run: RunData) -> Section | None:
         return None
     excerpts = tuple(
         Excerpt(
-            f"{signed(one.reward, 4)}  {one.file}:{one.row}",
+            "  ".join(
+                [signed(one.reward, 4), f"{one.file}:{one.row}", *([one.id] if one.id else [])]
+            ),
             (
                 *(f"{agent}: {name}" for agent, name in one.labels.items()),
                 f"{one.num_tokens:,} tokens",
