@@ -144,7 +144,10 @@ CorpusArgument = Annotated[
 ]
 StatusArgument = Annotated[Path, _path_argument("What `mads train` writes.", "RUN")]
 TrackerOption = Annotated[
-    str, typer.Option("--to", metavar="NAME", help="tensorboard, wandb, mlflow or trackio.")
+    str,
+    typer.Option(
+        "--to", metavar="NAME", help="The tracker: tensorboard, wandb, mlflow or trackio."
+    ),
 ]
 ProjectOption = Annotated[
     str, typer.Option("--project", help="What the tracker calls the project or experiment.")

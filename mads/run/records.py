@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from mads.codec import from_json, to_json
 from mads.errors import DataError
-from mads.files import write_text
+from mads.files import naming, write_text
 from mads.sealed import Seal
 
 REMEDY = (
@@ -174,7 +174,7 @@ class Metrics:
     def write(self, record: Record) -> None:
         """Append a record."""
         line = json.dumps(record_to_json(record), allow_nan=False)
-        with self._path.open("a", encoding="utf-8") as handle:
+        with naming(self._path), self._path.open("a", encoding="utf-8") as handle:
             handle.write(line + "\n")
 
     def read(self) -> list[Record]:
