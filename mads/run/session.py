@@ -38,11 +38,10 @@ from mads.run.folder import begin, check_folder, forget_after
 from mads.run.guest import Guest
 from mads.run.prior import with_prior
 from mads.run.reader import open_store
-from mads.run.ready import check_evidence, check_influence, started
+from mads.run.ready import check_evidence, check_influence, refuse_training_losses, started
 from mads.run.records import EndRecord, RoundRecord, StepRecord
 from mads.run.schedule import round_bounds, round_of
 from mads.store.store import Store
-from mads.strategies.strategy import Evidence
 from mads.tasks.contamination import refuse_contamination
 from mads.training.ahead import Ahead
 from mads.training.model import NO_LABEL, TokenBatch
@@ -139,11 +138,7 @@ class Session:
                 "checkpoint has done, to go on after them, or another folder."
             )
         strategy = started(store.cells, with_prior(run, store, recipe, self._watcher.note))
-        if strategy.needs is Evidence.CATEGORY_LOSSES:
-            raise UsageError(
-                f"strategy: {strategy.name!r} needs the training loss of each category, which a "
-                "trainer of one's own does not tell. Take another strategy, or `mads train`."
-            )
+        refuse_training_losses(strategy)
         return strategy
 
     def __iter__(self) -> Iterator[tuple[int, Batch]]:
