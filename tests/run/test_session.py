@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,6 +15,7 @@ import numpy as np
 import planted
 import pyarrow.parquet as pq
 import pytest
+import ranks
 import torch
 from torch import nn
 from transformers import LlamaForCausalLM
@@ -219,6 +221,30 @@ def example(name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_under_ddp_each_process_has_its_own_sequences_of_one_run(
+    folder: Path, store: Store, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(to_toml(to_table(planted.recipe(folder, steps=STEPS))))
+    work = Path(__file__).with_name("ddp_work.py")
+    ended = ranks.ended(ranks.start(2, work, folder / "store", recipe, tmp_path))
+    assert [one.code for one in ended] == [0, 0], ended
+    found = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    assert found[0]["parameters"] == found[1]["parameters"]
+    assert found[0]["weights"] == found[1]["weights"]  # the main process measures, both know it
+    assert found[1]["notes"] == []
+    weights = found[0]["weights"]["kind"]
+    assert weights["useful"] == max(weights.values())
+    run = Run(tmp_path / "run")
+    assert len(run.rounds) == 4
+    assert run.rounds[-1].strategy.weights["kind"] == pytest.approx(weights)
+    lm = trainer_of(folder, store)
+    with session_of(folder, store, tmp_path / "alone", lm) as session:
+        whole = [session.batch(step).tokens_BT[:, 0].tolist() for step in range(5)]
+    both = zip(found[0]["seen"], found[1]["seen"], strict=True)
+    assert [[x for pair in zip(*one, strict=True) for x in pair] for one in both][:5] == whole
 
 
 @pytest.mark.parametrize("name", ["own_loop", "hf_trainer"])
