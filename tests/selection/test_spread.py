@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mads.config import SelectionConfig
 from mads.selection.plan import Cursors, make_plan
 from mads.selection.spread import entropies, spread_temperature
-from mads.types import Cells, Floats
+from mads.types import Cells
 
 
 def two_agents() -> Cells:
@@ -50,7 +50,7 @@ def test_the_temperature_rises_until_the_least_entropy_is_kept() -> None:
     cells = two_agents()
     score_C = np.array([5.0, 5.0, 0.0, 0.0])
     warmth = spread_temperature(cells, score_C, 0.25, 0.5)
-    tilted_C: Floats = cells.num_tokens_C * np.exp(score_C / warmth)
+    tilted_C = np.asarray(cells.num_tokens_C * np.exp(score_C / warmth), np.float64)
     assert entropies(cells, tilted_C)[0] == pytest.approx(0.5 * entropy(0.2, 0.8), rel=1e-6)
     share = float(tilted_C[:2].sum() / tilted_C.sum())
     assert 0.9 < share < 0.95
