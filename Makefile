@@ -14,7 +14,7 @@ REPRODUCE = build/reproduce
 EXPERIMENTS = scripts/experiments
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-duckdb check gpu pipeline bench reproduce clean
+.PHONY: help setup demo test test-duckdb check docs gpu pipeline bench reproduce clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -78,6 +78,9 @@ check: $(READY)  ## lint, format, types, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(READY)  ## docs/recipe.md from the sections of a recipe
+	$(BIN)/python -c "from mads.reference import markdown; print(markdown(), end='')" > docs/recipe.md
 
 bench: $(READY)  ## every benchmark, the quick way
 	@set -e; for script in scripts/bench_*.py; do echo "== $$script"; \

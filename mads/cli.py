@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -124,6 +125,7 @@ def train(
     changes: options.SetOption = None,
     generation: options.GenerationOption = None,
     source: options.SourceOption = "",
+    print_recipe: options.PrintRecipeOption = False,
     as_json: options.JsonOption = False,
 ) -> None:
     """Pretrain a model; its feedback decides what it reads next. The same call resumes."""
@@ -138,6 +140,11 @@ def train(
     from mads.tables import show_weights
     from mads.terminal import RunView, loading, print_json, say
 
+    if print_recipe:
+        from mads.reference import commented
+
+        sys.stdout.write(commented(load_recipe(recipe, changes or ())))
+        return
     hold_lifeline()
     parent = parse_source(source) if source else None
     known = out if RunDir(out).provenance.is_file() else parent.run if parent else None
@@ -487,6 +494,27 @@ def report(
     say(f"{found.out}: {found.figures} figures, {found.num_bytes:,} bytes.")
     if svg is not None:
         say(f"{svg}: {len(found.svg)} SVG files.")
+
+
+@app.command()
+def recipe(
+    name: options.RecipeArgument = "",
+    schema: options.SchemaOption = False,
+    changes: options.SetOption = None,
+) -> None:
+    """List the shipped recipes; print one with all its keys and what they mean, or the schema."""
+    from mads.recipe import load_recipe, shipped_recipes
+    from mads.reference import about_shipped, commented, json_schema
+
+    if schema:
+        sys.stdout.write(json.dumps(json_schema(), indent=2) + "\n")
+        return
+    if name:
+        sys.stdout.write(commented(load_recipe(Path(name), changes or ())))
+        return
+    for shipped in shipped_recipes():
+        sys.stdout.write(f"{shipped:14}{about_shipped(shipped)}\n")
+    sys.stdout.write("`mads recipe NAME > my.toml` writes one with all its keys, to be changed.\n")
 
 
 @app.command()

@@ -47,8 +47,8 @@ class CorpusConfig:
 class TokenizerConfig:
     """A Hugging Face tokenizer by id or path; without one, a byte-level BPE is trained."""
 
-    name: str = ""
-    revision: str = ""
+    name: str = ""  # its id or folder; empty: one is trained on the corpus
+    revision: str = ""  # of a tokenizer from the Hub
     vocab_size: Annotated[int, Within(259, 2**31 - 1)] = 8_192  # of the trained tokenizer
     sample_bytes: Annotated[int, Within(1, 2**40)] = 20_000_000  # text that it is trained on
 
@@ -57,7 +57,7 @@ class TokenizerConfig:
 class AgentConfig:
     """One agent: how it labels. Each back-end has a section of its own (``BACKENDS``)."""
 
-    backend: str
+    backend: str  # a name of BACKENDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,7 @@ class SelectionConfig:
     max_passes: Annotated[int, Within(0, 2**31)] = 0  # times a document may be selected; 0 = any
     # Least and largest share of the budget, e.g. [selection.min_share.domain] code = 0.05
     min_share: Shares = field(default_factory=dict)
+    # Likewise; a floor that is the cap is a fixed share
     max_share: Shares = field(default_factory=dict)
     # Optimizer steps from one selection to the next; 0 = once a round
     select_every: Annotated[int, Within(0, 2**40)] = 0
@@ -84,13 +85,13 @@ class SelectionConfig:
 class ConsoleConfig:
     """The agent console; each update rule has a section of its own (``RULES``)."""
 
-    rule: str
+    rule: str  # a name of RULES
     agents: tuple[str, ...] = ()  # of the store's, those that count; none named = all
     # Weights to begin with, e.g. [console.prior.domain] C4 = 2.0; the others are 1. A file holds
     # the same as JSON, {"domain": {"C4": 2.0}}, or is the console.json of another run; its
     # weights become part of the recipe, each times θ so that scores are the other run's.
     prior: Prior = field(default_factory=dict)
-    prior_file: str = ""
+    prior_file: str = ""  # see prior
     # Without a prior: equal weights, those that `mads fit prior` finds, found as a run begins, or
     # those that begin with the shares of [mixture.AGENT]
     start: Literal["equal", "matched", "mixture"] = "equal"
@@ -100,7 +101,7 @@ class ConsoleConfig:
 class OdmConfig:
     """The strategy ``odm``: a bandit over one agent's categories."""
 
-    agent: str = "domain"
+    agent: str = "domain"  # whose categories are the arms
     # How much of a category's mean reward a round keeps (α); 0 = the last round's reward alone
     smoothing: Annotated[float, Within(0, 0.999999)] = 0.9
 
@@ -112,7 +113,7 @@ class TaskConfig:
     format: str = "cloze"  # a name of FORMATS
     path: str = ""  # a local .jsonl(.gz/.zst) or .parquet file, or a Hugging Face data set id
     split: str = "validation"  # of a Hugging Face data set
-    weight: Annotated[float, Within(1e-12, 1e12)] = 1.0
+    weight: Annotated[float, Within(1e-12, 1e12)] = 1.0  # among the reference tasks
     num_examples: Annotated[int, Within(0, 2**40)] = 500  # a seeded subset; 0 = all
 
 
@@ -128,7 +129,7 @@ class ReferenceConfig(TaskConfig):
 class RewardsConfig:
     """How feedback is measured; each estimator has a section of its own (``ESTIMATORS``)."""
 
-    estimator: str
+    estimator: str  # a name of ESTIMATORS
     # Documents drawn for each category of each agent ...
     probes_per_category: Annotated[int, Within(2, 2**31)] = 32
     # ... or tokens that a round may probe, shared out to equal standard errors
@@ -178,22 +179,22 @@ class ModelConfig:
     """A LLaMA decoder by its shape, or any causal LM by id or path (``hf``)."""
 
     hf: str = ""  # its configuration is read; with ``pretrained`` its weights too
-    pretrained: bool = False
-    hidden_size: Annotated[int, Within(2, 2**20)] = 256
-    num_layers: Annotated[int, Within(1, 10_000)] = 4
-    num_heads: Annotated[int, Within(1, 10_000)] = 4
-    ffn_size: Annotated[int, Within(1, 2**24)] = 704
+    pretrained: bool = False  # begin with the weights of ``hf``
+    hidden_size: Annotated[int, Within(2, 2**20)] = 256  # width
+    num_layers: Annotated[int, Within(1, 10_000)] = 4  # blocks
+    num_heads: Annotated[int, Within(1, 10_000)] = 4  # of attention; they divide the width
+    ffn_size: Annotated[int, Within(1, 2**24)] = 704  # width within the feed-forward layers
     # 0 = the tokenizer's, rounded up to a multiple of 64
     vocab_size: Annotated[int, Within(0, 2**31 - 1)] = 0
-    rope_theta: Annotated[float, Within(1e-3, 1e12)] = 10_000.0
-    tie_embeddings: bool = False
+    rope_theta: Annotated[float, Within(1e-3, 1e12)] = 10_000.0  # base of rotary positions
+    tie_embeddings: bool = False  # one matrix for embedding and head
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
     """Pretraining: sizes in tokens, lengths in optimizer steps."""
 
-    steps: Annotated[int, Within(1, 2**40)] = 800
+    steps: Annotated[int, Within(1, 2**40)] = 800  # optimizer steps of the whole run
     context: Annotated[int, Within(2, 2**24)] = 256  # tokens in one sequence
     batch_tokens: Annotated[int, Within(2, 2**40)] = 8_192  # tokens in one optimizer step
     # A document is read in parts of so many tokens, at most; 0 = four contexts
@@ -202,23 +203,24 @@ class TrainingConfig:
     first_update: Annotated[int, Within(1, 2**40)] = 200  # no feedback until this step
     # U: steps from one update of the strategy to the next
     update_every: Annotated[int, Within(1, 2**40)] = 100
-    learning_rate: Annotated[float, Within(0, 100)] = 1e-3
+    learning_rate: Annotated[float, Within(0, 100)] = 1e-3  # the peak
+    # Of the learning rate after the warm-up: wsd stays and decays at the end
     schedule: Literal["cosine", "wsd", "constant"] = "cosine"
     warmup: Annotated[int, Within(0, 2**40)] = 40  # steps
     min_lr_ratio: Annotated[float, Within(0, 1)] = 0.1  # the last rate, relative to the peak
     # Steps of the final decay of `wsd`; 0 = a fifth of the run
     cooldown: Annotated[int, Within(0, 2**40)] = 0
-    betas: tuple[Beta, Beta] = (0.9, 0.95)
-    weight_decay: Annotated[float, Within(0, 1e6)] = 0.1
-    grad_clip: Annotated[float, Within(0, 1e12)] = 1.0
+    betas: tuple[Beta, Beta] = (0.9, 0.95)  # of AdamW
+    weight_decay: Annotated[float, Within(0, 1e6)] = 0.1  # of AdamW, on matrices
+    grad_clip: Annotated[float, Within(0, 1e12)] = 1.0  # largest norm of the gradient; 0 = any
     document_mask: bool = True  # attention and loss stay inside a document
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto = bfloat16 on a GPU
-    compile: bool = False
+    compile: bool = False  # the model's blocks, with torch.compile
     checkpoint_every: Annotated[int, Within(1, 2**40)] = 200  # steps
     # So many batches in a row without a finite loss and gradient are skipped, then the run stops
     max_bad_steps: Annotated[int, Within(1, 2**20)] = 5
     keep_checkpoints: Annotated[int, Within(0, 2**31)] = 2  # the newest ones; 0 = all
-    device: str = "auto"
+    device: str = "auto"  # auto, cpu, cuda or cuda:0
 
     @property
     def decay_steps(self) -> int:
@@ -230,7 +232,7 @@ class TrainingConfig:
 class Recipe:
     """The whole recipe. ``mads.recipe.recipe_from_table({}, "")`` has all defaults."""
 
-    seed: Seed = 0
+    seed: Seed = 0  # of all that is drawn: weights, order, probes, selections
     strategy: str = "console"  # what turns evidence into scores: a name of STRATEGIES
     # Shares of tokens of one agent's categories, for the strategy `mixture` or to begin with
     # (console.start); a category that is not named gets none. The name of a published mixture

@@ -168,6 +168,15 @@ FiguresOption = Annotated[
 ]
 OneArgument = Annotated[Path, _path_argument("A selection's folder, or a console.json.", "A")]
 OtherArgument = Annotated[Path, _path_argument("Another one.", "B")]
+RecipeArgument = Annotated[
+    str, typer.Argument(metavar="[NAME]", help="A shipped recipe, or a TOML file.")
+]
+SchemaOption = Annotated[
+    bool, typer.Option("--schema", help="Print a JSON schema of recipes, for editors.")
+]
+PrintRecipeOption = Annotated[
+    bool, typer.Option("--print-recipe", help="Print the whole recipe, resolved, and end.")
+]
 TurnTokensOption = Annotated[
     str,
     typer.Option("--tokens", metavar="N", help="What to select next, e.g. 1B, in whole batches."),

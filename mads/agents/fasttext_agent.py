@@ -32,7 +32,7 @@ class FastTextConfig(AgentConfig):
     # Bins of as many documents each by score, over the whole corpus, of a model like quality;
     # their names are q1, q2, … or ``categories``, lowest first
     quantiles: Annotated[int, Within(0, 100)] = 0
-    categories: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()  # names of the bins, lowest first; none: q1, q2, …
 
 
 def open_fasttext(name: str, config: FastTextConfig) -> Agent | QuantileBins:

@@ -35,7 +35,7 @@ class PerplexityConfig(AgentConfig):
     """``perplexity``: the loss of a causal language model, in bins of as many documents each."""
 
     model: str = ""  # a Hugging Face folder with its tokenizer, or a run, whose latest model it is
-    quantiles: Annotated[int, Within(2, 100)] = 5
+    quantiles: Annotated[int, Within(2, 100)] = 5  # bins of as many documents each
     categories: tuple[str, ...] = ()  # names of the bins, lowest loss first; else q1, q2, …
     max_tokens: Annotated[int, Within(2, 2**20)] = 512  # read of a document, from its beginning
     device: str = "cpu"  # or cuda, cuda:0, …

@@ -58,7 +58,7 @@ class TargetConfig(AgentConfig):
     """``target``: bins of the likeness to the reference tasks, of as many documents each."""
 
     model: str = ""  # what `mads fit target` wrote
-    quantiles: Annotated[int, Within(2, 100)] = BINS
+    quantiles: Annotated[int, Within(2, 100)] = BINS  # bins of as many documents each
     categories: tuple[str, ...] = ()  # names of the bins, lowest first; default: q1, q2, …
 
 

@@ -30,7 +30,7 @@ class OneStepConfig(RewardsConfig):
 class ProjectedConfig(RewardsConfig):
     """``projected``: the paper's random projection."""
 
-    projection_dims: Annotated[int, Within(1, 2**24)] = 8_192
+    projection_dims: Annotated[int, Within(1, 2**24)] = 8_192  # numbers that a gradient becomes
 
 
 EPSILON = {"float32": 3e-4, "tf32": 3e-3, "bfloat16": 1e-2}
