@@ -270,6 +270,8 @@ def select(
     fraction: options.FractionOption = "",
     run: options.RunOption = None,
     console: options.ConsoleOption = None,
+    prior: options.PriorOption = None,
+    prior_file: options.PriorFileOption = None,
     texts: options.TextsOption = False,
     corpus: options.CorpusOption = None,
     megatron: options.MegatronOption = False,
@@ -284,7 +286,9 @@ def select(
     from mads.terminal import print_json, progress
 
     begun = time.perf_counter()
-    asked = options.asked(store, (tokens, docs, fraction), run, console, recipe, changes)
+    asked = options.asked(
+        *(store, (tokens, docs, fraction), run, console, recipe, changes, prior or (), prior_file)
+    )
     opened, strategy, cursors, budget, settings = asked
     follow = Followed(strategy.scores(opened.cells), strategy.to_json(), cursors)
     with progress() as report:
@@ -308,6 +312,8 @@ def what_if(
     fraction: options.FractionOption = "",
     run: options.RunOption = None,
     console: options.ConsoleOption = None,
+    prior: options.PriorOption = None,
+    prior_file: options.PriorFileOption = None,
     recipe: options.RecipeOption = None,
     changes: options.SetOption = None,
     as_json: options.JsonOption = False,
@@ -318,7 +324,9 @@ def what_if(
     from mads.tables import show_shares
     from mads.terminal import print_json
 
-    asked = options.asked(store, (tokens, docs, fraction), run, console, recipe, changes)
+    asked = options.asked(
+        *(store, (tokens, docs, fraction), run, console, recipe, changes, prior or (), prior_file)
+    )
     found = try_what_if(*asked, theta)
     if as_json:
         print_json(to_json(found))

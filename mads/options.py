@@ -63,6 +63,18 @@ SetOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 RunOption = Annotated[Path | None, _path_option("--run", "Follow the last round of a run.")]
+PriorOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--prior",
+        metavar="AGENT.CATEGORY=W",
+        help="Without a run: a category's weight; those not named have 1. May be given again.",
+    ),
+]
+PriorFileOption = Annotated[
+    Path | None,
+    _path_option("--prior-file", "Without a run: weights as `mads fit prior` writes them.", "FILE"),
+]
 ConsoleOption = Annotated[Path | None, _path_option("--console", "Follow a console state (JSON).")]
 StoreOption = Annotated[Path, _path_option("--store", "What `mads annotate` wrote.")]
 OutOption = Annotated[Path, _path_option("--out", "The folder to write.")]
@@ -226,21 +238,40 @@ def asked(
     console: Path | None,
     recipe: Path | None,
     changes: list[str] | None,
+    prior: Sequence[str] = (),
+    prior_file: Path | None = None,
 ) -> tuple[Store, Strategy, Cursors, Budget, Recipe]:
-    """Return what to select and what to follow; the recipe is the run's unless one is given."""
-    from mads.layout import RunDir
-    from mads.recipe import load_recipe
-    from mads.run.reader import followed, open_store
-    from mads.selection.bounds import with_shares
+    """Return what to select and what to follow; the recipe is the run's unless one is given.
 
-    if (run is None) == (console is None):
+    Without a run and without a console state it is what a run with the recipe would begin with.
+    """
+    from mads.layout import RunDir
+    from mads.recipe import load_recipe, with_weights
+    from mads.run.reader import followed, open_store
+    from mads.run.ready import started
+    from mads.selection.bounds import with_shares
+    from mads.selection.plan import Cursors
+
+    wanted = bool(prior or prior_file or recipe or changes)
+    if run is not None and console is not None:
         raise UsageError("give one of --run RUN and --console console.json.")
+    if run is None and console is None and not wanted:
+        raise UsageError(
+            "give --run RUN or --console console.json to follow, or what you prefer: --prior "
+            "AGENT.CATEGORY=WEIGHT, --prior-file FILE, or a --recipe with a prior or a mixture."
+        )
+    if (prior or prior_file) and (run is not None or console is not None):
+        raise UsageError("--prior says what to prefer without a run: leave out --run or --prior.")
     opened = open_store(store, run)
     if recipe is None and run is not None and RunDir(run).recipe.is_file():
         recipe = RunDir(run).recipe
-    settings = load_recipe(recipe, changes or ())
+    given = [f"console.prior_file={prior_file}"] if prior_file else []
+    settings = with_weights(load_recipe(recipe, [*(changes or ()), *given]), prior)
     amount = parse_budget(*budget, lambda: int(opened.cells.num_tokens_C.sum()))
-    opened, strategy, cursors = followed(opened, run, console, settings)
+    if run is None and console is None:
+        strategy, cursors = started(opened.cells, settings), Cursors.start(len(opened.cells))
+    else:
+        opened, strategy, cursors = followed(opened, run, console, settings)
     held = with_shares(settings.selection, strategy.shares)
     return opened, strategy, cursors, amount, replace(settings, selection=held)
 

@@ -217,6 +217,32 @@ def with_theta(prior: Prior, theta: Mapping[str, float]) -> Prior:
     }
 
 
+def with_weights(recipe: Recipe, weights: Sequence[str]) -> Recipe:
+    """Return a recipe whose prior has these weights too, each ``AGENT.CATEGORY=WEIGHT``.
+
+    Raises UsageError for what is not of that form.
+    """
+    prior = {agent: dict(table) for agent, table in recipe.console.prior.items()}
+    for text in weights:
+        name, equals, number = text.rpartition("=")
+        agent, dot, category = name.partition(".")
+        problems: list[str] = []
+        table = convert(Prior, {agent: {category: _number(number)}}, "", problems)
+        if not (equals and dot and agent and category) or problems:
+            raise UsageError(
+                f"--prior {text!r} is not of the form AGENT.CATEGORY=WEIGHT, such as domain.code=2."
+            )
+        prior.setdefault(agent, {}).update(table[agent])
+    return dataclasses.replace(recipe, console=dataclasses.replace(recipe.console, prior=prior))
+
+
+def _number(text: str) -> object:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
 def _resolve_paths(recipe: Recipe, base: Path | None) -> Recipe:
     if base is None:
         return recipe

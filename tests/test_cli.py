@@ -382,7 +382,7 @@ def test_a_bad_select_is_one_message(
     budget = ["--tokens", "10K"]
     good = [*store, *out, *budget]
     calls: list[tuple[list[Any], int, str]] = [
-        ([*good], 2, "give one of --run RUN and --console console.json."),
+        ([*good], 2, "give --run RUN or --console console.json to follow, or what you prefer:"),
         ([*good, "--run", "x", "--console", state], 2, "give one of --run RUN and --console"),
         ([*good, "--run", tmp_path / "none"], 2, "none does not exist. `mads train` makes one."),
         ([*good, "--run", tmp_path], 1, "is not a run: it has no provenance.json."),

@@ -50,6 +50,8 @@ NAMES = {
     "TokensOption": "--tokens",
     "TurnTokensOption": "--tokens",
     "CheckpointOption": "--checkpoint",
+    "PriorOption": "--prior",
+    "PriorFileOption": "--prior-file",
     "OptimizerOption": "--optimizer",
     "SchemaOption": "--schema",
     "PrintRecipeOption": "--print-recipe",
