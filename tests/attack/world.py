@@ -73,7 +73,7 @@ class World:
         if found.code:
             return Outcome(found.code, words, None)
         value = json.loads(str(found.made).replace(str(self.root), ""))
-        for key in ("seconds", "complete", *HOW):
+        for key in ("seconds", "complete", "ledger", *HOW):
             value.pop(key, None)
         out = self.written(name)
         files = {
