@@ -7,7 +7,6 @@ has the entry point and the exit codes.
 from __future__ import annotations
 
 import io
-import json
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mads import __version__, options
+from mads.cli_annotate import annotate
 from mads.cli_fit import fit_app
 from mads.errors import NO_MEMORY, DataError, MadsError, UsageError, lacks_memory, machine_problem
 
@@ -74,46 +74,7 @@ def _options(
     del version
 
 
-@app.command()
-def annotate(
-    corpus: options.CorpusArgument,
-    out: options.NewStoreOption,
-    ram: Annotated[
-        str,
-        typer.Option("--ram", metavar="SIZE", help="For building the index, e.g. 4GB (index_ram)."),
-    ] = "",
-    max_bad: Annotated[
-        str,
-        typer.Option("--max-bad", metavar="X%", help="Fail when more rows are bad; default any."),
-    ] = "",
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Read and compare every file, whatever its time.")
-    ] = False,
-    recipe: options.RecipeOption = None,
-    changes: options.SetOption = None,
-    as_json: options.JsonOption = False,
-) -> None:
-    """Label the whole corpus once: agents' memories, tokens and the cell index."""
-    from mads.annotate import annotate as stage
-    from mads.codec import to_json
-    from mads.recipe import load_recipe
-    from mads.store.store import Store
-    from mads.tables import show_annotated
-    from mads.terminal import print_json, progress
-    from mads.units import parse_share
-
-    begun = time.perf_counter()
-    overrides = [*(changes or ()), *([f"index_ram={json.dumps(ram)}"] if ram else ())]
-    if max_bad:
-        overrides.append(f"corpus.max_bad={parse_share(max_bad, '--max-bad')}")
-    with progress() as report:
-        settings = load_recipe(recipe, overrides)
-        result = stage.annotate(corpus, out, settings, report, verify=verify)
-    seconds = time.perf_counter() - begun
-    if as_json:
-        print_json({**to_json(result), "store": str(out), "seconds": seconds})
-        return
-    show_annotated(out, result, Store(out).cells, seconds)
+app.command()(annotate)
 
 
 @app.command()

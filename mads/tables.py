@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mads.agents.target import BINS
 from mads.annotate.annotate import AnnotateResult
+from mads.annotate.sharded import PartDone, Planned
 from mads.codec import to_json
 from mads.demo.harvest import HarvestSummary
 from mads.export.command import PartWritten, Selected
@@ -67,6 +68,34 @@ def show_annotated(out: Path, found: AnnotateResult, cells: Cells, seconds: floa
     say(
         f"{out}: {found.rows:,} documents ({statuses}), {found.text_bytes / 1e6:,.1f} MB of "
         f"text, {found.tokens:,} tokens, {found.cells} cells; {what}."
+    )
+
+
+def show_planned(out: Path, found: Planned, seconds: float) -> None:
+    """Show what ``mads annotate --plan`` decided, and how to go on."""
+    for problem in found.skipped:
+        say(f"Skipped: {problem}.")
+    say(
+        f"{out}: planned {found.files:,} files, {found.rows:,} rows, "
+        f"{found.text_bytes / 1e6:,.1f} MB of text, in {found.shards:,} shards, of which "
+        f"{found.new_shards:,} are to do; took {seconds:.1f} s. Go on with the same command and "
+        "--shard 1/N … N/N instead of --plan, on any machines; the last one out builds the index, "
+        "or --finish does."
+    )
+
+
+def show_part_done(out: Path, found: PartDone, seconds: float) -> None:
+    """Show what ``mads annotate --shard`` did, and what is left."""
+    if found.finished is not None:
+        left = f"the store is complete: {found.finished.tokens:,} tokens"
+        left += f", {found.finished.cells} cells"
+    elif found.complete:
+        left = "all parts are done, and another process builds the index"
+    else:
+        left = "other parts are still to do"
+    say(
+        f"{out}: part {found.part}/{found.parts} of {found.shards:,} shards, of which "
+        f"{found.new_shards:,} were to do; took {seconds:.1f} s; {left}."
     )
 
 

@@ -112,7 +112,7 @@ def test_a_job_reads_a_compressed_file_once(
     monkeypatch.setattr(streams, "CHUNK_BYTES", 512)
     for path in store.root.iterdir():
         assert path.name == "tokenizer"
-    monkeypatch.setattr("mads.annotate.annotate._refuse_foreign", lambda _: None)
+    monkeypatch.setattr("mads.annotate.survey.refuse_foreign", lambda _: None)
     result = run([tmp_path / "c.jsonl.gz"], store.root, recipe)
     assert result.new_shards == 38
     assert read == len(data)
