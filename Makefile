@@ -14,7 +14,7 @@ REPRODUCE = build/reproduce
 EXPERIMENTS = scripts/experiments
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-duckdb check pipeline bench reproduce clean
+.PHONY: help setup demo test test-duckdb check gpu pipeline bench reproduce clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -40,6 +40,12 @@ demo: $(READY) $(DEMO)/corpus/reference.jsonl  ## annotate, train, select on an 
 
 $(DEMO)/corpus/reference.jsonl: | $(READY)
 	$(BIN)/mads harvest --out $(DEMO)/corpus
+
+gpu: $(READY)  ## what only a GPU can show: its tests, then scripts/bench_gpu.py (ten minutes)
+	@$(BIN)/python -c "import torch; assert torch.cuda.is_available(), 'torch sees no GPU'; print(torch.cuda.get_device_name())"
+	$(BIN)/pytest -m gpu tests/training/test_gpu.py
+	$(BIN)/python scripts/bench_gpu.py --json
+	$(BIN)/python scripts/bench_train.py --quick --json
 
 pipeline: $(OUT)/selection/plan.json  ## CORPUS=… RECIPE=… OUT=… TOKENS=…: only what is missing
 

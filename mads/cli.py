@@ -138,6 +138,53 @@ def train(
 
 
 @app.command()
+def step(
+    store: options.StoreOption,
+    out: options.NewRunOption,
+    tokens: options.TurnTokensOption,
+    checkpoint: options.CheckpointOption = None,
+    optimizer: options.OptimizerOption = None,
+    recipe: options.RecipeOption = None,
+    changes: options.SetOption = None,
+    as_json: options.JsonOption = False,
+) -> None:
+    """Take one turn of the circle by files, for a trainer of your own.
+
+    It measures rewards on a checkpoint, updates the weights, and writes what to read next.
+    """
+    from mads.codec import to_json
+    from mads.layout import RunDir
+    from mads.recipe import load_recipe
+    from mads.run.reader import Run, open_store
+    from mads.run.turns import Checkpointed, check_turn
+    from mads.tables import show_weights
+    from mads.terminal import RunView, loading, print_json, say
+    from mads.units import parse_count
+
+    settings, count = load_recipe(recipe, changes or ()), parse_count(tokens)
+    opened = open_store(store, out if RunDir(out).provenance.is_file() else None)
+    given = Checkpointed(checkpoint, optimizer) if checkpoint else None
+    check_turn(opened, out, settings, count, given)
+    with loading("torch"):
+        from mads.run.turn import turn
+
+    with RunView(settings.training.steps) as view:
+        made = turn(opened, out, settings, count, given, view)
+    if as_json:
+        print_json({"run": str(out), **to_json(made)})
+        return
+    strategy = Run(out).rounds[made.round].strategy
+    show_weights(strategy.theta, strategy.weights)
+    was = " (it was there already)" if made.complete else ""
+    say(
+        f"{made.folder}: round {made.round}{was}, {made.num_docs:,} documents in parts, "
+        f"{made.num_tokens:,} tokens: selection.parquet, tokens.bin, tokens.idx."
+    )
+    if made.moments == "estimated":
+        say("second moments were estimated from gradients; --optimizer FILE gives AdamW's own.")
+
+
+@app.command()
 def compare(
     file: options.ArmsArgument,
     store: options.StoreOption,

@@ -66,6 +66,9 @@ class SelectionConfig:
 
     policy: str = "sample"  # a name of POLICIES
     temperature: Annotated[float, Within(1e-6, 1e6)] = 0.25  # of `sample`: lower is stricter
+    # Least entropy of each agent's mixture, as a part of the corpus's: `sample` raises the
+    # temperature until it is kept; 0 = none
+    least_entropy: Annotated[float, Within(0, 0.999)] = 0.0
     decay: Annotated[float, Within(0, 1e6)] = 0.1  # λ: after n uses the score is divided by 1 + λn
     max_passes: Annotated[int, Within(0, 2**31)] = 0  # times a document may be selected; 0 = any
     # Least and largest share of the budget, e.g. [selection.min_share.domain] code = 0.05

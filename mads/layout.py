@@ -165,6 +165,9 @@ class StoreDir:
         return path.relative_to(self.root).as_posix()
 
 
+OPTIMIZER = "optimizer.safetensors"  # in a checkpoint
+
+
 @dataclass(frozen=True, slots=True)
 class RoundDir:
     """The files of one round (one console update and the selection that follows)."""
@@ -190,6 +193,11 @@ class RoundDir:
     def plan(self) -> Path:
         """The plan; it is written last, so it exists only in a complete round."""
         return self.root / "plan.json"
+
+    @property
+    def turn(self) -> Path:
+        """What `mads step` made the round from; it is written last of all."""
+        return self.root / "turn.json"
 
 
 @dataclass(frozen=True, slots=True)

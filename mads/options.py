@@ -168,6 +168,24 @@ FiguresOption = Annotated[
 ]
 OneArgument = Annotated[Path, _path_argument("A selection's folder, or a console.json.", "A")]
 OtherArgument = Annotated[Path, _path_argument("Another one.", "B")]
+TurnTokensOption = Annotated[
+    str,
+    typer.Option("--tokens", metavar="N", help="What to select next, e.g. 1B, in whole batches."),
+]
+CheckpointOption = Annotated[
+    Path | None,
+    _path_option(
+        "--checkpoint", "The model that has read the selection before: a Hugging Face folder."
+    ),
+]
+OptimizerOption = Annotated[
+    Path | None,
+    _path_option(
+        "--optimizer",
+        "AdamW's moments, as checkpoints of `mads train` have them; without, estimates.",
+        "FILE",
+    ),
+]
 TokensOption = Annotated[
     str, typer.Option("--tokens", metavar="N", help="The budget in tokens, e.g. 5M or 1.5B.")
 ]

@@ -50,6 +50,7 @@ from mads.rewards.direction import Reference, reference
 from mads.rewards.estimators import ESTIMATORS, estimate
 from mads.rewards.estimators.question import Measured, Question
 from mads.rewards.measure import read_probes
+from mads.rewards.moments import BATCHES, estimated_state
 from mads.rewards.ranks import spearman
 from mads.rewards.sections import ESTIMATOR_SECTIONS
 from mads.run.loop import train
@@ -199,6 +200,14 @@ def bench_fidelity(
         begun = time.perf_counter()
         found[name] = rewards_of(target, estimate(question))
         cost[name] = time.perf_counter() - begun
+    # What `mads step` does for a checkpoint without its optimizer's state.
+    read = [padded_batch(windows[i : i + 8], [1] * 8) for i in range(0, len(windows) - 7, 8)]
+    guessed = estimated_state(trainer.lm, read[:BATCHES], recipe.training, state.learning_rate)
+    other = reference(trainer.lm, tasks, guessed.second_moments(), config.damping, per_task=False)
+    asked = Question(
+        trainer.lm, windows, other.directions, guessed, estimated_by(config, "forward")
+    )
+    without = rewards_of(other, estimate(asked))
     limit = step_seconds(trainer, windows)
     figures = {f"{name}_cost_ratio": spent / limit for name, spent in cost.items()}
     truth = means(store.cells, probes, found["one_step"])
@@ -210,6 +219,12 @@ def bench_fidelity(
         category = means(store.cells, probes, reward_N)
         pairs = np.array([[category[key], truth[key]] for key in truth])
         figures[f"{name}_vs_one_step_category_pearson"] = pearson(pairs[:, 0], pairs[:, 1])
+    figures["estimated_moments_pearson"] = pearson(without, found["forward"])
+    figures["estimated_moments_spearman"] = spearman(without, found["forward"])
+    pairs = np.array(
+        [list(means(store.cells, probes, r).values()) for r in (without, found["forward"])]
+    )
+    figures["estimated_moments_category_pearson"] = pearson(pairs[0], pairs[1])
     figures["forward_vs_gradient_pearson"] = pearson(found["forward"], found["gradient"])
     return figures
 

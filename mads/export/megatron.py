@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from mads.corpus.tokens import TokenWriter
@@ -23,3 +24,18 @@ def write_tokens(store: Store, doc_N: NDArray[np.uint64], out: Path, seed: int) 
         for doc in doc_N[shuffled(doc_N, derive(seed, "order"))].tolist():
             reader, row = store.tokens(doc)
             writer.add(reader.row(row))
+
+
+def write_parts(store: Store, parts: pa.Table, out: Path, seed: int) -> None:
+    """Write parts of documents, the rows of a round's selection.parquet, as ``write_tokens`` does.
+
+    Each part, the tokens [first_token, first_token + num_tokens) of a document, is a sequence.
+    """
+    columns = (parts[name].to_numpy() for name in ("doc", "first_token", "num_tokens"))
+    doc_N, first_N, num_N = columns
+    order = shuffled(np.arange(len(doc_N), dtype=np.uint64), derive(seed, "order")).tolist()
+    with TokenWriter(out / TOKENS[0], out / TOKENS[1], store.tokenizer.vocab_size) as writer:
+        for place in order:
+            reader, row = store.tokens(int(doc_N[place]))
+            first = int(first_N[place])
+            writer.add(reader.row(row, first, first + int(num_N[place])))

@@ -20,8 +20,9 @@ from mads.run.records import FeedbackRecord, StepRecord
 from mads.seeds import derive
 from mads.store.store import Store
 from mads.strategies.strategy import Strategy, Updated
+from mads.training.model import LanguageModel
 from mads.training.task_loss import BatchedTask
-from mads.training.trainer import Trainer
+from mads.training.trainer import OptimizerState
 from mads.types import Cells, Floats, TrainingLosses
 
 
@@ -38,24 +39,24 @@ class RoundFeedback:
 
 def gather(
     store: Store,
-    trainer: Trainer,
+    lm: LanguageModel,
+    optimizer: OptimizerState,
     tasks: Sequence[BatchedTask],
     recipe: Recipe,
     strategy: Strategy,
-    step: int,
     spread: Spread | None = None,
 ) -> RoundFeedback:
-    """Measure the rewards for the round after ``strategy``'s, which begins with ``step``.
+    """Measure the rewards for the round after ``strategy``'s; ``optimizer`` is its first step's.
 
     ``spread`` is how far the rewards of the round before have spread, if that is known: with
     ``rewards.probe_tokens`` it decides how many documents of each category are probed. Nothing of
-    the trainer changes. Raises DataError when the reference tasks give no direction, or when there
+    the model changes. Raises DataError when the reference tasks give no direction, or when there
     is nothing to probe.
     """
     found = measure(
         store,
-        trainer.lm,
-        trainer.optimizer_state(step),
+        lm,
+        optimizer,
         tasks,
         recipe.rewards,
         recipe.training.context,

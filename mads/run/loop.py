@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import OutOfMemoryError
@@ -22,47 +19,30 @@ from mads.config import Recipe
 from mads.errors import DataError, Interrupted
 from mads.files import exclusive
 from mads.layout import RunDir, refuse_inside
-from mads.run.alarms import Alarms, alarms
 from mads.run.branch import Source, check_branch, fetch
+from mads.run.circle import Circle
 from mads.run.feedback import (
-    RoundFeedback,
     category_losses,
-    gather,
-    groups_of,
-    learn,
-    spread_before,
 )
 from mads.run.folder import Branch, begin, check_folder, extend, forget_after, read_provenance
-from mads.run.ledger import effort_of, ledger_of
+from mads.run.ledger import ledger_of
 from mads.run.prior import with_prior
-from mads.run.reader import RunRound
 from mads.run.ready import check_evidence, check_influence, started
 from mads.run.records import (
-    Effort,
     EndRecord,
-    Metrics,
-    Record,
-    RefreshRecord,
-    RoundRecord,
     SkippedRecord,
     StepRecord,
     guards_of,
 )
-from mads.run.refresh import is_due, joined, refresh
 from mads.run.result import TrainResult, whole_result, write_result
 from mads.run.schedule import open_end, round_bounds, round_of
 from mads.run.signals import stopping
-from mads.run.watched import Watched
 from mads.run.watcher import Silent, Watcher
-from mads.sealed import write_sealed
 from mads.seeds import derive
-from mads.selection.bounds import with_shares
-from mads.selection.plan import Cursors
-from mads.selection.plan_file import Head, SavedPlan, write_selection
-from mads.selection.rounds import part_tokens, select_round
 from mads.store.store import Store
-from mads.strategies.strategy import Evidence, Strategy
+from mads.strategies.strategy import Strategy
 from mads.tasks.contamination import refuse_contamination
+from mads.training.ahead import Ahead
 from mads.training.build import build_model
 from mads.training.checkpoint import (
     Checkpoint,
@@ -73,12 +53,8 @@ from mads.training.checkpoint import (
     remove_newer,
     whole_checkpoint,
 )
-from mads.training.data import RoundData
 from mads.training.trainer import StepResult, Trainer
 from mads.training.world import ALONE, World
-from mads.units import Budget
-
-WASTE = 1.5  # tokens selected per token read above which the user is told
 
 
 def train(
@@ -144,16 +120,6 @@ def _begin(run: RunDir, store: Store, recipe: Recipe, branch: Branch | None) -> 
         fetch(run, branch, saved.round, saved.metrics.size)
 
 
-@dataclass(frozen=True, slots=True)
-class _Picked:
-    """What a round's selections hold: documents, tokens, and milliseconds by their first step."""
-
-    num_docs: int
-    num_tokens: int
-    select_ms: Mapping[int, float]
-    alarms: Alarms
-
-
 class _Loop:
     """A run in the making; every process of the world goes through the same steps."""
 
@@ -166,23 +132,19 @@ class _Loop:
         world: World,
         strategy: Strategy,
     ) -> None:
-        self.store, self.dir, self.recipe = store, run, recipe  # the store as the round sees it
-        self.watcher, self.world, self.strategy = watcher, world, strategy
+        self.dir, self.recipe, self.watcher, self.world = run, recipe, watcher, world
         self.stopped_by = 0
-        self.watched = Watched.of(recipe, store.tokenizer)
         vocab_size = store.tokenizer.vocab_size
         seed = derive(recipe.seed, "model")
         lm = build_model(recipe.model, recipe.training, vocab_size, seed, world)
         self.trainer = Trainer(lm, recipe.training, derive(recipe.seed, "training"))
+        self.circle = Circle(store, run, recipe, watcher, world, strategy, self.trainer)
         tokenizer, keep = store.dir.tokenizer, recipe.training.keep_checkpoints
         spared = open_end(recipe)  # a longer run would go on from here
         self.saver = Saver(run, self.trainer, tokenizer, keep, spared)
-        self.cursors = Cursors.start(len(store.cells))
-        self.data: RoundData | None = None
-        self.select_ms: Mapping[int, float] = {}
+        self.ahead = Ahead(pin=lm.device.type == "cuda")
         self.skipped = 0  # steps in a row
         self.told_of_skipping = False
-        self.metrics = Metrics(run.metrics)
         self.result: TrainResult | None = None  # of a run that has ended
 
     def stop(self, number: int) -> None:
@@ -195,8 +157,8 @@ class _Loop:
         step = self._resume()
         while step < config.steps:
             number = round_of(step, self.recipe)
-            if self.data is None or step == round_bounds(number, self.recipe)[0]:
-                self._begin_round(number, step)
+            if self.circle.data is None or step == round_bounds(number, self.recipe)[0]:
+                self.circle.begin_round(number, step)
             self._step(step, number)
             step += 1
             last, stopped = step == config.steps, self.world.any(bool(self.stopped_by))
@@ -218,20 +180,20 @@ class _Loop:
         if self.result is not None:
             self.watcher.round(EndRecord(step, self.result.losses))
             return self.result
-        losses, effort = self._evaluate(None)
+        losses, effort = self.circle.evaluate(None)
         ended = EndRecord(step, losses, effort)
-        self._note(ended)
+        self.circle.note(ended)
         self.watcher.round(ended)
-        records = self.metrics.read()
+        records = self.circle.metrics.read()
         result = TrainResult(
             steps=step,
             rounds=round_of(step - 1, self.recipe) + 1,
             tokens=step * self.recipe.training.batch_tokens,
             losses=ended.losses,
             guards=guards_of(records),
-            strategy=self.strategy.name,
-            theta=self.strategy.theta,
-            weights=self.strategy.weights,
+            strategy=self.circle.strategy.name,
+            theta=self.circle.strategy.theta,
+            weights=self.circle.strategy.weights,
             ledger=ledger_of(records),
         )
         if self.world.is_main:
@@ -245,12 +207,8 @@ class _Loop:
         """
         saved, flaws = whole_checkpoint(self.dir, self._misfit)
         if saved is not None:
-            number = saved.round
-            before = RunRound(self.dir.round(number), number, self.recipe)
-            self.store = before.store(self.store)
-            self.strategy, self.cursors = before.strategy, before.cursors(self.store)
-            self.data = self._round_data(number)
-            self.metrics.check(saved.metrics)
+            self.circle.take_up(saved.round)
+            self.circle.metrics.check(saved.metrics)
             load_checkpoint(self.dir, saved, self.trainer)
         step = 0 if saved is None else saved.step
         if step == self.recipe.training.steps:
@@ -260,12 +218,12 @@ class _Loop:
         if self.world.is_main and self.result is None:
             if saved is not None:
                 point_to(self.dir, step)  # before anything goes, so a kill leaves a whole one named
-            self.metrics.cut(0 if saved is None else saved.metrics.size)
+            self.circle.metrics.cut(0 if saved is None else saved.metrics.size)
             forget_after(self.dir, -1 if saved is None else saved.round)
             if saved is not None:
                 remove_newer(self.dir, step)
         self.world.barrier()
-        bad = self.metrics.skipped_in_a_row() if self.world.is_main else 0
+        bad = self.circle.metrics.skipped_in_a_row() if self.world.is_main else 0
         self.skipped = self.world.broadcast(bad)
         if saved is not None:
             self.watcher.note(f"going on from step {step} (round {saved.round}).")
@@ -288,157 +246,12 @@ class _Loop:
             )
         return ""
 
-    def _begin_round(self, number: int, step: int) -> None:
-        """Gather evidence, let the strategy learn, and select what the round reads."""
-        if self.world.is_main:
-            self.dir.round(number).plan.unlink(missing_ok=True)  # it marks a complete round
-        refreshed = self._refresh(number)
-        found: RoundFeedback | None = None
-        if number > 0 and self.strategy.needs is Evidence.DOCUMENT_REWARDS:
-            found = self._feedback(number, step)
-            self.strategy = found.strategy
-        elif number > 0 and self.strategy.needs is Evidence.CATEGORY_LOSSES:
-            self._learn(number)
-        elif number > 0:
-            self.strategy = self.strategy.next_round()
-        picked = self.world.broadcast(self._select(number) if self.world.is_main else None)
-        assert picked is not None
-        self.world.barrier()
-        self.select_ms = picked.select_ms
-        chosen = RunRound(self.dir.round(number), number, self.recipe)
-        self.cursors = chosen.cursors(self.store)
-        self.data = self._round_data(number)
-        losses, effort = self._evaluate(found)
-        record = RoundRecord(
-            round=number,
-            step=step,
-            select_ms=sum(picked.select_ms.values()),
-            num_docs=picked.num_docs,
-            theta=self.strategy.theta,
-            weights=self.strategy.weights,
-            losses=losses,
-            alarms=picked.alarms.counts or None,
-            feedback=found.record if found else None,
-            refresh=refreshed,
-            effort=effort,
-        )
-        self._note(record)
-        self.watcher.round(record)
-
-    def _evaluate(self, found: RoundFeedback | None) -> tuple[dict[str, float], Effort]:
-        """Return the losses of all tasks, and what they and the round's rewards have cost."""
-        known = found.task_losses if found else {}
-        begun, lm = time.perf_counter(), self.trainer.lm
-        losses = self.watched.losses(lm, known)
-        seconds = time.perf_counter() - begun
-        tasks = {name: task for name, task in self.watched.tasks.items() if name not in known}
-        feedback = found.record if found else None
-        references = self.watched.references
-        return losses, effort_of(lm, self.recipe, tasks, references, seconds, feedback)
-
-    def _refresh(self, number: int) -> RefreshRecord | None:
-        """Fit the influence agent anew where it is due; every process goes on with what it gives.
-
-        It comes before rewards are measured, so the new bins are probed by the same round: their
-        weights rest on documents that the model has not been fitted to.
-        """
-        if not is_due(number, self.store, self.strategy, self.recipe):
-            return None
-        made: RefreshRecord | None = None
-        if self.world.is_main:
-            rounds = [RunRound(self.dir.round(n), n, self.recipe) for n in range(number)]
-            own = self.dir.refresh(number)
-            made = refresh(self.store, own, rounds, self.cursors, self.recipe, self.watcher.note)
-        made = self.world.broadcast(made)
-        if made is None:
-            return None
-        self.store = self.store.refreshed(self.dir.refresh(number))
-        self.strategy = joined(self.strategy, self.store)
-        self.cursors = Cursors.start(len(self.store.cells))
-        return made
-
-    def _learn(self, number: int) -> None:
-        """Update the strategy by the training losses of the round before."""
-        steps = self.metrics.steps_of(number - 1) if self.world.is_main else []
-        updated = learn(self.strategy, self.world.broadcast(steps))
-        for note in updated.notes:
-            self.watcher.note(f"round {number}: {note}")
-        self.strategy = updated.strategy
-
-    def _feedback(self, number: int, step: int) -> RoundFeedback:
-        """Measure rewards and keep them; every process computes the same update."""
-        before = RunRound(self.dir.round(number - 1), number - 1, self.recipe)
-        found = gather(
-            self.store,
-            self.trainer,
-            self.watched.references,
-            self.recipe,
-            self.strategy,
-            step,
-            spread_before(self.store, before),
-        )
-        if self.world.is_main:
-            write_sealed(self.dir.round(number).rewards, found.table, compression="zstd")
-        for note in found.notes:
-            self.watcher.note(f"round {number}: {note}")
-        return found
-
-    def _select(self, number: int) -> _Picked:
-        """Select what a round reads, and write its folder; plan.json marks a complete round."""
-        start, stop = round_bounds(number, self.recipe)
-        score_C = self.strategy.scores(self.store.cells)
-        held = with_shares(self.recipe.selection, self.strategy.shares)
-        recipe = replace(self.recipe, selection=held)
-        chosen = select_round(self.store, score_C, self.cursors, recipe, number, (start, stop))
-        needed = (stop - start) * self.recipe.training.batch_tokens
-        folder = self.dir.round(number)
-        seed = derive(self.recipe.seed, "round", number)
-        head = Head(seed, self.recipe.selection.policy, Budget(needed))
-        saved = write_selection(folder, self.store, self.strategy.to_json(), chosen, head)
-        select_ms: Counter[int] = Counter()
-        for one in chosen:
-            assert one.step is not None
-            select_ms[one.step] += 1000 * one.seconds  # type: ignore[assignment]
-        num_tokens = sum(one.selection.num_tokens for one in chosen)
-        if num_tokens > WASTE * needed:
-            self.watcher.note(
-                f"round {number}: {num_tokens:,} tokens were selected for {needed:,}, since parts "
-                f"of documents have up to {part_tokens(self.recipe.training):,}; what does not fit "
-                "is not read. A smaller training.part_tokens, or more steps from one selection to "
-                "the next, waste less."
-            )
-        raised = self._alarms(number, saved)
-        return _Picked(saved.num_docs, num_tokens, select_ms, raised)
-
-    def _alarms(self, number: int, plan: SavedPlan) -> Alarms:
-        """Return what should be known of a round's mixture, and tell it."""
-        cells, before = self.store.cells, None
-        if number > 0:
-            earlier = RunRound(self.dir.round(number - 1), number - 1, self.recipe)
-            before = earlier.read(self.store)
-        found = alarms(cells, plan.tokens_by_cell(len(cells)), before)
-        for note in found.notes:
-            self.watcher.note(f"round {number}: {note}")
-        return found
-
-    def _round_data(self, number: int) -> RoundData:
-        """Return the batches of a round from its selection.parquet."""
-        one = RunRound(self.dir.round(number), number, self.recipe)
-        names = ["doc", "first_token", "num_tokens", "step", "cell"]
-        table = one.selection(names)
-        doc_N, first_N, num_N, step_N, cell_N = (table[name].to_numpy() for name in names)
-        _, stop = round_bounds(number, self.recipe)
-        seed = derive(self.recipe.seed, "round", number)
-        config = self.recipe.training
-        group_N = groups_of(self.store.cells, self.strategy.losses_of, cell_N)
-        return RoundData(self.store, doc_N, first_N, num_N, step_N, stop, config, seed, group_N)
-
     def _step(self, step: int, number: int) -> None:
         config = self.recipe.training
-        assert self.data is not None
+        assert self.circle.data is not None
         begun = time.perf_counter()
-        names = self.store.cells.categories.get(self.strategy.losses_of, ())
-        result = self.trainer.step(step, self.data.batch(step), len(names))
+        names = self.circle.store.cells.categories.get(self.circle.strategy.losses_of, ())
+        result = self.trainer.step(step, self.ahead.batch(self.circle.data, step), len(names))
         speed = config.batch_tokens / (time.perf_counter() - begun)
         if not result.taken:
             self._skip(step, number, result, speed)
@@ -452,18 +265,18 @@ class _Loop:
             learning_rate=result.learning_rate,
             tokens=config.batch_tokens,
             tokens_per_s=speed,
-            select_ms=self.select_ms.get(step),
+            select_ms=self.circle.select_ms.get(step),
             category_losses=category_losses(names, result.loss_G, result.tokens_G),
         )
-        self._note(record)
+        self.circle.note(record)
         self.watcher.step(record)
 
     def _skip(self, step: int, number: int, result: StepResult, speed: float) -> None:
         """Note a step that was not taken; raises DataError after too many in a row."""
         config = self.recipe.training
         why = f"the loss is {result.loss} (gradient norm {result.grad_norm})"
-        picked = self.select_ms.get(step)
-        self._note(SkippedRecord(step, number, why, config.batch_tokens, speed, picked))
+        picked = self.circle.select_ms.get(step)
+        self.circle.note(SkippedRecord(step, number, why, config.batch_tokens, speed, picked))
         self.skipped += 1
         if not self.told_of_skipping:
             self.told_of_skipping = True
@@ -479,12 +292,7 @@ class _Loop:
                 "one with a lower training.learning_rate, into another --out."
             )
 
-    def _note(self, record: Record) -> None:
-        """Append to metrics.jsonl."""
-        if self.world.is_main:
-            self.metrics.write(record)
-
     def _save(self, step: int, number: int) -> None:
         if self.world.is_main:
-            self.metrics.sync()
+            self.circle.metrics.sync()
         self.saver.save(step, number)

@@ -65,3 +65,12 @@ def check_influence(store: Store, recipe: Recipe) -> None:
             "the run calls its own. Leave influence.every out (0), or annotate with another name "
             "for that agent."
         )
+
+
+def refuse_training_losses(strategy: Strategy) -> None:
+    """Raise UsageError for a strategy that needs what only `mads train` sees."""
+    if strategy.needs is Evidence.CATEGORY_LOSSES:
+        raise UsageError(
+            f"strategy: {strategy.name!r} needs the training loss of each category, which a "
+            "trainer of one's own does not tell. Take another strategy, or `mads train`."
+        )

@@ -34,10 +34,10 @@ class StepRecord:
     step: int
     round: int
     loss: float  # nats per token
-    grad_norm: float  # before clipping
     learning_rate: float
     tokens: int
     tokens_per_s: float
+    grad_norm: float | None = None  # before clipping; None where another trainer takes the steps
     select_ms: float | None = None
     # Of each category of the agent that the strategy asks for: summed loss in nats, labels
     category_losses: Mapping[str, tuple[float, ...]] | None = None
@@ -293,6 +293,16 @@ class Metrics:
             with self._path.open("rb") as handle:
                 kept = handle.read(size)
             write_text(self._path, kept.decode())
+
+    def cut_after(self, step: int) -> None:
+        """Keep what was written of the steps before ``step``, and of rounds that began before."""
+        lines = [
+            json.dumps(record_to_json(record), allow_nan=False) + "\n"
+            for record in self.read()
+            if record.step < step
+        ]
+        if self._path.is_file():
+            write_text(self._path, "".join(lines))
 
     def sync(self) -> None:
         """Make what was written so far survive a power cut."""

@@ -11,7 +11,7 @@ and what is said of documents holds of their tokens.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from mads.config import SelectionConfig
 from mads.seeds import derive, mix64, shuffled, uniform
 from mads.selection.bounds import bounded_shares, find_bounds
 from mads.selection.policies import POLICIES
+from mads.selection.spread import spread_temperature
 from mads.types import Cells, Floats, Ints
 from mads.units import Unit
 
@@ -119,6 +120,8 @@ def make_plan(
     policy = POLICIES[config.policy]
     if not policy.uses_scores:
         score_C = np.zeros(len(cells))
+    warmth = spread_temperature(cells, score_C, config.temperature, config.least_entropy)
+    config = replace(config, temperature=warmth)
     earlier_C = cursors.places(unit)
     later_C = cell_sizes(cells, unit) - earlier_C
     cell_L = np.concatenate([np.arange(len(cells))] * 2)

@@ -148,7 +148,8 @@ def points(record: Record, read: Mapping[str, Mapping[str, float]]) -> dict[str,
         return {f"loss/{task}": loss for task, loss in record.losses.items()}
     if not isinstance(record, RoundRecord):
         names = ("loss", "grad_norm", "learning_rate", "tokens_per_s")
-        return {f"train/{name}": float(getattr(record, name)) for name in names}
+        values = {name: getattr(record, name) for name in names}
+        return {f"train/{name}": float(v) for name, v in values.items() if v is not None}
     found = {"round": float(record.round), "round/documents": float(record.num_docs)}
     found |= {f"loss/{task}": loss for task, loss in record.losses.items()}
     found |= {f"theta/{agent}": value for agent, value in record.theta.items()}

@@ -30,14 +30,13 @@ from mads.files import (
     write_sealed_json,
     write_text,
 )
-from mads.layout import RunDir
+from mads.layout import OPTIMIZER, RunDir
 from mads.sealed import Seal, read_seal
 from mads.training.sharded import own_part, part_of, whole_of
 from mads.training.trainer import Trainer
 from mads.training.world import World
 from mads.units import shorten
 
-OPTIMIZER = "optimizer.safetensors"
 STATE = "state.json"
 MODEL = "model.safetensors"
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")

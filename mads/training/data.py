@@ -44,6 +44,7 @@ class RoundData:
         seed: int,
         group_N: NDArray[np.int64] | None = None,
     ) -> None:
+        self.stop = stop
         firsts, starts = np.unique(step_N, return_index=True)
         self._firsts: list[int] = firsts.tolist()
         self._sequences = config.batch_tokens // config.context

@@ -13,7 +13,7 @@ LARGE = 10.0  # standard deviation of the head's weights in a trial
 
 def trial_tokens(model: nn.Module) -> Tensor:
     """Return two sequences of 16 tokens of a model's vocabulary, which differ everywhere."""
-    words = int(getattr(model.config, "vocab_size", 16))
+    words = int(getattr(getattr(model, "config", None), "vocab_size", 97))
     return (torch.arange(32).view(2, 16) * 7 + 3) % words
 
 

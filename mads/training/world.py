@@ -104,13 +104,14 @@ class Many(World):
     Numbers are gathered and summed in the order of ranks, so all processes hold the same bits.
     """
 
+    steps: dist.ProcessGroup | None = None  # for numbers in RAM, whatever carries a GPU's tensors
     waiting: dist.ProcessGroup | None = None  # with a time-out that a plan or a fit cannot reach
 
     def sum(self, value_K: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the sum of all processes' arrays; see World."""
         own = torch.from_numpy(np.ascontiguousarray(value_K, np.float64))
         parts = [torch.empty_like(own) for _ in range(self.size)]
-        dist.all_gather(parts, own)
+        dist.all_gather(parts, own, group=self.steps)
         total: NDArray[np.float64] = np.sum([part.numpy() for part in parts], axis=0)
         return total
 
@@ -169,7 +170,15 @@ def _join(board: Any, rank: int, size: int) -> World:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", rank)) % torch.cuda.device_count())
         backend = "cpu:gloo,cuda:nccl"
     dist.init_process_group(backend, store=board, rank=rank, world_size=size, timeout=STEP_TIMEOUT)
-    return Many(rank, size, dist.new_group(backend="gloo", timeout=MAIN_TIMEOUT))
+    return present_world()
+
+
+def present_world() -> World:
+    """Return the world of ``torch.distributed``, where somebody has initialised it."""
+    if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
+        return ALONE
+    groups = [dist.new_group(backend="gloo", timeout=t) for t in (STEP_TIMEOUT, MAIN_TIMEOUT)]
+    return Many(dist.get_rank(), dist.get_world_size(), *groups)
 
 
 def _lost(error: Exception) -> DataError | None:

@@ -260,7 +260,7 @@ def test_what_has_no_score_is_refused_or_goes_to_other(
 
 
 def test_a_corpus_without_any_score_has_one_bin(tmp_path: Path, toy_recipe: MakeRecipe) -> None:
-    write_jsonl(tmp_path / "c.jsonl", [{"text": "a"}, {"text": "b"}])
+    write_jsonl(tmp_path / "c.jsonl", [{"text": "a", "edu": None}, {"text": "b"}])
     run(
         [tmp_path / "c.jsonl"],
         tmp_path / "s",

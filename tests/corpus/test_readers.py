@@ -362,7 +362,8 @@ def test_a_folder_of_texts_has_the_same_documents(
         path = tmp_path / "corpus" / f"{i // 100}" / f"{i:03d}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(document["text"].encode())
-    recipe = toy_recipe(agents={"kind": AGENT}, corpus={"executor": "inline", "shard_docs": 47})
+    quality = {"quality": {"backend": "fasttext"}}  # texts have no field but their own
+    recipe = toy_recipe(agents=quality, corpus={"executor": "inline", "shard_docs": 47})
     annotate([tmp_path / "corpus"], tmp_path / "store", recipe, lambda *_: None)
     mine, first = Store(tmp_path / "store"), Store(stores["a.jsonl"])
     for shard in range(7):

@@ -34,7 +34,7 @@ def test_one_round_is_measured_and_the_strategy_moves_on(folder: Path, store: St
     task = batched(make_task(name, config, store.tokenizer, 32, 0), 8)
     strategy = Console.start(store.cells, recipe)
     before = strategy.to_json()
-    found = gather(store, trainer, [task], recipe, strategy, 5)
+    found = gather(store, lm, trainer.optimizer_state(5), [task], recipe, strategy)
     assert (found.strategy.round, strategy.round) == (1, 0)
     assert strategy.to_json() == before
     assert found.strategy.weights != strategy.weights
@@ -45,7 +45,13 @@ def test_one_round_is_measured_and_the_strategy_moves_on(folder: Path, store: St
     assert found.record.oracle_error is not None
     budget = replace(recipe, rewards=replace(recipe.rewards, probe_tokens=1500))
     again = gather(
-        store, trainer, [task], budget, strategy, 5, spread_from(store.cells, found.table)
+        store,
+        lm,
+        trainer.optimizer_state(5),
+        [task],
+        budget,
+        strategy,
+        spread_from(store.cells, found.table),
     )
     assert 0 < again.record.probe_tokens < 1700
     assert not math.isclose(again.record.probe_tokens, found.record.probe_tokens)
@@ -85,7 +91,9 @@ def test_a_console_of_some_agents_probes_their_categories_only(folder: Path, sto
     trainer = Trainer(lm, recipe.training, 0)
     (name, config), *_ = recipe.rewards.tasks.items()
     task = batched(make_task(name, config, store.tokenizer, 32, 0), 8)
-    found = gather(store, trainer, [task], recipe, Console.start(store.cells, recipe), 5)
+    found = gather(
+        store, lm, trainer.optimizer_state(5), [task], recipe, Console.start(store.cells, recipe)
+    )
     assert found.strategy.weights.keys() == found.strategy.theta.keys() == {"coin"}
     assert found.record.rewards is not None
     assert found.record.rewards.keys() == {"coin"}

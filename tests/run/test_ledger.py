@@ -32,14 +32,14 @@ from mads.training.build import build_model
 FEEDBACK = FeedbackRecord(3.0, 8, 200, "", {})
 RECORDS: list[Record] = [
     RoundRecord(0, 0, 500.0, 30, {}, {}, {}, effort=Effort(1.0, 10.0, 0.0, 6.0, 0)),
-    StepRecord(0, 0, 2.5, 1.0, 1e-3, 100, 50.0),
+    StepRecord(0, 0, 2.5, 1e-3, 100, 50.0, 1.0),
     SkippedRecord(1, 0, "the loss is nan", 100, 25.0),
     RoundRecord(
         *(1, 2, 1500.0, 30, {}, {}, {}, FEEDBACK),
         refresh=RefreshRecord(7.0, (0,), 5, 5, None, 9),
         effort=Effort(2.0, 20.0, 99.0, 6.0, 2),  # goes on on two GPUs
     ),
-    StepRecord(2, 1, 2.5, 1.0, 1e-3, 100, 100.0),
+    StepRecord(2, 1, 2.5, 1e-3, 100, 100.0, 1.0),
     EndRecord(3, {}, Effort(4.0, 40.0, 0.0, 6.0, 2)),
 ]
 

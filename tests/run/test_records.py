@@ -37,8 +37,8 @@ FEEDBACK = FeedbackRecord(
 )
 ROUND = RoundRecord(2, 10, 1.5, 30, {"kind": 1.0}, TABLE, {"planted": 2.0}, FEEDBACK)
 RECORDS: list[Record] = [
-    StepRecord(3, 0, 2.5, 1.0, 1e-3, 512, 1e4),
-    StepRecord(4, 0, 2.5, 1.0, 1e-3, 512, 1e4, select_ms=3.0),
+    StepRecord(3, 0, 2.5, 1e-3, 512, 1e4, 1.0),
+    StepRecord(4, 0, 2.5, 1e-3, 512, 1e4, 1.0, select_ms=3.0),
     ROUND,
     RoundRecord(0, 0, 1.5, 30, {}, {}, {}),
     RoundRecord(1, 5, 1.5, 30, {}, {}, {}, FeedbackRecord(0.5, 8, 200, "nothing", {"refused": 1})),
@@ -161,7 +161,7 @@ def test_steps_that_are_done_are_read_from_the_end(tmp_path: Path) -> None:
     assert metrics.steps_done() == 5
     assert write(tmp_path / "round.jsonl", [*RECORDS[:2], ROUND]).steps_done() == 10
     assert write(tmp_path / "end.jsonl", RECORDS).steps_done() == 20
-    many = write(tmp_path / "many.jsonl", [StepRecord(i, 0, 2.5, 1, 1, 9, 9) for i in range(2000)])
+    many = write(tmp_path / "many.jsonl", [StepRecord(i, 0, 2.5, 1, 9, 9, 1) for i in range(2000)])
     assert (tmp_path / "many.jsonl").stat().st_size > 1 << 16
     assert many.steps_done() == 2000
     path.write_text("no record\n")
@@ -171,7 +171,7 @@ def test_steps_that_are_done_are_read_from_the_end(tmp_path: Path) -> None:
 def test_the_steps_of_the_newest_round_are_read_from_the_end(tmp_path: Path) -> None:
     losses = {"web": (12.5, 4.0), "code": (0.1 + 0.2, 1.0)}
     steps = [
-        StepRecord(n, n // 2, 3.0, 1.0, 1e-3, 512, 9.0, category_losses=losses) for n in range(5)
+        StepRecord(n, n // 2, 3.0, 1e-3, 512, 9.0, 1.0, category_losses=losses) for n in range(5)
     ]
     path = tmp_path / "metrics.jsonl"
     metrics = write(path, [*steps[:4], ROUND, steps[4]])
@@ -187,7 +187,7 @@ def test_a_round_longer_than_the_end_that_is_read_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However much of the file that is, the steps are those of the whole file."""
-    steps = [StepRecord(n, n // 30, 3.0, 1.0, 1e-3, 512, 9.0) for n in range(75)]
+    steps = [StepRecord(n, n // 30, 3.0, 1e-3, 512, 9.0, 1.0) for n in range(75)]
     metrics = write(tmp_path / "metrics.jsonl", steps)
     for size in (1, 100, 150, 1_000, 10_000):
         monkeypatch.setattr("mads.run.records._END", size)
@@ -199,7 +199,7 @@ def test_a_round_longer_than_the_end_that_is_read_first(
 
 
 def test_skipped_steps_are_passed_over_and_counted_from_the_end(tmp_path: Path) -> None:
-    steps = [StepRecord(n, 0, 3.0, 1.0, 1e-3, 512, 9.0) for n in range(3)]
+    steps = [StepRecord(n, 0, 3.0, 1e-3, 512, 9.0, 1.0) for n in range(3)]
     bad = [SkippedRecord(n, 0, "the loss is nan", 512, 9.0) for n in range(3, 6)]
     metrics = write(tmp_path / "m.jsonl", [*steps[:2], bad[0], steps[2], *bad[1:]])
     assert metrics.skipped_in_a_row() == 2

@@ -197,8 +197,8 @@ KILLED = {
     "before the labels": "mads.run.refresh.quantile_edges",
     "before the order": "mads.store.build.write_order",
     "before the seals": "mads.run.refresh.write_refreshed",
-    "before the rewards": "mads.run.loop.gather",
-    "before the selection": "mads.run.loop.select_round",
+    "before the rewards": "mads.run.circle.gather",
+    "before the selection": "mads.run.circle.select_round",
     "before the plan": "mads.selection.plan_file.write_plan",
 }
 
