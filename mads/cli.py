@@ -333,14 +333,20 @@ def explain(
 
 
 @app.command()
-def status(run: options.StatusArgument, as_json: options.JsonOption = False) -> None:
-    """Tell how a run stands, while it is trained and after."""
+def status(made: options.MadeArgument, as_json: options.JsonOption = False) -> None:
+    """Tell how a run or a store stands, while it is made, here or elsewhere, and after."""
     from mads.codec import to_json
+    from mads.layout import kind_of
     from mads.report.status import status as read_status
-    from mads.tables import show_status
+    from mads.report.store_status import store_status
+    from mads.tables import show_status, show_store_status
     from mads.terminal import print_json
 
-    found = read_status(run)
+    if kind_of(made) == "a store":
+        store = store_status(made)
+        print_json(to_json(store)) if as_json else show_store_status(store)
+        return
+    found = read_status(made)
     print_json(to_json(found)) if as_json else show_status(found)
 
 

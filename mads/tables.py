@@ -17,6 +17,7 @@ from mads.report.diff import ConsoleDiff, SelectionDiff
 from mads.report.explain import Explanation, RoundOfDocument
 from mads.report.statistics import Estimate
 from mads.report.status import Status
+from mads.report.store_status import StoreStatus
 from mads.selection.composition import Shares
 from mads.terminal import say, table
 from mads.types import Cells
@@ -250,6 +251,30 @@ def show_status(found: Status) -> None:
     if found.guards:
         acted = ", ".join(f"{name} {count}" for name, count in found.guards.items())
         parts.append(f"guards and alarms: {acted}")
+    say("; ".join(parts) + ".")
+
+
+def show_store_status(found: StoreStatus) -> None:
+    """Show how a store stands."""
+    if found.bad_files:
+        rows = [[path, f"{count:,}"] for path, count in found.bad_files.items()]
+        table("Files with rows that are not ok", ["file", "rows"], rows)
+    if found.left:
+        rows = [[part, f"{count:,}"] for part, count in found.left.items()]
+        table("Left to do", ["part", "shards"], rows)
+    usable = f" (generation {found.generation})" if found.generation else ""
+    bad = sum(found.statuses.values()) - found.statuses["ok"]
+    parts = [
+        f"{found.store}: {found.state}{usable}, {found.rows_done:,} of {found.rows:,} documents "
+        f"in {found.shards_done:,} of {found.shards:,} shards, {found.tokens_done:,} tokens, "
+        f"{bad:,} rows not ok"
+    ]
+    if found.docs_per_s is not None and found.tokens_per_s is not None:
+        parts.append(f"{found.docs_per_s:,.0f} documents/s, {found.tokens_per_s:,.0f} tokens/s")
+    if found.workers:
+        parts.append(f"{found.workers} processes at work")
+    if found.seconds_left is not None:
+        parts.append(f"{found.seconds_left / 60:,.0f} min left")
     say("; ".join(parts) + ".")
 
 
