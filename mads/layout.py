@@ -150,6 +150,16 @@ class StoreDir:
         return self.scores(folder) / f"{shard_name(shard)}.parquet"
 
     @property
+    def cost(self) -> Path:
+        """What annotating has cost; measured, so no two stores have the same."""
+        return self.root / "cost.json"
+
+    @property
+    def costs(self) -> Path:
+        """A folder in which processes note their costs until these are added up."""
+        return self.root / f"costs{PARTIAL}"
+
+    @property
     def workplaces(self) -> list[Path]:
         """The folders in which processes write, each its own, before files get their names."""
         return sorted(self.root.glob(f"{WORKPLACE}*{PARTIAL}"))

@@ -16,6 +16,7 @@ import numpy as np
 
 from mads.annotate.binned import bin_scores
 from mads.annotate.checks import check_bad_rows
+from mads.annotate.cost import BINS, INDEX, PLAN, Clock, add_up, note_cost
 from mads.annotate.executors import EXECUTORS
 from mads.annotate.growth import Before
 from mads.annotate.job import DOCUMENTS, Job, missing_parts
@@ -98,11 +99,16 @@ def begin(asked: Asked, on_progress: Report) -> Work:
 
     Nobody else may be at work in the store.
     """
-    work = survey(asked, on_progress)
-    sweep(work.store)
-    if work.spec != work.before.begun:
-        write_spec(work.store, work.spec)
-    _make_tokenizer(work.store, work.before.manifest, work.spec, work.recipe, on_progress)
+    clock = Clock()
+    with clock.stage(PLAN):
+        work = survey(asked, on_progress)
+        sweep(work.store)
+        is_new = work.spec != work.before.begun
+        if is_new:
+            write_spec(work.store, work.spec)
+        _make_tokenizer(work.store, work.before.manifest, work.spec, work.recipe, on_progress)
+    if is_new:
+        note_cost(work.store, PLAN, clock.cost)
     return work
 
 
@@ -114,9 +120,13 @@ def sweep(store: StoreDir) -> None:
 
 def complete(work: Work, new_shards: int, on_progress: Report) -> AnnotateResult:
     """Cut scores into bins, build the index and write the manifest: every shard is there."""
-    before, store = work.before, work.store
-    spec = bin_scores(store, work.spec, work.asked.agents, on_progress)
-    manifest, new_index = _finish(store, before.manifest, spec, work.recipe, on_progress)
+    before, store, clock = work.before, work.store, Clock()
+    with clock.stage(BINS):
+        spec = bin_scores(store, work.spec, work.asked.agents, on_progress)
+    with clock.stage(INDEX):
+        manifest, new_index = _finish(store, before.manifest, spec, work.recipe, on_progress)
+    if new_index or store.costs.is_dir():
+        add_up(store, clock.cost)
     for path in _own_files(Store(store.root)):
         work.seen.note(path)
     work.seen.write()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from mads.agents import open_agent
 from mads.agents.agent import QuantileBins
+from mads.annotate.cost import DOCUMENTS, READ, Clock, note_cost
 from mads.config import AgentConfig
 from mads.corpus.places import Place, inside
 from mads.corpus.readers.reader import RowFormat
@@ -47,8 +48,6 @@ from mads.store.memory import (
 )
 from mads.store.spec import Shard, StoreSpec
 from mads.types import NO_CATEGORY, Agent, DocumentBatch, Labels, Scores, Status
-
-DOCUMENTS = "documents and tokens"
 
 Span = Sequence[int]
 """Shards that one process does, one after the other."""
@@ -119,18 +118,29 @@ class Job:
         source = _Source(
             spec, RowFormat(spec.text_field, tuple(sorted(fields)), spec.max_doc_bytes)
         )
+        if not any(missing.values()):
+            return
+        clock = Clock()
         with workplace(self.store) as own:
             for shard, parts in missing.items():
                 if parts:
-                    self._annotate(shard, parts, source, own, report)
+                    self._annotate(shard, parts, source, own, clock, report)
+                    clock.rows += spec.shards[shard].num_rows
+            note_cost(self.store, own.root.stem, clock.cost)
 
     def _annotate(
-        self, shard: int, parts: Sequence[str], source: _Source, own: StoreDir, report: Report
+        self,
+        shard: int,
+        parts: Sequence[str],
+        source: _Source,
+        own: StoreDir,
+        clock: Clock,
+        report: Report,
     ) -> None:
         labels = {name: _columns(self.agents[name]) for name in parts if name != DOCUMENTS}
-        batches = self._labelled(source.batches(shard), labels.values(), report)
+        batches = self._labelled(clock.each(READ, source.batches(shard)), labels, clock, report)
         if DOCUMENTS in parts:
-            self._write_documents(shard, batches, own)
+            self._write_documents(shard, batches, own, clock)
         else:
             for _ in batches:
                 pass
@@ -151,13 +161,16 @@ class Job:
         final.parent.mkdir(parents=True, exist_ok=True)
         publish(path, final)
 
-    def _write_documents(self, shard: int, batches: Iterator[DocumentBatch], own: StoreDir) -> None:
+    def _write_documents(
+        self, shard: int, batches: Iterator[DocumentBatch], own: StoreDir, clock: Clock
+    ) -> None:
         """Write a shard's tokens and, last, the table that knows their checksums."""
         columns = _DocumentColumns(self.spec.id_field)
         paths = own.tokens_bin(shard), own.tokens_idx(shard)
         with TokenWriter(*paths, self.tokenizer.vocab_size) as tokens:
             for batch in batches:
-                columns.add(batch, tokens, self.tokenizer)
+                with clock.stage(DOCUMENTS):
+                    columns.add(batch, tokens, self.tokenizer)
         write_token_sums(*paths)
         fingerprint, sums = self.spec.shards[shard].fingerprint, read_seal(own.tokens_sum(shard))
         write_documents(own.documents(shard), shard, fingerprint, sums, columns.documents())
@@ -167,14 +180,16 @@ class Job:
     @staticmethod
     def _labelled(
         batches: Iterator[tuple[Place, DocumentBatch]],
-        labels: Collection[_LabelColumns | _ScoreColumns],
+        labels: Mapping[str, _LabelColumns | _ScoreColumns],
+        clock: Clock,
         report: Report,
     ) -> Iterator[DocumentBatch]:
         """Yield batches after each agent has labelled them."""
         for path, batch in batches:
             try:
-                for columns in labels:
-                    columns.add(batch)
+                for name, columns in labels.items():
+                    with clock.agent(name):
+                        columns.add(batch)
             except DataError as error:
                 raise DataError(f"{path}: {error}") from error
             yield batch
