@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mads import __version__, options
+from mads.cli_annotate import annotate
 from mads.cli_fit import fit_app
 from mads.errors import NO_MEMORY, DataError, MadsError, UsageError, lacks_memory, machine_problem
 
@@ -75,46 +76,7 @@ def _options(
     del version
 
 
-@app.command()
-def annotate(
-    corpus: options.CorpusArgument,
-    out: options.NewStoreOption,
-    ram: Annotated[
-        str,
-        typer.Option("--ram", metavar="SIZE", help="For building the index, e.g. 4GB (index_ram)."),
-    ] = "",
-    max_bad: Annotated[
-        str,
-        typer.Option("--max-bad", metavar="X%", help="Fail when more rows are bad; default any."),
-    ] = "",
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Read and compare every file, whatever its time.")
-    ] = False,
-    recipe: options.RecipeOption = None,
-    changes: options.SetOption = None,
-    as_json: options.JsonOption = False,
-) -> None:
-    """Label the whole corpus once: agents' memories, tokens and the cell index."""
-    from mads.annotate import annotate as stage
-    from mads.codec import to_json
-    from mads.recipe import load_recipe
-    from mads.store.store import Store
-    from mads.tables import show_annotated
-    from mads.terminal import print_json, progress
-    from mads.units import parse_share
-
-    begun = time.perf_counter()
-    overrides = [*(changes or ()), *([f"index_ram={json.dumps(ram)}"] if ram else ())]
-    if max_bad:
-        overrides.append(f"corpus.max_bad={parse_share(max_bad, '--max-bad')}")
-    with progress() as report:
-        settings = load_recipe(recipe, overrides)
-        result = stage.annotate(corpus, out, settings, report, verify=verify)
-    seconds = time.perf_counter() - begun
-    if as_json:
-        print_json({**to_json(result), "store": str(out), "seconds": seconds})
-        return
-    show_annotated(out, result, Store(out).cells, seconds)
+app.command()(annotate)
 
 
 @app.command()
@@ -387,14 +349,20 @@ def explain(
 
 
 @app.command()
-def status(run: options.StatusArgument, as_json: options.JsonOption = False) -> None:
-    """Tell how a run stands, while it is trained and after."""
+def status(made: options.MadeArgument, as_json: options.JsonOption = False) -> None:
+    """Tell how a run or a store stands, while it is made, here or elsewhere, and after."""
     from mads.codec import to_json
+    from mads.layout import kind_of
     from mads.report.status import status as read_status
-    from mads.tables import show_status
+    from mads.report.store_status import store_status
+    from mads.tables import show_status, show_store_status
     from mads.terminal import print_json
 
-    found = read_status(run)
+    if kind_of(made) == "a store":
+        store = store_status(made)
+        print_json(to_json(store)) if as_json else show_store_status(store)
+        return
+    found = read_status(made)
     print_json(to_json(found)) if as_json else show_status(found)
 
 

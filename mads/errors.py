@@ -25,6 +25,10 @@ class DataError(MadsError):
     """A corpus, store or run that cannot be read or does not fit. Exit code 1."""
 
 
+class InUse(DataError):
+    """A folder that another process writes."""
+
+
 class Interrupted(MadsError):
     """A signal asked the command to stop; its work is saved. Exit code 75 (EX_TEMPFAIL)."""
 

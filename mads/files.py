@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from mads.errors import DataError, UsageError, machine_problem
+from mads.errors import DataError, InUse, UsageError, machine_problem
 
 LOCK = ".lock"
 PARTIAL = ".partial"
@@ -169,13 +169,25 @@ def json_sha256(value: Any) -> str:
 def exclusive(root: Path) -> Iterator[None]:
     """Hold a folder for one writer.
 
-    Raises UsageError when it is a file, DataError when another process holds it.
+    Raises UsageError when it is a file, InUse when another process holds it.
     """
     if root.exists() and not root.is_dir():
         raise UsageError(f"{root} is a file, not a folder. Give another --out.")
     root.mkdir(parents=True, exist_ok=True)
     with (root / LOCK).open("a") as handle:
         _lock(handle.fileno(), root)
+        yield
+
+
+@contextmanager
+def shared(root: Path) -> Iterator[None]:
+    """Hold a folder together with others of this kind, so that nobody holds it ``exclusive``.
+
+    Waits while somebody does. Where locks do not reach other machines it says nothing of what
+    these do.
+    """
+    with (root / LOCK).open("a+") as handle:  # NFS shares a lock only of what may be read
+        fcntl.flock(handle.fileno(), fcntl.LOCK_SH)
         yield
 
 
@@ -192,11 +204,11 @@ def is_held(root: Path) -> bool:
 
 
 def _lock(handle: int, root: Path) -> None:
-    """Lock an open file for this process; raises DataError when another one has it."""
+    """Lock an open file for this process; raises InUse when another one has it."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise DataError(
+        raise InUse(
             f"{root} is being written by another mads process. Wait for it, or stop it."
         ) from error
 

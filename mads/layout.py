@@ -82,6 +82,9 @@ REFRESHED = "influence.own"
 """What a run's own memory is called among an agent's folders; no agent of a store has this name."""
 
 
+WORKPLACE = "work-"
+
+
 @dataclass(frozen=True, slots=True)
 class StoreDir:
     """The files of a store (what ``mads annotate`` writes).
@@ -145,6 +148,21 @@ class StoreDir:
     def scores_shard(self, folder: str, shard: int) -> Path:
         """Return one shard of an agent's scores."""
         return self.scores(folder) / f"{shard_name(shard)}.parquet"
+
+    @property
+    def cost(self) -> Path:
+        """What annotating has cost; measured, so no two stores have the same."""
+        return self.root / "cost.json"
+
+    @property
+    def costs(self) -> Path:
+        """A folder in which processes note their costs until these are added up."""
+        return self.root / f"costs{PARTIAL}"
+
+    @property
+    def workplaces(self) -> list[Path]:
+        """The folders in which processes write, each its own, before files get their names."""
+        return sorted(self.root.glob(f"{WORKPLACE}*{PARTIAL}"))
 
     def index(self, generation: int) -> IndexDir:
         """Return the folder of a generation's index."""

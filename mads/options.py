@@ -155,6 +155,9 @@ CorpusArgument = Annotated[
     ),
 ]
 StatusArgument = Annotated[Path, _path_argument("What `mads train` writes.", "RUN")]
+MadeArgument = Annotated[
+    Path, _path_argument("What `mads train` or `mads annotate` writes.", "RUN|STORE")
+]
 TrackerOption = Annotated[
     str,
     typer.Option(

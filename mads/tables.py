@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mads.agents.target import BINS
 from mads.annotate.annotate import AnnotateResult
+from mads.annotate.sharded import PartDone, Planned
 from mads.codec import to_json
 from mads.demo.harvest import HarvestSummary
 from mads.export.command import PartWritten, Selected
@@ -16,6 +17,7 @@ from mads.report.diff import ConsoleDiff, SelectionDiff
 from mads.report.explain import Explanation, RoundOfDocument
 from mads.report.statistics import Estimate
 from mads.report.status import Status
+from mads.report.store_status import StoreStatus
 from mads.selection.composition import Shares
 from mads.terminal import say, table
 from mads.types import Cells
@@ -67,6 +69,34 @@ def show_annotated(out: Path, found: AnnotateResult, cells: Cells, seconds: floa
     say(
         f"{out}: {found.rows:,} documents ({statuses}), {found.text_bytes / 1e6:,.1f} MB of "
         f"text, {found.tokens:,} tokens, {found.cells} cells; {what}."
+    )
+
+
+def show_planned(out: Path, found: Planned, seconds: float) -> None:
+    """Show what ``mads annotate --plan`` decided, and how to go on."""
+    for problem in found.skipped:
+        say(f"Skipped: {problem}.")
+    say(
+        f"{out}: planned {found.files:,} files, {found.rows:,} rows, "
+        f"{found.text_bytes / 1e6:,.1f} MB of text, in {found.shards:,} shards, of which "
+        f"{found.new_shards:,} are to do; took {seconds:.1f} s. Go on with the same command and "
+        "--shard 1/N … N/N instead of --plan, on any machines; the last one out builds the index, "
+        "or --finish does."
+    )
+
+
+def show_part_done(out: Path, found: PartDone, seconds: float) -> None:
+    """Show what ``mads annotate --shard`` did, and what is left."""
+    if found.finished is not None:
+        left = f"the store is complete: {found.finished.tokens:,} tokens"
+        left += f", {found.finished.cells} cells"
+    elif found.complete:
+        left = "all parts are done, and another process builds the index"
+    else:
+        left = "other parts are still to do"
+    say(
+        f"{out}: part {found.part}/{found.parts} of {found.shards:,} shards, of which "
+        f"{found.new_shards:,} were to do; took {seconds:.1f} s; {left}."
     )
 
 
@@ -221,6 +251,30 @@ def show_status(found: Status) -> None:
     if found.guards:
         acted = ", ".join(f"{name} {count}" for name, count in found.guards.items())
         parts.append(f"guards and alarms: {acted}")
+    say("; ".join(parts) + ".")
+
+
+def show_store_status(found: StoreStatus) -> None:
+    """Show how a store stands."""
+    if found.bad_files:
+        rows = [[path, f"{count:,}"] for path, count in found.bad_files.items()]
+        table("Files with rows that are not ok", ["file", "rows"], rows)
+    if found.left:
+        rows = [[part, f"{count:,}"] for part, count in found.left.items()]
+        table("Left to do", ["part", "shards"], rows)
+    usable = f" (generation {found.generation})" if found.generation else ""
+    bad = sum(found.statuses.values()) - found.statuses["ok"]
+    parts = [
+        f"{found.store}: {found.state}{usable}, {found.rows_done:,} of {found.rows:,} documents "
+        f"in {found.shards_done:,} of {found.shards:,} shards, {found.tokens_done:,} tokens, "
+        f"{bad:,} rows not ok"
+    ]
+    if found.docs_per_s is not None and found.tokens_per_s is not None:
+        parts.append(f"{found.docs_per_s:,.0f} documents/s, {found.tokens_per_s:,.0f} tokens/s")
+    if found.workers:
+        parts.append(f"{found.workers} processes at work")
+    if found.seconds_left is not None:
+        parts.append(f"{found.seconds_left / 60:,.0f} min left")
     say("; ".join(parts) + ".")
 
 

@@ -7,7 +7,6 @@ Until the manifest is written, last of all, the store is what it was before.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,18 +14,16 @@ from pathlib import Path
 
 import numpy as np
 
-from mads.agents import open_agent
 from mads.annotate.binned import bin_scores
-from mads.annotate.checks import check_bad_rows, check_corpus, with_fields
+from mads.annotate.checks import check_bad_rows
+from mads.annotate.cost import BINS, DOCUMENTS, INDEX, PLAN, Clock, add_up, note_cost
 from mads.annotate.executors import EXECUTORS
-from mads.annotate.growth import Before, look, next_spec, scan_files
-from mads.annotate.job import DOCUMENTS, Job, missing_parts
-from mads.annotate.seen import Seen
+from mads.annotate.growth import Before
+from mads.annotate.job import Job, missing_parts
 from mads.annotate.spans import make_spans
-from mads.annotate.verify import check_files, check_tokens
+from mads.annotate.survey import Asked, Work, ask, survey
+from mads.annotate.verify import check_tokens
 from mads.config import Recipe
-from mads.corpus.files import find_files
-from mads.corpus.look import layout_of
 from mads.corpus.places import inside
 from mads.corpus.readers.reader import RowFormat
 from mads.corpus.rows import RowReader
@@ -37,8 +34,8 @@ from mads.corpus.tokenizer import (
     train_tokenizer,
 )
 from mads.errors import DataError
-from mads.files import LOCK, PARTIAL, exclusive
-from mads.layout import StoreDir, refuse_inside
+from mads.files import exclusive
+from mads.layout import StoreDir
 from mads.provenance import provenance
 from mads.sealed import Seal
 from mads.seeds import derive, uniform
@@ -88,51 +85,59 @@ def annotate(
     another size or time than when they were read last. Raises UsageError for a corpus or recipe
     that cannot be used, DataError for damaged data or for what a store cannot become.
     """
-    given = find_files(paths)
-    agents = {name: open_agent(name, config) for name, config in recipe.agents.items()}
-    max_bad = recipe.corpus.max_bad
-    workers = recipe.corpus.workers or os.cpu_count() or 1
-    refuse_inside(out)
+    asked = ask(paths, out, recipe, verify=verify)
     with exclusive(out):
-        store = StoreDir(out)
-        _refuse_foreign(store)
-        before, seen = look(store), Seen(store.seen, trust=not verify)
-        if before.manifest is not None:
-            check_files(store, before.manifest, seen, on_progress)
-        layout = layout_of(given.files)
-        recipe = with_fields(recipe, before, layout)
-        found = scan_files(given.files, before.spec, seen, recipe, workers, on_progress)
-        checked = check_corpus(found, before, recipe, agents, workers)
-        spec = next_spec(store, before, given.root, checked.files, recipe, agents)
-        if spec != before.begun:
-            write_spec(store, spec)
-        _make_tokenizer(store, before.manifest, spec, recipe, on_progress)
-        _check_begun(store, before, spec, seen)
-        new_shards = _label(store, spec, recipe, workers, on_progress)
-        spec = bin_scores(store, spec, agents, on_progress)
-        manifest, new_index = _finish(store, before.manifest, spec, recipe, on_progress)
-        for path in _own_files(Store(out)):
-            seen.note(path)
-        seen.write()
-        result = _result(before, manifest, new_shards, new_index=new_index)
-    check_bad_rows(store, manifest.generations[str(manifest.generation)].documents, max_bad)
-    return replace(
-        result,
-        layout=layout.name if layout is not None else "",
-        left_out=[str(path) for path in given.left_out],
-        skipped=checked.skipped,
-    )
+        work = begin(asked, on_progress)
+        new_shards = label(work, range(len(work.spec.shards)), on_progress)
+        result = complete(work, new_shards, on_progress)
+    check_result(work, result)
+    return result
 
 
-def _refuse_foreign(store: StoreDir) -> None:
-    """Raise DataError for a folder that holds something else."""
-    of_a_beginning = {LOCK, store.spec.name + PARTIAL, store.seen.name}
-    ours = store.spec.is_file() or store.manifest.is_file()
-    if not ours and {p.name for p in store.root.iterdir()} - of_a_beginning:
-        raise DataError(
-            f"{store.root} is neither empty nor a store (it has no {store.manifest.name}). "
-            "Give another --out."
-        )
+def begin(asked: Asked, on_progress: Report) -> Work:
+    """Decide what is decided once, and note it: files, shards, agents, the tokenizer.
+
+    Nobody else may be at work in the store.
+    """
+    clock = Clock()
+    with clock.stage(PLAN):
+        work = survey(asked, on_progress)
+        sweep(work.store)
+        is_new = work.spec != work.before.begun
+        if is_new:
+            write_spec(work.store, work.spec)
+        _make_tokenizer(work.store, work.before.manifest, work.spec, work.recipe, on_progress)
+    if is_new:
+        note_cost(work.store, PLAN, clock.cost)
+    return work
+
+
+def sweep(store: StoreDir) -> None:
+    """Remove what killed processes have left half done; nobody else may be at work."""
+    for path in store.workplaces:
+        shutil.rmtree(path)
+
+
+def complete(work: Work, new_shards: int, on_progress: Report) -> AnnotateResult:
+    """Cut scores into bins, build the index and write the manifest: every shard is there."""
+    before, store, clock = work.before, work.store, Clock()
+    with clock.stage(BINS):
+        spec = bin_scores(store, work.spec, work.asked.agents, on_progress)
+    with clock.stage(INDEX):
+        manifest, new_index = _finish(store, before.manifest, spec, work.recipe, on_progress)
+    if new_index or store.costs.is_dir():
+        add_up(store, clock.cost)
+    for path in _own_files(Store(store.root)):
+        work.seen.note(path)
+    work.seen.write()
+    result = _result(before, manifest, new_shards, new_index=new_index)
+    left_out = [str(path) for path in work.asked.given.left_out]
+    return replace(result, layout=work.layout, left_out=left_out, skipped=work.skipped)
+
+
+def check_result(work: Work, result: AnnotateResult) -> None:
+    """Raise DataError where more of a complete store's rows are bad than may be."""
+    check_bad_rows(work.store, result.rows, result.statuses, work.recipe.corpus.max_bad)
 
 
 def _make_tokenizer(
@@ -191,25 +196,26 @@ def _tokenizer_sample(spec: StoreSpec, recipe: Recipe, on_progress: Report) -> I
             on_progress("train tokenizer", done, rows)
 
 
-def _check_begun(store: StoreDir, before: Before, spec: StoreSpec, seen: Seen) -> None:
+def _check_begun(work: Work, shards: Sequence[int]) -> None:
     """Raise DataError for tokens of a killed call that were changed: no manifest tells of them.
 
     Whatever else it left is compared with itself when it is read.
     """
-    known = len(before.manifest.spec.shards) if before.manifest is not None else 0
-    for shard in range(known, len(spec.shards)):
-        if DOCUMENTS not in missing_parts(store, spec, shard):
-            check_tokens(store, shard, seen)
+    manifest = work.before.manifest
+    known = len(manifest.spec.shards) if manifest is not None else 0
+    for shard in shards:
+        if shard >= known and DOCUMENTS not in missing_parts(work.store, work.spec, shard):
+            check_tokens(work.store, shard, work.seen)
 
 
-def _label(
-    store: StoreDir, spec: StoreSpec, recipe: Recipe, workers: int, on_progress: Report
-) -> int:
-    """Label and tokenise every shard that is not finished; return how many there were."""
-    todo = [i for i in range(len(spec.shards)) if missing_parts(store, spec, i)]
+def label(work: Work, shards: Sequence[int], on_progress: Report) -> int:
+    """Label and tokenise those shards that are not finished; return how many there were."""
+    store, spec, corpus = work.store, work.spec, work.recipe.corpus
+    _check_begun(work, shards)
+    todo = [i for i in shards if missing_parts(store, spec, i)]
     if not todo:
         return 0
-    rows = spec.num_rows
+    rows = sum(spec.shards[i].num_rows for i in shards)
     done = rows - sum(spec.shards[i].num_rows for i in todo)
 
     def report(more: int) -> None:
@@ -217,8 +223,9 @@ def _label(
         done += more
         on_progress("label and tokenise", done, rows)
 
-    job = Job(store, spec, recipe.agents)
-    EXECUTORS[recipe.corpus.executor](job, make_spans(spec, todo, workers), workers, report)
+    job = Job(store, spec, work.recipe.agents)
+    spans = make_spans(spec, todo, work.asked.workers)
+    EXECUTORS[corpus.executor](job, spans, work.asked.workers, report)
     on_progress("label and tokenise", rows, rows)
     return len(todo)
 

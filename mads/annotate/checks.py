@@ -15,7 +15,6 @@ from mads.corpus.places import place_of
 from mads.corpus.readers.reader import RowFormat
 from mads.errors import DataError
 from mads.layout import StoreDir
-from mads.store.manifest import DocumentCounts
 from mads.types import Agent, Status
 
 NO_IDS = "-"
@@ -101,17 +100,15 @@ def _check_new_fields(
     check_fields([place_of(file.path) for file in files if file.num_rows], wanted)
 
 
-def check_bad_rows(store: StoreDir, found: DocumentCounts, max_bad: float) -> None:
+def check_bad_rows(store: StoreDir, rows: int, statuses: Mapping[str, int], max_bad: float) -> None:
     """Raise DataError where more of a complete store's rows are bad than may be."""
-    num_bad = found.rows - found.statuses[Status.OK.value]
-    if num_bad <= max_bad * found.rows:
+    num_bad = rows - statuses[Status.OK.value]
+    if num_bad <= max_bad * rows:
         return
     kinds = ", ".join(
-        f"{count:,} {name}"
-        for name, count in found.statuses.items()
-        if count and name != Status.OK.value
+        f"{count:,} {name}" for name, count in statuses.items() if count and name != Status.OK.value
     )
     raise DataError(
-        f"{num_bad:,} of {found.rows:,} rows ({num_bad / found.rows:.2%}) are bad ({kinds}), more "
+        f"{num_bad:,} of {rows:,} rows ({num_bad / rows:.2%}) are bad ({kinds}), more "
         f"than --max-bad {max_bad:g} allows. {store.root} is complete and was kept."
     )

@@ -37,6 +37,11 @@ class Before:
         """What new work has to agree with."""
         return self.manifest.spec if self.manifest is not None else self.begun
 
+    def agents_of_generations(self) -> set[tuple[str, str]]:
+        """Return the agents, by name and fingerprint, whose memories the store has."""
+        tables = self.manifest.generations.values() if self.manifest is not None else ()
+        return {(n, info.fingerprint) for table in tables for n, info in table.agents.items()}
+
     def agents(self, shards: tuple[Shard, ...] = ()) -> dict[tuple[str, str], AgentInfo]:
         """Return every agent that the folder knows, by name and fingerprint.
 

@@ -1,13 +1,17 @@
 """What a process does with shards: labels, documents and tokens of the corpus rows.
 
 A job can be pickled and knows nothing of who runs it. Progress is the files that exist: a shard's
-file under its final name is finished work.
+file under its final name is finished work. A process writes in a folder of its own and then renames
+what is whole, so any number may do the same shard at the same time: the bytes are the same.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +21,7 @@ from numpy.typing import NDArray
 
 from mads.agents import open_agent
 from mads.agents.agent import QuantileBins
+from mads.annotate.cost import DOCUMENTS, READ, Clock, note_cost
 from mads.config import AgentConfig
 from mads.corpus.places import Place, inside
 from mads.corpus.readers.reader import RowFormat
@@ -24,7 +29,8 @@ from mads.corpus.rows import RowReader
 from mads.corpus.tokenizer import StoreTokenizer, open_tokenizer
 from mads.corpus.tokens import TokenWriter, write_token_sums
 from mads.errors import DataError
-from mads.layout import StoreDir
+from mads.files import PARTIAL, publish
+from mads.layout import WORKPLACE, StoreDir
 from mads.sealed import read_seal
 from mads.store.documents import (
     Documents,
@@ -42,8 +48,6 @@ from mads.store.memory import (
 )
 from mads.store.spec import Shard, StoreSpec
 from mads.types import NO_CATEGORY, Agent, DocumentBatch, Labels, Scores, Status
-
-DOCUMENTS = "documents and tokens"
 
 Span = Sequence[int]
 """Shards that one process does, one after the other."""
@@ -114,15 +118,29 @@ class Job:
         source = _Source(
             spec, RowFormat(spec.text_field, tuple(sorted(fields)), spec.max_doc_bytes)
         )
-        for shard, parts in missing.items():
-            if parts:
-                self._annotate(shard, parts, source, report)
+        if not any(missing.values()):
+            return
+        clock = Clock()
+        with workplace(self.store) as own:
+            for shard, parts in missing.items():
+                if parts:
+                    self._annotate(shard, parts, source, own, clock, report)
+                    clock.rows += spec.shards[shard].num_rows
+            note_cost(self.store, own.root.stem, clock.cost)
 
-    def _annotate(self, shard: int, parts: Sequence[str], source: _Source, report: Report) -> None:
+    def _annotate(
+        self,
+        shard: int,
+        parts: Sequence[str],
+        source: _Source,
+        own: StoreDir,
+        clock: Clock,
+        report: Report,
+    ) -> None:
         labels = {name: _columns(self.agents[name]) for name in parts if name != DOCUMENTS}
-        batches = self._labelled(source.batches(shard), labels.values(), report)
+        batches = self._labelled(clock.each(READ, source.batches(shard)), labels, clock, report)
         if DOCUMENTS in parts:
-            self._write_documents(shard, batches)
+            self._write_documents(shard, batches, own, clock)
         else:
             for _ in batches:
                 pass
@@ -130,37 +148,62 @@ class Job:
         for name, columns in labels.items():
             folder = self.spec.agents[name].folder
             if isinstance(columns, _ScoreColumns):
-                path, header = self.store.scores_shard(folder, shard), self.spec.scores_header
+                path, header = own.scores_shard(folder, shard), self.spec.scores_header
                 write_scores(path, header(name, shard), doc_N, columns.scores())
             else:
-                path, header = self.store.memory_shard(folder, shard), self.spec.memory_header
+                path, header = own.memory_shard(folder, shard), self.spec.memory_header
                 write_memory(path, header(name, shard), doc_N, columns.labels())
+            self._publish(own, path)
 
-    def _write_documents(self, shard: int, batches: Iterator[DocumentBatch]) -> None:
-        store, columns = self.store, _DocumentColumns(self.spec.id_field)
-        paths = store.tokens_bin(shard), store.tokens_idx(shard)
+    def _publish(self, own: StoreDir, path: Path) -> None:
+        """Give a finished file its place in the store."""
+        final = self.store.root / path.relative_to(own.root)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        publish(path, final)
+
+    def _write_documents(
+        self, shard: int, batches: Iterator[DocumentBatch], own: StoreDir, clock: Clock
+    ) -> None:
+        """Write a shard's tokens and, last, the table that knows their checksums."""
+        columns = _DocumentColumns(self.spec.id_field)
+        paths = own.tokens_bin(shard), own.tokens_idx(shard)
         with TokenWriter(*paths, self.tokenizer.vocab_size) as tokens:
             for batch in batches:
-                columns.add(batch, tokens, self.tokenizer)
+                with clock.stage(DOCUMENTS):
+                    columns.add(batch, tokens, self.tokenizer)
         write_token_sums(*paths)
-        fingerprint, sums = self.spec.shards[shard].fingerprint, read_seal(store.tokens_sum(shard))
-        write_documents(store.documents(shard), shard, fingerprint, sums, columns.documents())
+        fingerprint, sums = self.spec.shards[shard].fingerprint, read_seal(own.tokens_sum(shard))
+        write_documents(own.documents(shard), shard, fingerprint, sums, columns.documents())
+        for path in (*paths, own.tokens_sum(shard), own.documents(shard)):
+            self._publish(own, path)
 
     @staticmethod
     def _labelled(
         batches: Iterator[tuple[Place, DocumentBatch]],
-        labels: Collection[_LabelColumns | _ScoreColumns],
+        labels: Mapping[str, _LabelColumns | _ScoreColumns],
+        clock: Clock,
         report: Report,
     ) -> Iterator[DocumentBatch]:
         """Yield batches after each agent has labelled them."""
         for path, batch in batches:
             try:
-                for columns in labels:
-                    columns.add(batch)
+                for name, columns in labels.items():
+                    with clock.agent(name):
+                        columns.add(batch)
             except DataError as error:
                 raise DataError(f"{path}: {error}") from error
             yield batch
             report(len(batch))
+
+
+@contextmanager
+def workplace(store: StoreDir) -> Iterator[StoreDir]:
+    """Provide a folder of this process alone, in which files lie as in the store."""
+    path = Path(tempfile.mkdtemp(PARTIAL, WORKPLACE, store.root))
+    try:
+        yield StoreDir(path)
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 class _Source:

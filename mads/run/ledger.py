@@ -54,9 +54,12 @@ class Ledger:
     evaluation: Spent
 
 
-def ledger_of(records: Iterable[Record]) -> Ledger:
-    """Return what the stages have cost that metrics.jsonl tells of."""
-    labelling, selecting = 0.0, 0.0
+def ledger_of(records: Iterable[Record], annotated: float = 0.0) -> Ledger:
+    """Return what the stages have cost that metrics.jsonl tells of.
+
+    ``annotated``: the seconds that the store has cost, where it is at hand.
+    """
+    labelling, selecting = annotated, 0.0
     sums = {"rewards": _Sum(), "training": _Sum(), "evaluation": _Sum()}
     effort: Effort | None = None
     for record in records:

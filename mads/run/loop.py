@@ -15,6 +15,7 @@ from pathlib import Path
 
 from torch import OutOfMemoryError
 
+from mads.annotate.cost import read_cost
 from mads.config import Recipe
 from mads.errors import DataError, Interrupted
 from mads.files import exclusive
@@ -194,7 +195,7 @@ class _Loop:
             strategy=self.circle.strategy.name,
             theta=self.circle.strategy.theta,
             weights=self.circle.strategy.weights,
-            ledger=ledger_of(records),
+            ledger=ledger_of(records, read_cost(self.circle.store.dir).seconds),
         )
         if self.world.is_main:
             write_result(self.dir.result, result)

@@ -42,7 +42,9 @@ def content(store: Path) -> dict[str, Any]:
     found: dict[str, Any] = {
         str(path.relative_to(store)): path.read_bytes()
         for path in sorted(store.rglob("*"))
-        if path.is_file() and path.name not in (".lock", "seen.json")
+        if path.is_file()
+        and path.name not in (".lock", "seen.json", "cost.json")
+        and path.parent.name != "costs.partial"
     }
     manifest = json.loads(found["corpus.json"])
     del manifest["provenance"], manifest["sha256"]

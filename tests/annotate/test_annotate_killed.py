@@ -120,8 +120,8 @@ def test_killed_at_any_moment_the_store_is_the_same(
             assert "mads: " not in process.stderr.read()
     assert sum(killed) >= 3
     for name in (
-        "documents/shard-00038.parquet",
-        "tokens/shard-00038.bin",
+        "work-of-a-killed-one.partial/documents/shard-00038.parquet",
+        "work-of-a-killed-one.partial/tokens/shard-00038.bin",
         "index/0001/cells.parquet",
     ):
         if not (out / name).exists():

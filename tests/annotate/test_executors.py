@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,15 @@ def whole(
     return out
 
 
-@pytest.mark.parametrize("name", EXECUTORS)
+NAMES = [
+    pytest.param(name, marks=pytest.mark.skipif(not find_spec("ray"), reason="mads[ray]"))
+    if name == "ray"
+    else name
+    for name in EXECUTORS
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_store_is_the_same_whoever_makes_it(
     whole: Path, toy_corpus: Path, toy_recipe: MakeRecipe, tmp_path: Path, name: str
 ) -> None:
@@ -34,7 +43,7 @@ def test_the_store_is_the_same_whoever_makes_it(
     assert content(tmp_path / "store") == content(whole)
 
 
-@pytest.mark.parametrize("name", EXECUTORS)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_row_is_told_and_only_what_is_missing_is_done(
     whole: Path, toy_recipe: MakeRecipe, tmp_path: Path, name: str
 ) -> None:
@@ -56,7 +65,7 @@ def test_every_row_is_told_and_only_what_is_missing_is_done(
     assert content(store.root) == content(whole)
 
 
-@pytest.mark.parametrize("name", EXECUTORS)
+@pytest.mark.parametrize("name", NAMES)
 def test_an_error_of_a_span_is_raised(
     toy_documents: list[Document], toy_recipe: MakeRecipe, tmp_path: Path, name: str
 ) -> None:
@@ -114,7 +123,7 @@ def test_a_job_reads_a_compressed_file_once(
         monkeypatch.setattr(f"{module}.HEAD_ROWS", 1, raising=False)
     for path in store.root.iterdir():
         assert path.name == "tokenizer"
-    monkeypatch.setattr("mads.annotate.annotate._refuse_foreign", lambda _: None)
+    monkeypatch.setattr("mads.annotate.survey.refuse_foreign", lambda _: None)
     result = run([tmp_path / "c.jsonl.gz"], store.root, recipe)
     assert result.new_shards == 38
     head = read - len(data)  # what was looked at before: the first record, and chunk by chunk

@@ -86,7 +86,7 @@ def test_a_grown_store_selects_as_one_that_was_made_at_once(
     assert fresh.index.order.read_bytes() == Store(store.root).index.order.read_bytes()
 
 
-@pytest.mark.parametrize("step", ["_make_tokenizer", "_label", "bin_scores", "_build"])
+@pytest.mark.parametrize("step", ["_make_tokenizer", "label", "bin_scores", "_build"])
 def test_a_killed_growth_leaves_the_old_generation_usable(
     store: StoreDir,
     corpus: Path,
@@ -223,7 +223,7 @@ def test_a_lost_manifest_loses_no_generation(
 def test_a_corpus_file_that_changes_meanwhile_is_not_taken_as_read(
     corpus: Path, toy_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    label, victim = module._label, sorted(corpus.iterdir())[0]
+    label, victim = module.label, sorted(corpus.iterdir())[0]
 
     def exchanged(*arguments: Any) -> int:
         found = label(*arguments)
@@ -231,7 +231,7 @@ def test_a_corpus_file_that_changes_meanwhile_is_not_taken_as_read(
         return found
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_label", exchanged)
+        patch.setattr(module, "label", exchanged)
         run([corpus], tmp_path / "store", toy_recipe())
     with pytest.raises(DataError, match=rf"{victim.name} has changed: found sha256"):
         run([corpus], tmp_path / "store", toy_recipe())

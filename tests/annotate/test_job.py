@@ -10,7 +10,8 @@ import pytest
 from annotate.test_annotate import content
 from toys import MakeRecipe
 
-from mads.annotate.job import DOCUMENTS, Job, missing_parts
+from mads.annotate.cost import DOCUMENTS
+from mads.annotate.job import Job, missing_parts
 from mads.layout import StoreDir
 from mads.store.store import Store
 

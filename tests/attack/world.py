@@ -40,7 +40,13 @@ OWN = (
     *("--set", "influence.every=1", "--set", "rewards.probes_per_category=60"),
     *("--set", "rewards.competence=false"),
 )
-NOTES = (".lock", "seen.json", "annotate.json", "corpus.json")  # paths, times, versions
+NOTES = (
+    ".lock",
+    "seen.json",
+    "cost.json",
+    "annotate.json",
+    "corpus.json",
+)  # paths, times, versions
 
 
 @dataclass(frozen=True)

@@ -127,11 +127,11 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(
 ) -> None:
     for arm in ("natural", "matched"):
         (copy / "out" / arm / "seed-1" / "result.json").unlink()
-    (copy / "out" / "natural" / "seed-1" / "checkpoints" / "latest").write_text("nowhere")
+    (copy / "out" / "natural" / "seed-1" / "metrics.jsonl").write_text("nothing")
     code, out, err = mads(capsys, *call(folder, copy))
     assert (code, out) == (1, "")
     assert "1 of 2 runs failed, the others have ended:\n  - natural, seed 1: " in err
-    assert "names no checkpoint: found 'nowhere'" in err
+    assert "metrics.jsonl was changed: the sha256 of its first" in err
     assert "natural/seed-1.log)" in err
     assert (copy / "out" / "matched" / "seed-1" / "result.json").is_file()
     assert not (copy / "out" / "comparison.json").exists()
