@@ -82,7 +82,8 @@ def test_a_run_that_was_stopped_has_the_ledger_of_one_that_was_not(
     for name in ("whole", "run"):
         result = read_result(RunDir(tmp_path / name).result)
         assert result is not None
-        assert result.ledger == ledger_of(Run(tmp_path / name).records)
+        known = replace(result.ledger, annotate=Spent(0.0))  # which the store alone tells
+        assert known == ledger_of(Run(tmp_path / name).records)
         found.append(result.ledger)
     for stage in ("rewards", "training", "evaluation"):
         one, two = getattr(found[0], stage), getattr(found[1], stage)
