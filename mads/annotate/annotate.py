@@ -16,11 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from mads.agents import open_agent
+from mads.agents.agent import QuantileBins
 from mads.annotate.binned import bin_scores
 from mads.annotate.checks import check_bad_rows, check_corpus, with_fields
 from mads.annotate.executors import EXECUTORS
 from mads.annotate.growth import Before, look, next_spec, scan_files
-from mads.annotate.job import DOCUMENTS, Job, missing_parts
+from mads.annotate.job import DOCUMENTS, Job, missing_parts, prepare_agents
 from mads.annotate.seen import Seen
 from mads.annotate.spans import make_spans
 from mads.annotate.verify import check_files, check_tokens
@@ -48,7 +49,7 @@ from mads.store.ids import count_ids
 from mads.store.manifest import FORMAT, DocumentCounts, Generation, IdCounts, Manifest, write_spec
 from mads.store.spec import StoreSpec
 from mads.store.store import Store
-from mads.types import Report, Status
+from mads.types import Agent, Report, Status
 from mads.units import parse_bytes
 
 
@@ -108,8 +109,9 @@ def annotate(
             write_spec(store, spec)
         _make_tokenizer(store, before.manifest, spec, recipe, on_progress)
         _check_begun(store, before, spec, seen)
-        new_shards = _label(store, spec, recipe, workers, on_progress)
+        new_shards = _label(store, spec, recipe, agents, workers, on_progress)
         spec = bin_scores(store, spec, agents, on_progress)
+        shutil.rmtree(store.prepared, ignore_errors=True)
         manifest, new_index = _finish(store, before.manifest, spec, recipe, on_progress)
         for path in _own_files(Store(out)):
             seen.note(path)
@@ -203,12 +205,20 @@ def _check_begun(store: StoreDir, before: Before, spec: StoreSpec, seen: Seen) -
 
 
 def _label(
-    store: StoreDir, spec: StoreSpec, recipe: Recipe, workers: int, on_progress: Report
+    store: StoreDir,
+    spec: StoreSpec,
+    recipe: Recipe,
+    agents: Mapping[str, Agent | QuantileBins],
+    workers: int,
+    on_progress: Report,
 ) -> int:
     """Label and tokenise every shard that is not finished; return how many there were."""
-    todo = [i for i in range(len(spec.shards)) if missing_parts(store, spec, i)]
+    missing = {i: missing_parts(store, spec, i) for i in range(len(spec.shards))}
+    todo = [i for i, parts in missing.items() if parts]
     if not todo:
         return 0
+    wanted = {name for parts in missing.values() for name in parts}
+    prepare_agents(store, spec, {n: agent for n, agent in agents.items() if n in wanted})
     rows = spec.num_rows
     done = rows - sum(spec.shards[i].num_rows for i in todo)
 
