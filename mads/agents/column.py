@@ -12,7 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import numpy as np
 
@@ -171,6 +171,41 @@ def problems(config: ColumnConfig, needed: Sequence[str]) -> list[str]:
     ]
     if not known:
         found.append(f"categories: {who} the categories, in order")
+    found += bin_problems(config, known)
+    found += [
+        f"rename: {value!r} becomes {to!r}, which is no category; {did_you_mean(to, known)}"
+        for value, to in config.rename.items()
+        if to not in known
+    ]
+    if config.rename and (config.edges or config.quantiles):
+        key = "edges" if config.edges else "quantiles"
+        found.append(f"rename: a number has no names; use rename or {key}, not both")
+    return found
+
+
+class Binned(Protocol):
+    """A section whose categories may be the bins of a number."""
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Names, in order."""
+
+    @property
+    def other(self) -> str:
+        """The category of what has no number."""
+
+    @property
+    def edges(self) -> tuple[float, ...]:
+        """Inner edges of bins."""
+
+    @property
+    def quantiles(self) -> int:
+        """How many bins of as many documents each."""
+
+
+def bin_problems(config: Binned, known: Sequence[str]) -> list[str]:
+    """Return what is wrong with the categories of a section, ``known`` being all that it has."""
+    found = []
     if config.quantiles == 1:
         found.append("quantiles: found 1, expected 2 to 100")
     if config.quantiles and len(known) != config.quantiles:
@@ -183,26 +218,18 @@ def problems(config: ColumnConfig, needed: Sequence[str]) -> list[str]:
     duplicates = [category for category, count in Counter(known).items() if count > 1]
     if duplicates:
         found.append(f"categories: listed more than once: {', '.join(duplicates)}")
-    found += [
-        f"rename: {value!r} becomes {to!r}, which is no category; {did_you_mean(to, known)}"
-        for value, to in config.rename.items()
-        if to not in known
-    ]
     if config.other and config.other not in known:
         found.append(f"other: {config.other!r} is no category; {did_you_mean(config.other, known)}")
     return found + _edge_problems(config)
 
 
-def _edge_problems(config: ColumnConfig) -> list[str]:
+def _edge_problems(config: Binned) -> list[str]:
     edges = config.edges
-    problems = []
-    if config.rename and (edges or config.quantiles):
-        key = "edges" if edges else "quantiles"
-        problems.append(f"rename: a number has no names; use rename or {key}, not both")
     if not edges:
-        return problems
+        return []
     if config.quantiles:
-        return [*problems, "quantiles: found edges too; use one of them"]
+        return ["quantiles: found edges too; use one of them"]
+    problems = []
     if len(edges) + 1 != len(config.categories):
         problems.append(
             f"edges: {len(edges)} edges make {len(edges) + 1} bins, "

@@ -17,6 +17,7 @@ from mads.agents.cluster import ClusterConfig
 from mads.agents.column import ColumnConfig
 from mads.agents.fasttext_agent import FastTextConfig
 from mads.agents.perplexity import PerplexityConfig
+from mads.agents.python import PythonConfig
 from mads.agents.table.agent import TableConfig
 from mads.agents.target import TargetConfig
 from mads.config import AgentConfig
@@ -46,7 +47,12 @@ TEXTS = [
     "Bake the cake for an hour at 180 degrees. " * 2_000,
     "医学研究",
 ]
-
+LINES = """
+class Lines:
+    categories = ("few", "many")
+    def label(self, texts):
+        return ["many" if "\\n" in text else None for text in texts]
+"""
 CORPUS_FILE = "corpus/part.jsonl"
 
 
@@ -78,7 +84,9 @@ def configs(
 ) -> dict[str, tuple[str, AgentConfig]]:
     """All sections, also those that need a file."""
     perplexity = PerplexityConfig("perplexity", model=str(tiny_lm), quantiles=2)
-    folder = tmp_path_factory.mktemp("tables")
+    folder = tmp_path_factory.mktemp("files")
+    (folder / "lines.py").write_text(LINES)
+    code = f"{folder / 'lines.py'}:Lines"
     rows = [{"id": f"id-{i}", "kind": "ab"[i % 2], "level": i} for i in (4, 2, 0, 5, 1, 3)]
     table = str(write_jsonl(folder / "table.jsonl", rows))
     named = TableConfig("table", field="kind", categories=("a", "b"), id="id", files=(table,))
@@ -86,12 +94,13 @@ def configs(
     return {
         **CONFIGS,
         "perplexity": ("surprise", perplexity),
+        "python": ("lines", PythonConfig("python", code=code, other="few")),
         "table-id": ("named", named),
         "table-rows": ("levels", levels),
     }
 
 
-NAMES = [*CONFIGS, "perplexity", "table-id", "table-rows"]
+NAMES = [*CONFIGS, "perplexity", "python", "table-id", "table-rows"]
 
 
 def test_every_back_end_is_under_contract(configs: dict[str, tuple[str, AgentConfig]]) -> None:
