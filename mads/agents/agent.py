@@ -41,6 +41,12 @@ class Preparing(Protocol):
         """
 
 
+def devices_of(agent: object) -> tuple[str, ...]:
+    """Return the GPUs that an agent or a scorer works on, by their places; none = on the CPU."""
+    found: tuple[str, ...] = getattr(agent, "devices", ())
+    return found
+
+
 def prepare(agent: object, folder: Path, files: Mapping[str, int]) -> None:
     """Let an agent or a scorer prepare itself if it does so."""
     if isinstance(agent, Preparing):
@@ -102,6 +108,11 @@ class FixedBins:
         edges = list(self._edges)
         return fingerprint(self._scorer.fingerprint, self.categories, edges, self._other)
 
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Return the scorer's GPUs."""
+        return devices_of(self._scorer)
+
     def prepare(self, folder: Path, files: Mapping[str, int]) -> None:
         """Prepare the scorer."""
         prepare(self._scorer, folder, files)
@@ -139,6 +150,11 @@ class QuantileBins:
         facts = [self._scorer.fingerprint, "quantiles", self.categories, self.other]
         own = [] if self.num_bins == len(self.categories) else [self.num_bins]
         return fingerprint(*facts, *own)
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Return the scorer's GPUs."""
+        return devices_of(self._scorer)
 
     def prepare(self, folder: Path, files: Mapping[str, int]) -> None:
         """Prepare the scorer."""

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from mads.agents import open_agent
-from mads.agents.agent import QuantileBins
+from mads.agents.agent import QuantileBins, devices_of
 from mads.annotate.binned import bin_scores
 from mads.annotate.checks import check_bad_rows, check_corpus, with_fields
 from mads.annotate.executors import EXECUTORS
@@ -224,13 +224,42 @@ def _label(
 
     def report(more: int) -> None:
         nonlocal done
-        done += more
+        done = min(done + more, rows)  # agents on GPUs read the rows once more
         on_progress("label and tokenise", done, rows)
 
-    job = Job(store, spec, recipe.agents)
-    EXECUTORS[recipe.corpus.executor](job, make_spans(spec, todo, workers), workers, report)
+    for job in _passes(store, spec, recipe, agents):
+        lacking = [i for i in todo if job.missing(i)]
+        at_once = len(job.devices) or workers
+        if lacking:
+            spans = make_spans(spec, lacking, at_once)
+            EXECUTORS[recipe.corpus.executor](job, spans, at_once, report)
     on_progress("label and tokenise", rows, rows)
     return len(todo)
+
+
+def _passes(
+    store: StoreDir, spec: StoreSpec, recipe: Recipe, agents: Mapping[str, Agent | QuantileBins]
+) -> list[Job]:
+    """Return the job of the CPU's cores and, for agents on GPUs, one of a process for each GPU."""
+    on_gpu = {name: devices_of(agent) for name, agent in agents.items() if devices_of(agent)}
+    others = {name: config for name, config in recipe.agents.items() if name not in on_gpu}
+    jobs = [Job(store, spec, others)]
+    if on_gpu:
+        chosen = {name: recipe.agents[name] for name in on_gpu}
+        devices = visible(next(iter(on_gpu.values())))
+        jobs.append(Job(store, spec, chosen, documents=False, devices=devices))
+    return jobs
+
+
+def visible(devices: Sequence[str], names: str | None = None) -> tuple[str, ...]:
+    """Return what CUDA calls GPUs that are known by their places among those it shows.
+
+    >>> visible(["0", "1"], "4,GPU-7")
+    ('4', 'GPU-7')
+    """
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES", "") if names is None else names
+    known = shown.split(",") if shown else []
+    return tuple(known[int(place)] if known else place for place in devices)
 
 
 def _finish(

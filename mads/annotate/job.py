@@ -111,7 +111,17 @@ class Job:
 
     store: StoreDir
     spec: StoreSpec
-    configs: Mapping[str, AgentConfig]
+    configs: Mapping[str, AgentConfig]  # of the agents that label; the others' labels are not its
+    documents: bool = True  # whether it writes documents and tokens
+    devices: tuple[str, ...] = ()  # the GPUs, one for each worker; none = on the CPU
+
+    def missing(self, shard: int) -> list[str]:
+        """Return what a shard lacks of that which the job makes."""
+        parts = missing_parts(self.store, self.spec, shard)
+        return [name for name in parts if name in self.configs or self._makes(name)]
+
+    def _makes(self, part: str) -> bool:
+        return part == DOCUMENTS and self.documents
 
     @cached_property
     def tokenizer(self) -> StoreTokenizer:
@@ -128,7 +138,7 @@ class Job:
 
         The rows of a file are read in one pass, however many shards they make.
         """
-        missing = {shard: missing_parts(self.store, self.spec, shard) for shard in span}
+        missing = {shard: self.missing(shard) for shard in span}
         wanted = {name for parts in missing.values() for name in parts if name != DOCUMENTS}
         agents = {name: self.agents[name] for name in sorted(wanted)}
         prepare_agents(self.store, self.spec, agents)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from mads.agents.perplexity import PerplexityConfig
 from mads.agents.python import PythonConfig
 from mads.agents.table.agent import TableConfig
 from mads.agents.target import TargetConfig
+from mads.agents.transformer import TransformerConfig
 from mads.config import AgentConfig
 from mads.types import FILE, ID, ROW, Agent, DocumentBatch, Status
 
@@ -80,10 +82,11 @@ def batch(rows: list[int]) -> DocumentBatch:
 
 @pytest.fixture(scope="session")
 def configs(
-    tiny_lm: Path, tmp_path_factory: pytest.TempPathFactory
+    tiny_lm: Path, make_bert: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, tuple[str, AgentConfig]]:
     """All sections, also those that need a file."""
     perplexity = PerplexityConfig("perplexity", model=str(tiny_lm), quantiles=2)
+    bert = make_bert("news", "fiction", "code")
     folder = tmp_path_factory.mktemp("files")
     (folder / "lines.py").write_text(LINES)
     code = f"{folder / 'lines.py'}:Lines"
@@ -95,12 +98,13 @@ def configs(
         **CONFIGS,
         "perplexity": ("surprise", perplexity),
         "python": ("lines", PythonConfig("python", code=code, other="few")),
+        "transformer": ("kind", TransformerConfig("transformer", model=str(bert), device="cpu")),
         "table-id": ("named", named),
         "table-rows": ("levels", levels),
     }
 
 
-NAMES = [*CONFIGS, "perplexity", "python", "table-id", "table-rows"]
+NAMES = [*CONFIGS, "perplexity", "python", "transformer", "table-id", "table-rows"]
 
 
 def test_every_back_end_is_under_contract(configs: dict[str, tuple[str, AgentConfig]]) -> None:
