@@ -141,6 +141,11 @@ class StoreDir:
         """Return one shard of an agent's memory."""
         return self.memory(folder) / f"{shard_name(shard)}.parquet"
 
+    @property
+    def prepared(self) -> Path:
+        """What agents make for themselves while they label."""
+        return self.root / f"prepared{PARTIAL}"
+
     def scores(self, folder: str) -> Path:
         """Return the folder of an agent's scores while they are collected for quantiles."""
         return self.memory(folder) / f"scores{PARTIAL}"

@@ -49,6 +49,13 @@ NO_CATEGORY = 0xFFFF
 ROW_BITS = 32
 
 
+ID, FILE, ROW = "<id>", "<file>", "<row>"
+"""What an agent may ask for as for a field of the corpus: a document's id under
+``corpus.id_field`` (None where it has none), its file's whole path, and its row there."""
+
+OWN_FIELDS = frozenset({ID, FILE, ROW})
+
+
 class Status(StrEnum):
     """What became of a corpus row. Only ``ok`` rows are labelled, tokenised and selected."""
 
@@ -112,14 +119,17 @@ class Scores:
 class Agent(Protocol):
     """Turns documents into one category each.
 
-    ``fields`` are the corpus fields that it reads besides the text; ``fingerprint`` changes
-    whenever any label could change.
+    ``fields`` are the corpus fields that it reads besides the text.
     """
 
     name: str
     categories: tuple[str, ...]
     fields: tuple[str, ...]
-    fingerprint: str
+
+    @property
+    def fingerprint(self) -> str:
+        """What changes whenever any label could change."""
+        ...
 
     def label(self, batch: DocumentBatch) -> Labels:
         """Label a batch of ``ok`` documents; raises DataError for a value it cannot place."""
@@ -130,7 +140,11 @@ class Scorer(Protocol):
     """Turns documents into one number each, which bins turn into categories."""
 
     fields: tuple[str, ...]
-    fingerprint: str
+
+    @property
+    def fingerprint(self) -> str:
+        """What changes whenever any score could change."""
+        ...
 
     def score(self, batch: DocumentBatch) -> Scores:
         """Score a batch of ``ok`` documents; raises DataError for a value it cannot read."""

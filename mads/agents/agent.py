@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +26,31 @@ class Backend:
 
     section: type[AgentConfig]
     open: Callable[[str, Any], Agent | QuantileBins]
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """What makes files of its own before the first document is labelled: an index of a table."""
+
+    def prepare(self, folder: Path, files: Mapping[str, int]) -> None:
+        """Make what is needed below ``folder``, unless it is there, and open it.
+
+        ``files`` are all files of the corpus by their whole paths, with their rows. Raises
+        DataError or UsageError for what does not fit them. The first call is alone; others, of
+        workers, find everything made.
+        """
+
+
+def devices_of(agent: object) -> tuple[str, ...]:
+    """Return the GPUs that an agent or a scorer works on, by their places; none = on the CPU."""
+    found: tuple[str, ...] = getattr(agent, "devices", ())
+    return found
+
+
+def prepare(agent: object, folder: Path, files: Mapping[str, int]) -> None:
+    """Let an agent or a scorer prepare itself if it does so."""
+    if isinstance(agent, Preparing):
+        agent.prepare(folder, files)
 
 
 def fingerprint(*facts: object) -> str:
@@ -73,8 +100,22 @@ class FixedBins:
         self.name = name
         self.categories = tuple(categories)
         self.fields = scorer.fields
-        self.fingerprint = fingerprint(scorer.fingerprint, self.categories, list(edges), other)
         self._scorer, self._edges, self._other = scorer, edges, other
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What changes with any label; the scorer's may cost a look at all that it reads."""
+        edges = list(self._edges)
+        return fingerprint(self._scorer.fingerprint, self.categories, edges, self._other)
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Return the scorer's GPUs."""
+        return devices_of(self._scorer)
+
+    def prepare(self, folder: Path, files: Mapping[str, int]) -> None:
+        """Prepare the scorer."""
+        prepare(self._scorer, folder, files)
 
     def label(self, batch: DocumentBatch) -> Labels:
         """Label N documents; the score is the scorer's."""
@@ -88,18 +129,36 @@ class QuantileBins:
     """Bins of as many documents each, whose edges follow from the scores of the whole corpus.
 
     It only scores; ``mads/annotate/binned.py`` finds the edges and labels. A document without a
-    score gets the category ``other``, or counts with the score 0 where that is None.
+    score gets the category ``other``, or counts with the score 0 where that is None. ``other`` may
+    be a category of its own, after the bins.
     """
 
     def __init__(
-        self, name: str, scorer: Scorer, categories: Sequence[str], other: int | None = None
+        self, name: str, scorer: Scorer, bins: Sequence[str], other: str | None = None
     ) -> None:
+        own = other is not None and other not in bins
         self.name = name
-        self.categories = tuple(categories)
+        self.num_bins = len(bins)
+        self.categories = (*bins, other) if own and other is not None else tuple(bins)
         self.fields = scorer.fields
-        self.fingerprint = fingerprint(scorer.fingerprint, "quantiles", self.categories, other)
-        self.other = other
+        self.other = None if other is None else self.categories.index(other)
         self._scorer = scorer
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What changes with any label; the scorer's may cost a look at all that it reads."""
+        facts = [self._scorer.fingerprint, "quantiles", self.categories, self.other]
+        own = [] if self.num_bins == len(self.categories) else [self.num_bins]
+        return fingerprint(*facts, *own)
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Return the scorer's GPUs."""
+        return devices_of(self._scorer)
+
+    def prepare(self, folder: Path, files: Mapping[str, int]) -> None:
+        """Prepare the scorer."""
+        prepare(self._scorer, folder, files)
 
     def score(self, batch: DocumentBatch) -> Scores:
         """Score N documents."""

@@ -10,8 +10,9 @@ import dataclasses
 import itertools
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import numpy as np
 
@@ -29,7 +30,7 @@ from mads.errors import DataError, UsageError, did_you_mean
 from mads.types import Agent, DocumentBatch, Labels, Scores
 from mads.units import shorten
 
-_LARGEST_SCORE = float(np.finfo(np.float32).max)
+LARGEST_SCORE = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +49,15 @@ class ColumnConfig(AgentConfig):
 
 def open_column(name: str, config: ColumnConfig) -> Agent | QuantileBins:
     """Open the agent of a section; raises UsageError that lists every problem of it."""
-    problems = _problems(config)
-    if problems:
-        lines = "\n".join(f"  agents.{name}.{problem}" for problem in problems)
-        raise UsageError(f"agent {name!r} cannot be opened:\n{lines}")
+    refuse(name, problems(config, ["field"]))
     if not config.edges and not config.quantiles:
         return ColumnAgent(name, config)
     categories = bin_names(config.categories, config.quantiles)
-    other = categories.index(config.other) if config.other else None
     numbers = ColumnNumbers(name, config, categories)
     if config.quantiles:
-        return QuantileBins(name, numbers, categories, other)
-    return FixedBins(name, numbers, categories, config.edges, other or 0)
+        return QuantileBins(name, numbers, categories, config.other or None)
+    other = categories.index(config.other) if config.other else 0
+    return FixedBins(name, numbers, categories, config.edges, other)
 
 
 BACKEND = Backend(ColumnConfig, open_column)
@@ -113,12 +111,12 @@ class ColumnNumbers:
         values = batch.fields[self.fields[0]]
         number_N, known_N = np.zeros(len(values)), np.ones(len(values), bool)
         for i, value in enumerate(values):
-            number = _as_number(value)
+            number = as_number(value)
             if number is None:
                 if not self._has_other:
                     raise _misplaced(self, value, "is no number", "Set")
                 known_N[i] = False
-            elif not abs(number) <= _LARGEST_SCORE:
+            elif not abs(number) <= LARGEST_SCORE:
                 raise _error(self, value, "is not a finite number", "Correct the corpus.")
             else:
                 number_N[i] = number
@@ -142,7 +140,7 @@ def _error(
     )
 
 
-def _as_number(value: object) -> float | None:
+def as_number(value: object) -> float | None:
     """Return a number or the number that a text spells; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
@@ -154,48 +152,84 @@ def _as_number(value: object) -> float | None:
         return math.inf
 
 
-def _problems(config: ColumnConfig) -> list[str]:
-    """Return what is wrong with a section, each line beginning with its key."""
+def refuse(name: str, problems: Sequence[str]) -> None:
+    """Raise UsageError for what is wrong with an agent's section, if there is anything."""
+    if problems:
+        lines = "\n".join(f"  agents.{name}.{problem}" for problem in problems)
+        raise UsageError(f"agent {name!r} cannot be opened:\n{lines}")
+
+
+def problems(config: ColumnConfig, needed: Sequence[str]) -> list[str]:
+    """Return what is wrong with a section, each line beginning with its key.
+
+    ``needed`` are the keys of fields that it must have.
+    """
     known = bin_names(config.categories, config.quantiles)
-    problems = []
-    if not config.field:
-        problems.append("field: the back-end 'column' needs the dotted path of a field")
+    who = f"the back-end {config.backend!r} needs"
+    found = [
+        f"{key}: {who} the dotted path of a field" for key in needed if not getattr(config, key)
+    ]
     if not known:
-        problems.append("categories: the back-end 'column' needs the categories, in order")
-    if config.quantiles == 1:
-        problems.append("quantiles: found 1, expected 2 to 100")
-    if config.quantiles and len(known) != config.quantiles:
-        problems.append(
-            f"categories: found {len(known)}, but quantiles makes {config.quantiles} bins; "
-            "give as many names, or none"
-        )
-    if len(known) > MAX_CATEGORIES:
-        problems.append(f"categories: found {len(known)}, at most {MAX_CATEGORIES} are possible")
-    duplicates = [category for category, count in Counter(known).items() if count > 1]
-    if duplicates:
-        problems.append(f"categories: listed more than once: {', '.join(duplicates)}")
-    problems += [
+        found.append(f"categories: {who} the categories, in order")
+    found += bin_problems(config, known)
+    found += [
         f"rename: {value!r} becomes {to!r}, which is no category; {did_you_mean(to, known)}"
         for value, to in config.rename.items()
         if to not in known
     ]
-    if config.other and config.other not in known:
-        problems.append(
-            f"other: {config.other!r} is no category; {did_you_mean(config.other, known)}"
+    if config.rename and (config.edges or config.quantiles):
+        key = "edges" if config.edges else "quantiles"
+        found.append(f"rename: a number has no names; use rename or {key}, not both")
+    return found
+
+
+class Binned(Protocol):
+    """A section whose categories may be the bins of a number."""
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Names, in order."""
+
+    @property
+    def other(self) -> str:
+        """The category of what has no number."""
+
+    @property
+    def edges(self) -> tuple[float, ...]:
+        """Inner edges of bins."""
+
+    @property
+    def quantiles(self) -> int:
+        """How many bins of as many documents each."""
+
+
+def bin_problems(config: Binned, known: Sequence[str]) -> list[str]:
+    """Return what is wrong with the categories of a section, ``known`` being all that it has."""
+    found = []
+    if config.quantiles == 1:
+        found.append("quantiles: found 1, expected 2 to 100")
+    if config.quantiles and len(known) != config.quantiles:
+        found.append(
+            f"categories: found {len(known)}, but quantiles makes {config.quantiles} bins; "
+            "give as many names, or none"
         )
-    return problems + _edge_problems(config)
+    if len(known) > MAX_CATEGORIES:
+        found.append(f"categories: found {len(known)}, at most {MAX_CATEGORIES} are possible")
+    duplicates = [category for category, count in Counter(known).items() if count > 1]
+    if duplicates:
+        found.append(f"categories: listed more than once: {', '.join(duplicates)}")
+    if config.other and config.other not in known:
+        found.append(f"other: {config.other!r} is no category; {did_you_mean(config.other, known)}")
+    return found + _edge_problems(config)
 
 
-def _edge_problems(config: ColumnConfig) -> list[str]:
+def _edge_problems(config: Binned) -> list[str]:
     edges = config.edges
-    problems = []
-    if config.rename and (edges or config.quantiles):
-        key = "edges" if edges else "quantiles"
-        problems.append(f"rename: a number has no names; use rename or {key}, not both")
     if not edges:
-        return problems
+        return []
     if config.quantiles:
-        return [*problems, "quantiles: found edges too; use one of them"]
+        return ["quantiles: found edges too; use one of them"]
+    problems = []
     if len(edges) + 1 != len(config.categories):
         problems.append(
             f"edges: {len(edges)} edges make {len(edges) + 1} bins, "

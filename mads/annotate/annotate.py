@@ -7,6 +7,7 @@ Until the manifest is written, last of all, the store is what it was before.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,12 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
+from mads.agents.agent import QuantileBins, devices_of
 from mads.annotate.binned import bin_scores
 from mads.annotate.checks import check_bad_rows
 from mads.annotate.cost import BINS, DOCUMENTS, INDEX, PLAN, Clock, add_up, note_cost
 from mads.annotate.executors import EXECUTORS
 from mads.annotate.growth import Before
-from mads.annotate.job import Job, missing_parts
+from mads.annotate.job import Job, missing_parts, prepare_agents
 from mads.annotate.spans import make_spans
 from mads.annotate.survey import Asked, Work, ask, survey
 from mads.annotate.verify import check_tokens
@@ -45,7 +47,7 @@ from mads.store.ids import count_ids
 from mads.store.manifest import FORMAT, DocumentCounts, Generation, IdCounts, Manifest, write_spec
 from mads.store.spec import StoreSpec
 from mads.store.store import Store
-from mads.types import Report, Status
+from mads.types import Agent, Report, Status
 from mads.units import parse_bytes
 
 
@@ -123,6 +125,7 @@ def complete(work: Work, new_shards: int, on_progress: Report) -> AnnotateResult
     before, store, clock = work.before, work.store, Clock()
     with clock.stage(BINS):
         spec = bin_scores(store, work.spec, work.asked.agents, on_progress)
+        shutil.rmtree(store.prepared, ignore_errors=True)
     with clock.stage(INDEX):
         manifest, new_index = _finish(store, before.manifest, spec, work.recipe, on_progress)
     if new_index or store.costs.is_dir():
@@ -212,22 +215,53 @@ def label(work: Work, shards: Sequence[int], on_progress: Report) -> int:
     """Label and tokenise those shards that are not finished; return how many there were."""
     store, spec, corpus = work.store, work.spec, work.recipe.corpus
     _check_begun(work, shards)
-    todo = [i for i in shards if missing_parts(store, spec, i)]
+    missing = {i: missing_parts(store, spec, i) for i in shards}
+    todo = [i for i, parts in missing.items() if parts]
     if not todo:
         return 0
+    wanted = {name for parts in missing.values() for name in parts}
+    agents = work.asked.agents
+    prepare_agents(store, spec, {n: agent for n, agent in agents.items() if n in wanted})
     rows = sum(spec.shards[i].num_rows for i in shards)
     done = rows - sum(spec.shards[i].num_rows for i in todo)
 
     def report(more: int) -> None:
         nonlocal done
-        done += more
+        done = min(done + more, rows)  # agents on GPUs read the rows once more
         on_progress("label and tokenise", done, rows)
 
-    job = Job(store, spec, work.recipe.agents)
-    spans = make_spans(spec, todo, work.asked.workers)
-    EXECUTORS[corpus.executor](job, spans, work.asked.workers, report)
+    for job in _passes(store, spec, work.recipe, agents):
+        lacking = [i for i in todo if job.missing(i)]
+        at_once = len(job.devices) or work.asked.workers
+        if lacking:
+            EXECUTORS[corpus.executor](job, make_spans(spec, lacking, at_once), at_once, report)
     on_progress("label and tokenise", rows, rows)
     return len(todo)
+
+
+def _passes(
+    store: StoreDir, spec: StoreSpec, recipe: Recipe, agents: Mapping[str, Agent | QuantileBins]
+) -> list[Job]:
+    """Return the job of the CPU's cores and, for agents on GPUs, one of a process for each GPU."""
+    on_gpu = {name: devices_of(agent) for name, agent in agents.items() if devices_of(agent)}
+    others = {name: config for name, config in recipe.agents.items() if name not in on_gpu}
+    jobs = [Job(store, spec, others)]
+    if on_gpu:
+        chosen = {name: recipe.agents[name] for name in on_gpu}
+        devices = visible(next(iter(on_gpu.values())))
+        jobs.append(Job(store, spec, chosen, documents=False, devices=devices))
+    return jobs
+
+
+def visible(devices: Sequence[str], names: str | None = None) -> tuple[str, ...]:
+    """Return what CUDA calls GPUs that are known by their places among those it shows.
+
+    >>> visible(["0", "1"], "4,GPU-7")
+    ('4', 'GPU-7')
+    """
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES", "") if names is None else names
+    known = shown.split(",") if shown else []
+    return tuple(known[int(place)] if known else place for place in devices)
 
 
 def _finish(

@@ -65,7 +65,7 @@ def _find_edges(store: StoreDir, spec: StoreSpec, agent: QuantileBins) -> tuple[
             is_ok, _ = selectable(store.documents(shard))
             yield found.score_N[found.known_N & is_ok]
 
-    return quantile_edges(scores, len(agent.categories))
+    return quantile_edges(scores, agent.num_bins)
 
 
 def _read_scores(store: StoreDir, spec: StoreSpec, name: str, shard: int) -> Scores:

@@ -13,9 +13,9 @@ from mads.corpus.layouts import Layout
 from mads.corpus.look import check_fields, without_text
 from mads.corpus.places import place_of
 from mads.corpus.readers.reader import RowFormat
-from mads.errors import DataError
+from mads.errors import DataError, UsageError
 from mads.layout import StoreDir
-from mads.types import Agent, Status
+from mads.types import ID, OWN_FIELDS, Agent, Status
 
 NO_IDS = "-"
 
@@ -95,6 +95,12 @@ def _check_new_fields(
         if (name, agent.fingerprint) not in known
         for field in agent.fields
     }
+    if ID in wanted and not config.id_field:
+        raise UsageError(
+            f"{wanted[ID]} matches documents by their ids, but corpus.id_field names no field. Set "
+            "it to the field of the corpus's own ids."
+        )
+    wanted = {field: who for field, who in wanted.items() if field not in OWN_FIELDS}
     if config.id_field and before.spec is None:
         wanted[config.id_field] = "corpus.id_field"
     check_fields([place_of(file.path) for file in files if file.num_rows], wanted)

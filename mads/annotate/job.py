@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mads.agents import open_agent
-from mads.agents.agent import QuantileBins
+from mads.agents.agent import QuantileBins, prepare
 from mads.annotate.cost import DOCUMENTS, READ, Clock, note_cost
 from mads.config import AgentConfig
+from mads.corpus.ids import id_of
 from mads.corpus.places import Place, inside
 from mads.corpus.readers.reader import RowFormat
 from mads.corpus.rows import RowReader
@@ -38,7 +39,6 @@ from mads.store.documents import (
     status_codes,
     write_documents,
 )
-from mads.store.ids import id_of
 from mads.store.memory import (
     MemoryHeader,
     doc_numbers,
@@ -47,7 +47,18 @@ from mads.store.memory import (
     write_scores,
 )
 from mads.store.spec import Shard, StoreSpec
-from mads.types import NO_CATEGORY, Agent, DocumentBatch, Labels, Scores, Status
+from mads.types import (
+    FILE,
+    ID,
+    NO_CATEGORY,
+    OWN_FIELDS,
+    ROW,
+    Agent,
+    DocumentBatch,
+    Labels,
+    Scores,
+    Status,
+)
 
 Span = Sequence[int]
 """Shards that one process does, one after the other."""
@@ -86,13 +97,35 @@ def _is_of(path: Path, header: MemoryHeader) -> bool:
     return path.is_file() and read_header(path) == header
 
 
+def prepare_agents(
+    store: StoreDir, spec: StoreSpec, agents: Mapping[str, Agent | QuantileBins]
+) -> None:
+    """Let agents make or open what they need besides the documents.
+
+    Raises UsageError or DataError for what does not fit the corpus.
+    """
+    files = {str(inside(spec.root, file.path)): file.num_rows for file in spec.files}
+    for name, agent in agents.items():
+        prepare(agent, store.prepared / spec.agents[name].folder, files)
+
+
 @dataclass
 class Job:
     """Everything that a process needs to finish shards; tokenizer and agents are opened once."""
 
     store: StoreDir
     spec: StoreSpec
-    configs: Mapping[str, AgentConfig]
+    configs: Mapping[str, AgentConfig]  # of the agents that label; the others' labels are not its
+    documents: bool = True  # whether it writes documents and tokens
+    devices: tuple[str, ...] = ()  # the GPUs, one for each worker; none = on the CPU
+
+    def missing(self, shard: int) -> list[str]:
+        """Return what a shard lacks of that which the job makes."""
+        parts = missing_parts(self.store, self.spec, shard)
+        return [name for name in parts if name in self.configs or self._makes(name)]
+
+    def _makes(self, part: str) -> bool:
+        return part == DOCUMENTS and self.documents
 
     @cached_property
     def tokenizer(self) -> StoreTokenizer:
@@ -109,15 +142,16 @@ class Job:
 
         The rows of a file are read in one pass, however many shards they make.
         """
-        missing = {shard: missing_parts(self.store, self.spec, shard) for shard in span}
+        missing = {shard: self.missing(shard) for shard in span}
         wanted = {name for parts in missing.values() for name in parts if name != DOCUMENTS}
-        fields = {field for name in wanted for field in self.agents[name].fields}
-        spec = self.spec
+        agents = {name: self.agents[name] for name in sorted(wanted)}
+        prepare_agents(self.store, self.spec, agents)
+        fields = {field for agent in agents.values() for field in agent.fields}
+        spec, asked = self.spec, fields & OWN_FIELDS
         if spec.id_field:
             fields.add(spec.id_field)
-        source = _Source(
-            spec, RowFormat(spec.text_field, tuple(sorted(fields)), spec.max_doc_bytes)
-        )
+        names = tuple(sorted(fields - OWN_FIELDS))
+        source = _Source(spec, RowFormat(spec.text_field, names, spec.max_doc_bytes), asked)
         if not any(missing.values()):
             return
         clock = Clock()
@@ -209,8 +243,8 @@ def workplace(store: StoreDir) -> Iterator[StoreDir]:
 class _Source:
     """The rows of a store's corpus; the reader of the last file stays open."""
 
-    def __init__(self, spec: StoreSpec, row_format: RowFormat) -> None:
-        self._spec, self._format = spec, row_format
+    def __init__(self, spec: StoreSpec, row_format: RowFormat, own: Collection[str] = ()) -> None:
+        self._spec, self._format, self._own = spec, row_format, own
         self._reader: RowReader | None = None
 
     def batches(self, shard: int) -> Iterator[tuple[Place, DocumentBatch]]:
@@ -220,9 +254,22 @@ class _Source:
             path = inside(self._spec.root, name)
             if self._reader is None or self._reader.path != path:
                 self._reader = RowReader(path, self._format, name)
-            rows = segment.first_row, segment.num_rows, segment.first_byte
-            for batch in self._reader.batches(*rows):
-                yield path, batch
+            row = segment.first_row
+            for batch in self._reader.batches(row, segment.num_rows, segment.first_byte):
+                yield path, self._placed(batch, path, row)
+                row += len(batch)
+
+    def _placed(self, batch: DocumentBatch, path: Place, row: int) -> DocumentBatch:
+        """Add what agents ask for that no record holds."""
+        if not self._own:
+            return batch
+        fields: dict[str, list[object]] = {
+            FILE: [str(path)] * len(batch),
+            ROW: [*range(row, row + len(batch))],
+        }
+        if self._spec.id_field:
+            fields[ID] = [id_of(value) for value in batch.fields[self._spec.id_field]]
+        return replace(batch, fields={**batch.fields, **fields})
 
 
 @dataclass

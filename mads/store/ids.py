@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from mads.corpus.ids import hash_id
 from mads.store.manifest import IdCounts
 
 PART_ROWS = 2**25  # whose hashes are held at a time, 8 bytes each
-
-
-def id_of(value: object) -> str | None:
-    """Return a record's value as an id: a text, or a whole number as its digits; else None.
-
-    >>> id_of("a"), id_of(7), id_of(True), id_of("")
-    ('a', '7', None, None)
-    """
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        return None
-    return str(value).encode("utf-8", "replace").decode() or None
 
 
 def count_ids(
@@ -35,13 +24,9 @@ def count_ids(
     for part in range(parts):
         hashes = [np.zeros(0, np.uint64)]
         for ids in shards():
-            found = np.array([_hash(text) for text in ids if text is not None], np.uint64)
+            found = np.array([hash_id(text) for text in ids if text is not None], np.uint64)
             hashes.append(found[found % np.uint64(parts) == part])
             missing += ids.count(None) if part == 0 else 0
         hash_N = np.concatenate(hashes)
         repeated += len(hash_N) - len(np.unique(hash_N))
     return IdCounts(missing, repeated)
-
-
-def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")

@@ -11,8 +11,14 @@ from typing import Any
 import fasttext
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from mads.agents.fasttext_model import TEXT_VERSION, clean_text
 
@@ -102,3 +108,45 @@ def tiny_lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
             optimizer.zero_grad()
     model.save_pretrained(str(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def make_bert(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return a function that writes a BERT of two layers with random weights and these labels."""
+
+    def write(*labels: str, **changes: Any) -> Path:
+        folder = tmp_path_factory.mktemp("bert")
+        words = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+        words.normalizer = normalizers.BertNormalizer()
+        words.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+        trainer = trainers.WordPieceTrainer(vocab_size=200, special_tokens=special)
+        words.train_from_iterator(LINES * 9, trainer)
+        words.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        )
+        PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+            tokenizer_object=words,
+            pad_token="[PAD]",
+            unk_token="[UNK]",
+            cls_token="[CLS]",
+            sep_token="[SEP]",
+        ).save_pretrained(str(folder))
+        shape = BertConfig(
+            vocab_size=words.get_vocab_size(),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=64,
+            initializer_range=0.5,
+            id2label=dict(enumerate(labels)),
+            label2id={label: i for i, label in enumerate(labels)},
+            **changes,
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            BertForSequenceClassification(shape).save_pretrained(str(folder))
+        return folder
+
+    return write

@@ -41,11 +41,16 @@ def test_fixed_bins_label_by_their_edges_and_other() -> None:
     assert labels.score_N.tolist() == [2, 3, 0, 10]
 
 
-@pytest.mark.parametrize(("other", "known"), [(None, [True, True]), (1, [True, False])])
-def test_a_missing_score_counts_as_0_or_goes_to_other(other: int | None, known: list[bool]) -> None:
+@pytest.mark.parametrize(("other", "known"), [(None, [True, True]), ("high", [True, False])])
+def test_a_missing_score_counts_as_0_or_goes_to_other(other: str | None, known: list[bool]) -> None:
     scores = QuantileBins("a", Lengths(), ("low", "high"), other).score(batch("ab", ""))
     assert scores.known_N.tolist() == known
     assert scores.score_N.tolist() == [2, 0]
+
+
+def test_a_category_of_its_own_stands_after_the_bins() -> None:
+    agent = QuantileBins("a", Lengths(), ("low", "high"), "none")
+    assert (agent.categories, agent.num_bins, agent.other) == (("low", "high", "none"), 2, 2)
 
 
 def test_names_of_bins() -> None:
@@ -60,7 +65,8 @@ def test_fingerprints_follow_every_fact() -> None:
         FixedBins("a", Lengths(), ("x", "z"), (1.0,), 0).fingerprint,
         FixedBins("a", Lengths(), ("x", "y"), (1.0,), 1).fingerprint,
         QuantileBins("a", Lengths(), ("x", "y")).fingerprint,
-        QuantileBins("a", Lengths(), ("x", "y"), 0).fingerprint,
+        QuantileBins("a", Lengths(), ("x", "y"), "x").fingerprint,
+        QuantileBins("a", Lengths(), ("x", "y"), "none").fingerprint,
         fingerprint("a"),
     ]
     assert len(set(made)) == len(made)

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from agents.arrays import toy_clusters, toy_target
+from toys import write_jsonl
 
 from mads.agents import BACKENDS, open_agent
-from mads.agents.agent import QuantileBins
+from mads.agents.agent import QuantileBins, prepare
 from mads.agents.cluster import ClusterConfig
 from mads.agents.column import ColumnConfig
 from mads.agents.fasttext_agent import FastTextConfig
 from mads.agents.perplexity import PerplexityConfig
+from mads.agents.python import PythonConfig
+from mads.agents.table.agent import TableConfig
 from mads.agents.target import TargetConfig
+from mads.agents.transformer import TransformerConfig
 from mads.config import AgentConfig
-from mads.types import Agent, DocumentBatch, Status
+from mads.types import FILE, ID, ROW, Agent, DocumentBatch, Status
 
 CONFIGS: dict[str, tuple[str, AgentConfig]] = {
     "fasttext": ("topic", FastTextConfig("fasttext")),
@@ -44,6 +49,20 @@ TEXTS = [
     "Bake the cake for an hour at 180 degrees. " * 2_000,
     "医学研究",
 ]
+LINES = """
+class Lines:
+    categories = ("few", "many")
+    def label(self, texts):
+        return ["many" if "\\n" in text else None for text in texts]
+"""
+CORPUS_FILE = "corpus/part.jsonl"
+
+
+def opened(name: str, config: AgentConfig, folder: Path) -> Agent | QuantileBins:
+    """Open an agent as annotate does."""
+    agent = open_agent(name, config)
+    prepare(agent, folder / name, {CORPUS_FILE: len(TEXTS)})
+    return agent
 
 
 def batch(rows: list[int]) -> DocumentBatch:
@@ -51,18 +70,41 @@ def batch(rows: list[int]) -> DocumentBatch:
         "kind": [["a", "b", None][i % 3] for i in rows],
         "level": list(rows),
     }
+    own: dict[str, list[object]] = {
+        ID: [f"id-{i}" for i in rows],
+        FILE: [CORPUS_FILE] * len(rows),
+        ROW: list(rows),
+    }
+    fields |= own
     texts = [TEXTS[i] for i in rows]
     return DocumentBatch(texts, [Status.OK] * len(rows), [len(text) for text in texts], fields)
 
 
 @pytest.fixture(scope="session")
-def configs(tiny_lm: Path) -> dict[str, tuple[str, AgentConfig]]:
+def configs(
+    tiny_lm: Path, make_bert: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[str, AgentConfig]]:
     """All sections, also those that need a file."""
     perplexity = PerplexityConfig("perplexity", model=str(tiny_lm), quantiles=2)
-    return {**CONFIGS, "perplexity": ("surprise", perplexity)}
+    bert = make_bert("news", "fiction", "code")
+    folder = tmp_path_factory.mktemp("files")
+    (folder / "lines.py").write_text(LINES)
+    code = f"{folder / 'lines.py'}:Lines"
+    rows = [{"id": f"id-{i}", "kind": "ab"[i % 2], "level": i} for i in (4, 2, 0, 5, 1, 3)]
+    table = str(write_jsonl(folder / "table.jsonl", rows))
+    named = TableConfig("table", field="kind", categories=("a", "b"), id="id", files=(table,))
+    levels = TableConfig("table", field="level", quantiles=2, files=(table,))
+    return {
+        **CONFIGS,
+        "perplexity": ("surprise", perplexity),
+        "python": ("lines", PythonConfig("python", code=code, other="few")),
+        "transformer": ("kind", TransformerConfig("transformer", model=str(bert), device="cpu")),
+        "table-id": ("named", named),
+        "table-rows": ("levels", levels),
+    }
 
 
-NAMES = [*CONFIGS, "perplexity"]
+NAMES = [*CONFIGS, "perplexity", "python", "transformer", "table-id", "table-rows"]
 
 
 def test_every_back_end_is_under_contract(configs: dict[str, tuple[str, AgentConfig]]) -> None:
@@ -72,9 +114,9 @@ def test_every_back_end_is_under_contract(configs: dict[str, tuple[str, AgentCon
 
 @pytest.fixture(params=NAMES)
 def agent(
-    request: pytest.FixtureRequest, configs: dict[str, tuple[str, AgentConfig]]
+    request: pytest.FixtureRequest, configs: dict[str, tuple[str, AgentConfig]], tmp_path: Path
 ) -> Agent | QuantileBins:
-    return open_agent(*configs[request.param])
+    return opened(*configs[request.param], tmp_path)
 
 
 def answers(agent: Agent | QuantileBins, rows: list[int]) -> tuple[list[int], list[float]]:

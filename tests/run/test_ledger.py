@@ -82,6 +82,7 @@ def test_a_run_that_was_stopped_has_the_ledger_of_one_that_was_not(
     for name in ("whole", "run"):
         result = read_result(RunDir(tmp_path / name).result)
         assert result is not None
+        assert result.ledger is not None
         known = replace(result.ledger, annotate=Spent(0.0))  # which the store alone tells
         assert known == ledger_of(Run(tmp_path / name).records)
         found.append(result.ledger)

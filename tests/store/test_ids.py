@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mads.store.ids import count_ids, id_of
+from mads.corpus.ids import id_of
+from mads.store.ids import count_ids
 from mads.store.manifest import IdCounts
 
 SHARDS: list[list[str | None]] = [["a", "b", None, "a"], [], ["c", "b", None], ["a"]]

@@ -23,6 +23,7 @@ class Notes:
     folder: Path
     fails: int | None = None
     dies: int | None = None
+    devices: tuple[str, ...] = ()
 
     def run(self, span: Sequence[int], report: Callable[[int], None]) -> None:
         for shard in span:
