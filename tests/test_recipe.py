@@ -142,7 +142,7 @@ def test_an_empty_recipe_has_the_defaults_and_three_agents() -> None:
             {"strategy": "bandit"},
             "strategy: 'bandit' is not known; known: console, fixed, mixt",
         ),
-        ({"corpus": {"executor": "ray"}}, "corpus.executor: 'ray' is not known; known: inline"),
+        ({"corpus": {"executor": "pbs"}}, "corpus.executor: 'pbs' is not known; known: inline"),
         (
             {"console": {"rule": "paper", "half_life": 2.0}},
             'console.half_life: unknown key under rule = "paper"; known:',

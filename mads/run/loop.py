@@ -101,7 +101,7 @@ def train(
             elif world.is_main:
                 _begin(run, store, recipe, branch)
             world.barrier()
-            with stopping(loop.stop):
+            with stopping(loop.stop), loop.saver:
                 return loop.run()
         except (OutOfMemoryError, MemoryError, RuntimeError) as error:
             if type(error) is RuntimeError and "allocate memory" not in str(error):

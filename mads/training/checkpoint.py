@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
-from typing import Annotated
+from typing import Annotated, Self
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -123,6 +123,15 @@ class Saver:
         failure, self._going, self._failure = self._failure, None, None
         if failure is not None:
             raise failure
+
+    def __enter__(self) -> Self:
+        """Finish what is being written when the block ends, whatever ends it."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Wait for the thread; what went wrong in it is told by ``wait`` alone."""
+        if self._going is not None:
+            self._going.join()
 
     def _try(self, held: Snapshot, step: int, number: int, metrics: Seal) -> None:
         try:
