@@ -22,6 +22,7 @@ from mads.store.documents import read_documents, read_documents_header
 from mads.store.spec import StoreSpec
 from mads.types import Status
 
+LEAST_SHARDS = 4  # below which several workers, ending at once, would tell of any speed
 RECENT_S = 600.0  # before the newest shard, over which speed is taken
 SILENT_S = 120.0  # a process that has written nothing for so long does not count as at work
 NAMED = 10  # files with bad rows, at most
@@ -120,7 +121,7 @@ def _speeds(
     """
     ended = sorted((_ended(store, spec, shard), shard) for shard in tokens)
     recent = [(when, shard) for when, shard in ended if when >= ended[-1][0] - RECENT_S]
-    if len(recent) < 2 or recent[-1][0] <= recent[0][0]:
+    if len(recent) < LEAST_SHARDS or recent[-1][0] <= recent[0][0]:
         return None, None
     seconds, shards = recent[-1][0] - recent[0][0], [shard for _, shard in recent[1:]]
     rows = sum(spec.shards[shard].num_rows for shard in shards)
