@@ -194,7 +194,14 @@ def _lost(error: Exception) -> DataError | None:
     )
 
 
-def is_lost(error: BaseException) -> bool:
-    """Tell whether an error says that another process is gone, not that this one is wrong."""
+def is_lost(error: BaseException | None) -> bool:
+    """Tell whether an error says that another process is gone, not that this one is wrong.
+
+    It may have come first: what cleans up after it can fail on half-gathered parameters.
+    """
+    if error is None:
+        return False
     text = str(error).lower()
-    return isinstance(error, dist.DistError) or any(word in text for word in _LOST)
+    if isinstance(error, dist.DistError) or any(word in text for word in _LOST):
+        return True
+    return is_lost(error.__cause__ or error.__context__)
