@@ -7,7 +7,7 @@ import shutil
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from mads.codec import from_json, to_json
 from mads.config import Recipe
@@ -20,6 +20,15 @@ from mads.run.schedule import open_end
 from mads.store.store import Store
 
 REMEDY = "Give another --out; what the run has trained stays in its checkpoints."
+
+
+Maker = Literal["train", "step", "session"]
+MAKERS: Mapping[Maker, str] = {
+    "train": "`mads train`",
+    "step": "`mads step`",
+    "session": "a Session",
+}
+"""Who takes a run's steps, in words: each goes on with its own runs only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,7 @@ class RunProvenance:
     recipe: str  # sha256 of recipe.toml
     recipe_before: str = ""  # of the recipe that the run had before it was extended
     branched: Branch | None = None
+    maker: Maker = "train"
 
 
 def read_provenance(run: RunDir) -> RunProvenance:
@@ -76,8 +86,13 @@ def read_provenance(run: RunDir) -> RunProvenance:
     return found
 
 
-def check_folder(run: RunDir, store: Store, recipe: Recipe) -> Recipe | None:
+def check_folder(
+    run: RunDir, store: Store, recipe: Recipe, maker: Maker = "train"
+) -> Recipe | None:
     """Raise UsageError or DataError unless a folder is new, or this recipe's and this store's.
+
+    What somebody else has begun is refused: whoever goes on forgets the rounds that it has not come
+    to, and these would be the other's.
 
     Returns the run's own recipe where the given one extends it, and could.
     """
@@ -89,6 +104,11 @@ def check_folder(run: RunDir, store: Store, recipe: Recipe) -> Recipe | None:
             raise UsageError(f"{run.root} is neither empty nor a run. Give another --out.")
         return None
     found = read_provenance(run)
+    if found.maker != maker:
+        raise UsageError(
+            f"{run.root} is a run of {MAKERS[found.maker]}, and {MAKERS[maker]} cannot go on with "
+            "it. Give another --out."
+        )
     if (found.store, found.generation) != (store.fingerprint, store.generation):
         raise DataError(
             f"{run.root} was trained on another store: found {found.store[:16]} (generation "
@@ -166,13 +186,19 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], place: str = "")
     return found
 
 
-def begin(run: RunDir, store: Store, recipe: Recipe, branched: Branch | None = None) -> None:
+def begin(
+    run: RunDir,
+    store: Store,
+    recipe: Recipe,
+    branched: Branch | None = None,
+    maker: Maker = "train",
+) -> None:
     """Make the folder this recipe's and this store's."""
     if run.provenance.is_file():
         return
     text = to_toml(to_table(recipe))
     write_text(run.recipe, text)
-    _write_provenance(run, store, text, branched=to_json(branched))
+    _write_provenance(run, store, text, branched=to_json(branched), maker=maker)
 
 
 def _write_provenance(run: RunDir, store: Store, text: str, **extra: Any) -> None:

@@ -105,7 +105,7 @@ class Session:
         self._ahead = Ahead(pin=False)
         self._begun = time.perf_counter()
         if self.world.is_main:
-            begin(run, opened, settings)
+            begin(run, opened, settings, maker="session")
         if start:
             self._circle.take_up(round_of(start - 1, settings))
         if self.world.is_main:
@@ -121,7 +121,7 @@ class Session:
         if not self.world.is_main:
             return started(store.cells, with_prior(run, store, recipe, self._watcher.note))
         self._closing.enter_context(exclusive(run.root))
-        if check_folder(run, store, recipe) is not None:
+        if check_folder(run, store, recipe, "session") is not None:
             raise UsageError(f"{run.root} has another training.steps. Give another folder.")
         if not run.provenance.is_file():
             refuse_contamination(recipe, self._watcher.note)

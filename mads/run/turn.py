@@ -68,7 +68,7 @@ def turn(
         bounds = _Bounds(run, recipe, steps)
         model = None if given is None else _Model(store, recipe, given)
         circle = Circle(store, run, recipe, watcher, ALONE, strategy, model, bounds)
-        begin(run, store, recipe)
+        begin(run, store, recipe, maker="step")
         forget_after(run, number - 1)
         if number:
             circle.take_up(number - 1)

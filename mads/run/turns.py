@@ -84,7 +84,7 @@ def check_turn(
             "batch (training.batch_tokens)."
         )
     run = RunDir(out)
-    if out.exists() and check_folder(run, store, recipe) is not None:
+    if out.exists() and check_folder(run, store, recipe, "step") is not None:
         raise UsageError(f"{out} was begun with another training.steps. Give the same recipe.")
     number = len(turns(run))
     if given is None and number > 0:

@@ -15,6 +15,7 @@ from command import mads
 from run.watching import Quiet
 from safetensors.torch import load_file, save_file
 
+from mads import Session
 from mads.config import OdmConfig, Recipe
 from mads.corpus.tokens import TokenReader
 from mads.errors import DataError, UsageError
@@ -25,6 +26,7 @@ from mads.run.reader import Run
 from mads.run.turn import turn
 from mads.run.turns import Checkpointed, check_turn, turns
 from mads.store.store import Store
+from mads.training.build import build_model
 
 STEPS, FIRST = 20, 5
 TOKENS = FIRST * 512  # of a round
@@ -212,3 +214,20 @@ def test_an_optimizer_that_does_not_fit_is_refused(
     with pytest.raises(DataError, match="cannot be read"):
         turn(store, out, recipe, TOKENS, replace(checkpoint(trained, 10), optimizer=bad), Quiet())
     assert len(turns(RunDir(out))) == 2
+
+
+def test_nobody_goes_on_with_what_another_has_begun(
+    turned: Path, trained: Path, store: Store, recipe: Recipe
+) -> None:
+    """Each forgets the rounds that it has not come to, which would be the other's."""
+    before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
+    with pytest.raises(UsageError, match="is a run of `mads train`, and `mads step` cannot go on"):
+        turn(store, trained, recipe, TOKENS, None, Quiet())
+    lm = build_model(recipe.model, recipe.training, store.tokenizer.vocab_size, 0)
+    with pytest.raises(UsageError, match="is a run of `mads train`, and a Session cannot go on"):
+        Session(store, recipe, trained, lm.model, start=10)
+    assert {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()} == before
+    with pytest.raises(UsageError, match="is a run of `mads step`, and `mads train` cannot go on"):
+        train(store, turned, recipe, Quiet())
+    made = turn(store, turned, recipe, TOKENS, checkpoint(trained, 15), Quiet())
+    assert (made.round, made.complete) == (3, True)
