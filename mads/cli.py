@@ -117,9 +117,9 @@ def train(
     def read() -> tuple[Store, Recipe]:
         return open_store(store, known, generation), load_recipe(recipe, changes or ())
 
-    if is_main:  # of several processes it alone looks for what can be wrong
-        settings = load_recipe(recipe, changes or ())
-        check_run(read()[0], out, settings, parent)
+    ready = read() if is_main else None
+    if ready is not None:  # of several processes the main one alone looks for what can be wrong
+        check_run(ready[0], out, ready[1], parent)
     with loading("torch") if is_main else nullcontext():
         from mads.run import loop
         from mads.training.world import joined_world
@@ -127,7 +127,7 @@ def train(
     begun = time.perf_counter()
     with joined_world() as world:
         world.barrier()
-        opened, settings = read()
+        opened, settings = ready or read()
         if not is_main:
             loop.train(opened, out, settings, Silent(), world, parent)
             return

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -76,14 +76,25 @@ def place_of() -> tuple[int, int]:
     They are what torchrun puts into the environment; alone it is (0, 1). Raises UsageError for
     numbers that cannot be.
     """
-    words = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
-    rank, size = map(parse_digits, words)
-    if rank is None or size is None or rank >= size:
+    found = place_in(os.environ)
+    if found is None:
+        words = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
         raise UsageError(
             f"RANK and WORLD_SIZE in the environment: found {words[0]!r} and {words[1]!r}, "
             "expected a rank below the number of processes, as torchrun sets them."
         )
-    return rank, size
+    return found
+
+
+def place_in(environment: Mapping[str, str]) -> tuple[int, int] | None:
+    """Return RANK and WORLD_SIZE of an environment, (0, 1) without; None where they cannot be.
+
+    >>> place_in({"RANK": "1", "WORLD_SIZE": "4"}), place_in({"RANK": "4", "WORLD_SIZE": "4"})
+    ((1, 4), None)
+    """
+    rank = parse_digits(environment.get("RANK", "0"))
+    size = parse_digits(environment.get("WORLD_SIZE", "1"))
+    return None if rank is None or size is None or rank >= size else (rank, size)
 
 
 def end_with_parent() -> None:

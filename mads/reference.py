@@ -54,24 +54,25 @@ def sections() -> list[Section]:
 
 
 def _sections(cls: type[Any], place: str) -> Iterator[Section]:
-    keys, below = [], []
+    keys, below, known = [], [], meanings(cls)
     hints = typing.get_type_hints(cls, include_extras=True)
     for field in dataclasses.fields(cls):
         kind = hints[field.name]
         inner = f"{place}.{field.name}" if place else field.name
         section = _section_of(kind)
         if section is None:
-            keys.append(_key(cls, field, kind))
+            keys.append(_key(field, kind, known))
         else:
             below.append((section, f"{inner}.NAME" if typing.get_origin(kind) is dict else inner))
     choice = CHOICES.get(cls)
     yield Section(place, _about(cls), "", tuple(keys))
     if choice is not None:
         for name, own in choice.types.items():
+            known = meanings(own)
             shared = {field.name for field in dataclasses.fields(cls)}
             hints = typing.get_type_hints(own, include_extras=True)
             more = [f for f in dataclasses.fields(own) if f.name not in shared]
-            found = tuple(_key(own, field, hints[field.name]) for field in more)
+            found = tuple(_key(field, hints[field.name], known) for field in more)
             yield Section(place, _about(own), f'{choice.key} = "{name}"', found)
     for section, inner in below:
         yield from _sections(section, inner)
@@ -84,7 +85,7 @@ def _section_of(kind: Any) -> type[Any] | None:
     return kind if isinstance(kind, type) and dataclasses.is_dataclass(kind) else None
 
 
-def _key(cls: type[Any], field: dataclasses.Field[Any], kind: Any) -> Key:
+def _key(field: dataclasses.Field[Any], kind: Any, known: Mapping[str, str]) -> Key:
     default: Any = field.default
     if field.default_factory is not dataclasses.MISSING:
         default = field.default_factory()
@@ -98,7 +99,7 @@ def _key(cls: type[Any], field: dataclasses.Field[Any], kind: Any) -> Key:
     if choice is not None:
         schema = {"enum": sorted(choice.types)}
     words = ", ".join(choice.types) if choice is not None else _words(kind)
-    meaning = meanings(cls).get(field.name, "")
+    meaning = known.get(field.name, "")
     return Key(field.name, words, shown, _range(kind), meaning, schema)
 
 

@@ -222,25 +222,32 @@ class Classifier:
         return {key: value for key, value in self.__dict__.items() if key != "_model"}
 
 
-class TransformerAgent:
-    """Takes the most probable category, with its probability as score."""
+class _Asking:
+    """What asks a classifier; it needs the text alone."""
 
-    def __init__(self, name: str, user: Classifier, categories: tuple[str, ...]) -> None:
-        self.name, self.categories = name, categories
+    def __init__(self, user: Classifier) -> None:
         self.fields: tuple[str, ...] = ()
         self._user = user
-        place = {category: i for i, category in enumerate(categories)}
-        self._category_L = np.array([place[category] for category in user.category_of])
 
     @property
     def fingerprint(self) -> str:
-        """Return what changes with any label."""
+        """Return what changes with any answer."""
         return self._user.fingerprint
 
     @property
     def devices(self) -> tuple[str, ...]:
         """Return the GPUs that it may run on."""
         return self._user.devices
+
+
+class TransformerAgent(_Asking):
+    """Takes the most probable category, with its probability as score."""
+
+    def __init__(self, name: str, user: Classifier, categories: tuple[str, ...]) -> None:
+        super().__init__(user)
+        self.name, self.categories = name, categories
+        place = {category: i for i, category in enumerate(categories)}
+        self._category_L = np.array([place[category] for category in user.category_of])
 
     def label(self, batch: DocumentBatch) -> Labels:
         """Label N documents; labels that become one category add up."""
@@ -251,23 +258,12 @@ class TransformerAgent:
         return Labels(category_N, prob_CN.max(axis=0, initial=0).astype(np.float32))
 
 
-class TransformerScorer:
+class TransformerScorer(_Asking):
     """A regressor's number, or the probability of a label."""
 
     def __init__(self, user: Classifier) -> None:
-        self.fields: tuple[str, ...] = ()
-        self._user = user
+        super().__init__(user)
         self._column = user.labels.index(user.config.score) if user.config.score else 0
-
-    @property
-    def fingerprint(self) -> str:
-        """Return what changes with any score."""
-        return self._user.fingerprint
-
-    @property
-    def devices(self) -> tuple[str, ...]:
-        """Return the GPUs that it may run on."""
-        return self._user.devices
 
     def score(self, batch: DocumentBatch) -> Scores:
         """Score N documents."""

@@ -61,20 +61,14 @@ class Clock:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Count the time of a block."""
-        begun = time.perf_counter()
-        try:
+        with _counted(self._stages, name):
             yield
-        finally:
-            self._stages[name] += time.perf_counter() - begun
 
     @contextmanager
     def agent(self, name: str) -> Iterator[None]:
         """Count the time of a block that labels."""
-        begun = time.perf_counter()
-        try:
+        with _counted(self._agents, name):
             yield
-        finally:
-            self._agents[name] += time.perf_counter() - begun
 
     def each(self, name: str, values: Iterable[T]) -> Iterator[T]:
         """Yield values, and count the time that it takes to get them."""
@@ -91,6 +85,15 @@ class Clock:
     def cost(self) -> Cost:
         """The sums so far."""
         return Cost(self.rows, dict(self._stages), dict(self._agents))
+
+
+@contextmanager
+def _counted(sums: defaultdict[str, float], name: str) -> Iterator[None]:
+    begun = time.perf_counter()
+    try:
+        yield
+    finally:
+        sums[name] += time.perf_counter() - begun
 
 
 def note_cost(store: StoreDir, name: str, cost: Cost) -> None:

@@ -25,6 +25,7 @@ from mads.config import Recipe
 from mads.corpus.places import inside
 from mads.errors import DataError, InUse, UsageError
 from mads.files import exclusive, shared
+from mads.processes import place_in
 from mads.store.spec import StoreSpec
 from mads.types import Report
 from mads.units import parse_digits, shorten
@@ -259,14 +260,14 @@ def _place_in_batch(environment: Mapping[str, str]) -> tuple[int, int]:
             f"--shard auto: neither {names[0]} nor {names[1]} is in the environment. Give i/n."
         )
     task, tasks = _task(environment) if names[0] in environment else (0, 1)
-    words = environment.get("RANK", "0"), environment.get("WORLD_SIZE", "1")
-    rank, size = map(parse_digits, words)
-    if rank is None or size is None or rank >= size:
+    place = place_in(environment)
+    if place is None:
+        rank, size = environment.get("RANK", "0"), environment.get("WORLD_SIZE", "1")
         raise UsageError(
-            f"--shard auto: found RANK={words[0]} and WORLD_SIZE={words[1]}, expected a rank "
+            f"--shard auto: found RANK={rank} and WORLD_SIZE={size}, expected a rank "
             "below the number of processes. Give i/n."
         )
-    return task * size + rank + 1, tasks * size
+    return task * place[1] + place[0] + 1, tasks * place[1]
 
 
 def _task(environment: Mapping[str, str]) -> tuple[int, int]:

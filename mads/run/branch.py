@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,11 +25,11 @@ from mads.run.schedule import round_bounds, round_of, strategy_name
 from mads.store.store import Store
 
 FIXED = (
-    *("model.", "strategy", "mixture.", "odm.agent", "influence.", "rewards.tasks.", "evaluation."),
-    *("console.rule", "console.agents", "console.prior", "console.start"),
+    *("model", "strategy", "mixture", "odm.agent", "influence", "rewards.tasks", "evaluation"),
+    *("console.rule", "console.agents", "console.prior", "console.prior_file", "console.start"),
     *("training.context", "training.batch_tokens", "training.document_mask"),
 )
-"""Keys that what has been trained and learned depends on."""
+"""Keys and sections that what has been trained and learned depends on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +110,7 @@ def _check_recipe(branch: Branch, old: Recipe, new: Recipe) -> None:
     number = round_of(branch.step - 1, old)
     start, stop = round_bounds(number, old)
     fixed = (*FIXED, "seed") if branch.step < stop else FIXED
-    wrong = [text for text in changed if text.startswith(tuple(f"{key}:" for key in fixed))]
-    wrong += [text for text in changed if text.startswith(tuple(k for k in FIXED if k[-1] == "."))]
-    wrong += [t for t in changed if t.startswith("console.prior") and t not in wrong]
+    wrong = [text for text in changed if is_fixed(text.partition(": ")[0], fixed)]
     if strategy_name(old) != strategy_name(new) and not wrong:
         wrong.append(f"the strategy that decides: {strategy_name(old)!r} -> {strategy_name(new)!r}")
     if wrong:
@@ -129,6 +128,15 @@ def _check_recipe(branch: Branch, old: Recipe, new: Recipe) -> None:
             "beginning, so it must be larger than the step. Branch from a checkpoint of the end of "
             "an earlier round, or keep these keys."
         )
+
+
+def is_fixed(key: str, fixed: Iterable[str]) -> bool:
+    """Tell whether a key of a recipe is one of the fixed ones, or lies below one.
+
+    >>> is_fixed("model.hidden_size", ["model"]), is_fixed("console.rule", ["console.prior"])
+    (True, False)
+    """
+    return any(f"{key}.".startswith(f"{one}.") for one in fixed)
 
 
 def fetch(run: RunDir, branch: Branch, step_round: int, metrics_size: int) -> None:

@@ -1,8 +1,11 @@
-"""The circle: evidence of the model, an update of the strategy, and what is read next.
+"""The circle, and the only place where the arrow turns back.
 
-It knows of a model and of an optimizer's state, and nothing of how steps are taken: `mads train`,
-`mads step` and a ``Session`` in somebody's own trainer all stand on it. A complete round's folder
-holds everything that the next one needs.
+    select -> train U steps -> gather evidence -> update the strategy -> select -> ...
+
+Round 0 selects by the strategy's start; every later round begins with the evidence that the
+strategy needs. The circle knows of a model and of an optimizer's state, and nothing of how steps
+are taken: `mads train`, `mads step` and a ``Session`` in somebody's own trainer all stand on it. A
+complete round's folder holds everything that the next one needs.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ from mads.selection.rounds import part_tokens, select_round
 from mads.store.store import Store
 from mads.strategies.strategy import Evidence, Strategy
 from mads.training.data import RoundData
-from mads.training.model import LanguageModel
+from mads.training.model import LanguageModel, TokenBatch
 from mads.training.trainer import OptimizerState
 from mads.training.world import World
 from mads.units import Budget
@@ -98,6 +101,12 @@ class Circle:
         self.store = before.store(self.store)
         self.strategy, self.cursors = before.strategy, before.cursors(self.store)
         self.data = self._round_data(number)
+
+    def last_batches(self, count: int) -> list[TokenBatch]:
+        """Return up to ``count`` of the last batches of the round that was read."""
+        assert self.data is not None
+        first, stop = self.bounds(self.strategy.round)
+        return [self.data.batch(step) for step in range(max(first, stop - count), stop)]
 
     def note(self, record: Record) -> None:
         """Append to metrics.jsonl."""

@@ -1,10 +1,7 @@
-"""The online stage, and the only place where the arrow turns back.
+"""`mads train`: optimizer steps on what the circle selects, checkpoints, and how a run ends.
 
-    select -> train U steps -> gather evidence -> update the strategy -> select -> ...
-
-Round 0 selects by the strategy's start and lasts until ``first_update``; every later round begins
-with the evidence that the strategy needs. A run is resumed by the same call: a checkpoint names
-its round, and the round's folder holds the strategy's state, the selection and the cursors.
+A run is resumed by the same call: a checkpoint names its round, and the round's folder holds the
+strategy's state, the selection and the cursors.
 """
 
 from __future__ import annotations
@@ -19,22 +16,15 @@ from mads.annotate.cost import read_cost
 from mads.config import Recipe
 from mads.errors import DataError, Interrupted
 from mads.files import exclusive
-from mads.layout import RunDir, refuse_inside
+from mads.layout import RunDir
 from mads.run.branch import Source, check_branch, fetch
 from mads.run.circle import Circle
-from mads.run.feedback import (
-    category_losses,
-)
+from mads.run.feedback import category_losses
 from mads.run.folder import Branch, begin, check_folder, extend, forget_after, read_provenance
 from mads.run.ledger import ledger_of
 from mads.run.prior import with_prior
-from mads.run.ready import check_evidence, check_influence, started
-from mads.run.records import (
-    EndRecord,
-    SkippedRecord,
-    StepRecord,
-    guards_of,
-)
+from mads.run.ready import check_recipe, started
+from mads.run.records import EndRecord, SkippedRecord, StepRecord, guards_of
 from mads.run.result import TrainResult, whole_result, write_result
 from mads.run.schedule import open_end, round_bounds, round_of
 from mads.run.signals import stopping
@@ -73,9 +63,7 @@ def train(
     Raises UsageError for a recipe that cannot be used or is not the run's own, DataError for a
     damaged run or another store, Interrupted after a signal (the work is saved).
     """
-    check_evidence(recipe)
-    check_influence(store, recipe)
-    refuse_inside(out)
+    check_recipe(store, out, recipe)
     with exclusive(out) if world.is_main else contextlib.nullcontext():
         run = RunDir(out)
         before: Recipe | None = None  # of a run that is to be extended

@@ -25,9 +25,7 @@ def check_run(store: Store, out: Path, recipe: Recipe, source: Source | None = N
 
     Tasks are read, weights, shares and bounds are compared with the store's agents.
     """
-    check_evidence(recipe)
-    check_influence(store, recipe)
-    refuse_inside(out)
+    check_recipe(store, out, recipe)
     if source is not None:
         check_branch(source, RunDir(out), store, recipe)
     if out.exists():
@@ -45,6 +43,13 @@ def started(cells: Cells, recipe: Recipe) -> Strategy:
     strategy = STRATEGIES[strategy_name(recipe)].start(cells, recipe)
     find_bounds(cells, with_shares(recipe.selection, strategy.shares), np.arange(len(cells)))
     return strategy
+
+
+def check_recipe(store: Store, out: Path, recipe: Recipe) -> None:
+    """Raise UsageError for a recipe that no run can follow on a store, or a folder inside one."""
+    check_evidence(recipe)
+    check_influence(store, recipe)
+    refuse_inside(out)
 
 
 def check_evidence(recipe: Recipe) -> None:

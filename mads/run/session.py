@@ -20,8 +20,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -31,17 +30,19 @@ from torch.utils.data import IterableDataset
 from mads.config import Recipe
 from mads.errors import UsageError
 from mads.files import exclusive
-from mads.layout import RunDir, refuse_inside
+from mads.layout import RunDir
 from mads.recipe import load_recipe
 from mads.run.circle import Circle
 from mads.run.folder import begin, check_folder, forget_after
 from mads.run.guest import Guest
 from mads.run.prior import with_prior
 from mads.run.reader import open_store
-from mads.run.ready import check_evidence, check_influence, refuse_training_losses, started
-from mads.run.records import EndRecord, RoundRecord, StepRecord
+from mads.run.ready import check_recipe, refuse_training_losses, started
+from mads.run.records import EndRecord, StepRecord
 from mads.run.schedule import round_bounds, round_of
+from mads.run.watcher import Notes
 from mads.store.store import Store
+from mads.strategies.strategy import Strategy
 from mads.tasks.contamination import refuse_contamination
 from mads.training.ahead import Ahead
 from mads.training.model import NO_LABEL, TokenBatch
@@ -94,33 +95,39 @@ class Session:
         settings = recipe if isinstance(recipe, Recipe) else load_recipe(Path(recipe))
         known = run.root if run.provenance.is_file() else None
         opened = store if isinstance(store, Store) else open_store(Path(store), known)
-        self._closing = contextlib.ExitStack()
-        self._watcher = _Notes(note if self.world.is_main else lambda _: None)
+        self._watcher = Notes(note if self.world.is_main else lambda _: None)
         self.recipe, self.step = settings, start
-        with self.world.together():
-            strategy = self._checked(run, opened, settings, start)
-        guest = Guest(_bare(model), optimizer, settings.training)
-        self._circle = Circle(opened, run, settings, self._watcher, self.world, strategy, guest)
-        guest.batches = self._last_batches
+        with contextlib.ExitStack() as held:  # which lets the folder go where something is wrong
+            with self.world.together():
+                if self.world.is_main:
+                    held.enter_context(exclusive(run.root))
+                strategy = self._checked(run, opened, settings, start)
+            guest = Guest(_bare(model), optimizer, settings.training)
+            self._circle = Circle(opened, run, settings, self._watcher, self.world, strategy, guest)
+            guest.batches = self._circle.last_batches
+            self._take_up(run, opened)
+            self._closing = held.pop_all()
         self._ahead = Ahead(pin=False)
         self._begun = time.perf_counter()
+
+    def _take_up(self, run: RunDir, store: Store) -> None:
+        """Make the folder this session's, and forget what comes after its first step."""
+        start, recipe = self.step, self.recipe
         if self.world.is_main:
-            begin(run, opened, settings, maker="session")
+            begin(run, store, recipe, maker="session")
+        number = round_of(start - 1, recipe) if start else -1
         if start:
-            self._circle.take_up(round_of(start - 1, settings))
+            self._circle.take_up(number)
         if self.world.is_main:
-            forget_after(run, round_of(start - 1, settings) if start else -1)
+            forget_after(run, number)
             self._circle.metrics.cut_after(start)
         self.world.barrier()
 
-    def _checked(self, run: RunDir, store: Store, recipe: Recipe, start: int) -> Any:
+    def _checked(self, run: RunDir, store: Store, recipe: Recipe, start: int) -> Strategy:
         """Return the strategy at its start; all that can be wrong is found before anything."""
-        check_evidence(recipe)
-        check_influence(store, recipe)
-        refuse_inside(run.root)
+        check_recipe(store, run.root, recipe)
         if not self.world.is_main:
             return started(store.cells, with_prior(run, store, recipe, self._watcher.note))
-        self._closing.enter_context(exclusive(run.root))
         if check_folder(run, store, recipe, "session") is not None:
             raise UsageError(f"{run.root} has another training.steps. Give another folder.")
         if not run.provenance.is_file():
@@ -199,12 +206,6 @@ class Session:
         """The category weights of the round under way, by agent; empty under other strategies."""
         return {agent: dict(table) for agent, table in self._circle.strategy.weights.items()}
 
-    def _last_batches(self, count: int) -> list[TokenBatch]:
-        """Return the last batches that the model has read."""
-        assert self._circle.data is not None
-        first, stop = round_bounds(round_of(self.step - 1, self.recipe), self.recipe)
-        return [self._circle.data.batch(step) for step in range(max(first, stop - count), stop)]
-
     def _own(self, batch: TokenBatch) -> Batch:
         rank, size = self.world.rank, self.world.size
         return {name: value[rank::size] for name, value in as_arguments(batch).items()}
@@ -226,12 +227,7 @@ class Session:
         """Close the session at the end of a block."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close it."""
         self.close()
 
@@ -271,16 +267,3 @@ def _bare(model: nn.Module) -> nn.Module:
     inner = model.module if isinstance(model, DistributedDataParallel) else model
     assert isinstance(inner, nn.Module)
     return inner
-
-
-class _Notes:
-    """A watcher that only passes notes on."""
-
-    def __init__(self, note: Callable[[str], None]) -> None:
-        self.note = note
-
-    def step(self, record: StepRecord) -> None:
-        """Show nothing."""
-
-    def round(self, record: RoundRecord | EndRecord) -> None:
-        """Show nothing."""

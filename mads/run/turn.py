@@ -10,7 +10,9 @@ written last, marks a complete one.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -24,11 +26,20 @@ from mads.export.megatron import TOKENS, write_parts
 from mads.files import exclusive, write_sealed_json
 from mads.layout import RunDir
 from mads.rewards.moments import BATCHES, estimated_state
-from mads.run.circle import Circle
+from mads.run.circle import Bounds, Circle
 from mads.run.folder import begin, forget_after
 from mads.run.prior import with_prior
 from mads.run.ready import started
-from mads.run.turns import REMEDY, Checkpointed, Moments, Turn, Turned, check_turn, turns
+from mads.run.turns import (
+    REMEDY,
+    Checkpointed,
+    Moments,
+    Turn,
+    Turned,
+    batches_of,
+    check_turn,
+    turns,
+)
 from mads.run.watcher import Watcher
 from mads.seeds import derive
 from mads.selection.plan_file import load_plan, read_selection
@@ -64,8 +75,8 @@ def turn(
         if not run.provenance.is_file():
             refuse_contamination(recipe, watcher.note)
         strategy = started(store.cells, with_prior(run, store, recipe, watcher.note))
-        number, steps = len(done), -(-tokens // recipe.training.batch_tokens)
-        bounds = _Bounds(run, recipe, steps)
+        number, size = len(done), recipe.training.batch_tokens
+        bounds = _bounds([*(one.steps(size) for one in done), batches_of(tokens, size)])
         model = None if given is None else _Model(store, recipe, given)
         circle = Circle(store, run, recipe, watcher, ALONE, strategy, model, bounds)
         begin(run, store, recipe, maker="step")
@@ -74,7 +85,7 @@ def turn(
             circle.take_up(number - 1)
         circle.metrics.cut_after(bounds(number)[0])
         if model is not None:
-            model.circle = circle
+            model.batches = circle.last_batches
         circle.begin_round(number, bounds(number)[0])
         folder = run.round(number)
         chosen = read_selection(folder, load_plan(folder.plan))
@@ -93,28 +104,16 @@ def _found(run: RunDir, number: int, made: Turn, complete: bool) -> Turned:
     return Turned(number, complete, str(folder.root), plan.num_docs, plan.num_tokens, made.moments)
 
 
-class _Bounds:
-    """The steps of rounds whose length each call has named, in batches of the recipe."""
-
-    def __init__(self, run: RunDir, recipe: Recipe, steps: int) -> None:
-        self._run, self._recipe, self._steps = run, recipe, steps
-        self._made = len(turns(run))
-
-    def __call__(self, number: int) -> tuple[int, int]:
-        start = sum(self._length(n) for n in range(number))
-        return start, start + self._length(number)
-
-    def _length(self, number: int) -> int:
-        if number >= self._made:
-            return self._steps
-        plan = load_plan(self._run.round(number).plan)
-        return plan.budget.amount // self._recipe.training.batch_tokens
+def _bounds(lengths: Sequence[int]) -> Bounds:
+    """Return what gives the first step of a round and the first one after it, by their lengths."""
+    edges = [0, *accumulate(lengths)]
+    return lambda number: (edges[number], edges[number + 1])
 
 
 class _Model:
-    """A checkpoint as the circle's learner."""
+    """A checkpoint as the circle's learner; ``batches`` are the last that it has read."""
 
-    circle: Circle
+    batches: Callable[[int], Sequence[TokenBatch]]
 
     def __init__(self, store: Store, recipe: Recipe, given: Checkpointed) -> None:
         training = replace(recipe.training, compile=False)
@@ -129,15 +128,9 @@ class _Model:
         rate = learning_rate(min(step, config.steps - 1), config)
         if self._moments is None:
             self.used = "estimated"
-            return estimated_state(self.lm, self._last_batches(step), config, rate)
+            return estimated_state(self.lm, self.batches(BATCHES), config, rate)
         self.used = "file"
         return read_state(self._moments, self.lm, self._recipe, rate)
-
-    def _last_batches(self, step: int) -> list[TokenBatch]:
-        data = self.circle.data
-        assert data is not None, "the round before was taken up"
-        first = self.circle.bounds(self.circle.strategy.round)[0]
-        return [data.batch(s) for s in range(max(first, step - BATCHES), step)]
 
 
 def read_state(path: Path, lm: LanguageModel, recipe: Recipe, rate: float) -> OptimizerState:

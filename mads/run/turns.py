@@ -13,9 +13,9 @@ from mads.codec import Within, from_json
 from mads.config import Recipe
 from mads.errors import UsageError
 from mads.files import file_sha256, read_sealed_json
-from mads.layout import OPTIMIZER, RunDir, refuse_inside
+from mads.layout import OPTIMIZER, RunDir
 from mads.run.folder import check_folder
-from mads.run.ready import check_evidence, check_influence, refuse_training_losses, started
+from mads.run.ready import check_recipe, refuse_training_losses, started
 from mads.store.store import Store
 
 REMEDY = "Delete it and run the same `mads step` again; it makes the round anew."
@@ -29,6 +29,19 @@ class Turn:
     checkpoint: str  # sha256 over the model's weights; empty without a checkpoint
     tokens: Annotated[int, Within(1, 2**62)]  # asked for
     moments: Moments  # where the second moments are from
+
+    def steps(self, batch_tokens: int) -> int:
+        """Return how many batches the round has."""
+        return batches_of(self.tokens, batch_tokens)
+
+
+def batches_of(tokens: int, batch_tokens: int) -> int:
+    """Return the whole batches that hold so many tokens.
+
+    >>> batches_of(1000, 512)
+    2
+    """
+    return -(-tokens // batch_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +63,8 @@ class Checkpointed:
     folder: Path
     optimizer: Path | None = None
 
-    def identity(self) -> str:
-        """Return the sha256 over the weights; raises UsageError for a folder without any."""
+    def weights(self) -> list[Path]:
+        """Return the files of the weights; raises UsageError for a folder without any."""
         if not self.folder.is_dir():
             raise UsageError(f"--checkpoint: {self.folder} does not exist, or is no folder.")
         files = sorted(path for path in self.folder.glob("*.safetensors") if path.name != OPTIMIZER)
@@ -60,7 +73,11 @@ class Checkpointed:
                 f"--checkpoint: {self.folder} holds no *.safetensors. Give a folder that "
                 "`save_pretrained` of transformers has written."
             )
-        sums = "".join(file_sha256(path) for path in files)
+        return files
+
+    def identity(self) -> str:
+        """Return the sha256 over the weights, all of which are read."""
+        sums = "".join(file_sha256(path) for path in self.weights())
         return hashlib.sha256(sums.encode()).hexdigest()
 
     def moments(self) -> Path | None:
@@ -73,9 +90,7 @@ def check_turn(
     store: Store, out: Path, recipe: Recipe, tokens: int, given: Checkpointed | None
 ) -> None:
     """Raise UsageError or DataError for what cannot be turned; torch is not needed for it."""
-    check_evidence(recipe)
-    check_influence(store, recipe)
-    refuse_inside(out)
+    check_recipe(store, out, recipe)
     strategy = started(store.cells, recipe)
     refuse_training_losses(strategy)
     if tokens < recipe.training.batch_tokens:
@@ -93,7 +108,7 @@ def check_turn(
             "read them. Give its Hugging Face folder."
         )
     if given is not None:
-        given.identity()
+        given.weights()
         _check_tokenizer(store, given.folder)
         if given.optimizer is not None and not given.optimizer.is_file():
             raise UsageError(f"--optimizer: {given.optimizer} does not exist.")

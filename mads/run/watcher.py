@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from mads.run.records import EndRecord, RoundRecord, StepRecord
@@ -31,3 +32,14 @@ class Silent:
 
     def note(self, text: str) -> None:
         """Show nothing."""
+
+
+class Notes(Silent):
+    """Passes notes on and shows nothing else."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+
+    def note(self, text: str) -> None:
+        """Tell it."""
+        self._tell(text)

@@ -190,8 +190,13 @@ def test_a_folder_is_not_begun_twice(
     session.close()
     with pytest.raises(UsageError, match=r"has 2 rounds already\. Give start=, the steps that"):
         session_of(folder, store, tmp_path / "run", trainer)
-    with pytest.raises(UsageError, match=r"start: found 15, which is in round 2, but .* has 2"):
+    with pytest.raises(
+        UsageError, match=r"start: found 15, which is in round 2, but .* has 2"
+    ) as no:
         session_of(folder, store, tmp_path / "run", trainer, start=15)
+    with session_of(folder, store, tmp_path / "run", trainer, start=6) as session:
+        assert session.step == 6
+    assert no.value is not None  # an error that is kept holds no folder
 
 
 def test_what_it_cannot_do_is_told_at_once(folder: Path, store: Store, tmp_path: Path) -> None:
